@@ -1,0 +1,130 @@
+"""The operator graph at fixed shapes: what the certifier, the checker and the solver read.
+
+A `ConcreteGraph` is `G(state, *inputs) -> state` as a list of nodes in topological order over numbered
+values. Everything that depends on shapes or on integers only (sizes, index arithmetic, masks, factories)
+has been evaluated exactly and is a literal, so the vocabulary that remains is small:
+
+| group | `op` (attributes) | operands |
+|---|---|---|
+| elementwise | `tanh`, `sigmoid`, `relu`, `relu6`, `silu`, `softsign`, `abs`, `neg`, `exp`, `expm1`, `log`, `log1p`, `sqrt`, `rsqrt`, `reciprocal`, `erf`, `sin`, `cos`, `square`, `sign`, `floor`, `ceil`, `round`, `hardswish`, `mish`, `selu` | x |
+| elementwise | `leaky_relu(negative_slope)`, `elu(alpha)`, `gelu(approximate)`, `softplus(beta, threshold)`, `hardtanh(minimum, maximum)`, `clamp(minimum, maximum)` (each bound a float or None), `pow_scalar(exponent)` | x |
+| arithmetic, broadcasting | `add`, `sub`, `mul`, `div`, `pow`, `maximum`, `minimum` | a, b |
+| linear algebra | `matmul` (torch.matmul's shape rules) | a, b |
+| normalisation | `layer_norm(normalized_shape, eps)`, `softmax(dim)` | x / x, (weight, bias where present: they become `mul`, `add`) |
+| shape | `reshape(shape)`, `permute(dims)`, `expand(shape)`, `slice(dim, start, stop, step)`, `select(dim, index)` | x |
+| shape | `cat(dim)` | x_0, x_1, ... |
+| indexing along one dimension | `index_select(dim)` | x, index (1-D integers) |
+| indexing | `index_add(dim)`: base + sum over e of source[e] at index[e] | base, index (1-D integers), source |
+| choice | `where` | condition (bool), a, b |
+| choice | `eq`, `ne`, `lt`, `le`, `gt`, `ge`, `logical_not`, `logical_and`, `logical_or`, `isinf`, `isnan` (bool results) | a, b / a |
+| reduction | `sum(dims, keepdim)`, `mean(dims, keepdim)`, `amax(dims, keepdim)`, `amin(dims, keepdim)` | x |
+| cast | `cast(dtype)`: to another floating dtype; the identity of the exact-real function | x |
+
+Dims are nonnegative, shapes are full, slices are normalised to 0 <= start <= stop <= size. Python scalars
+are 0-dimensional float64 literals (integers when every operand is an integer). `linear`, `addmm`, `baddbmm`,
+`mm`, `bmm`, `mv`, `t`, `flatten`, `squeeze`, `unsqueeze`, `view`, `stack`, `chunk`, `masked_fill`, `scatter_add`
+and the like are written in these terms. Any other operation stays in the graph under its exported name
+(`op == "aten.fft_fft.default"`) and is refused by name by whoever needs a rule for it. Operations whose
+result does not reach the output are dropped, as are assertions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+
+Attribute = None | bool | int | float | str | tuple[int, ...]
+
+LeafKind = Literal["state", "input", "parameter", "literal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A value that no node computes.
+
+    `kind`: "state" (a leaf of the state tree), "input" (a leaf of the inputs), "parameter" (a weight, buffer
+    or tensor constant of the model) or "literal" (a Python scalar, or an integer/boolean/factory tensor that
+    was evaluated exactly). `position` numbers the leaves within "state" and within "input"; it is -1 for the
+    others. `tensor` is the value itself (for the state: the example state). `inputs` are the positions of the
+    inputs whose *values* the tensor was computed from.
+    """
+
+    kind: LeafKind
+    position: int
+    name: str
+    tensor: torch.Tensor
+    inputs: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation: `output = op(*operands, **attributes)`.
+
+    `source` is the exported operator's name ("aten.linear.default"), for messages. `inputs` are the positions
+    of inputs whose values were used up in the *attributes* (a size computed from an index input).
+    """
+
+    op: str
+    operands: tuple[int, ...]
+    attributes: Mapping[str, Attribute]
+    output: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    source: str
+    inputs: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class ConcreteGraph:
+    """`G(state, *inputs)` at fixed shapes.
+
+    Values are numbered; `leaves` and the nodes' `output` define them. `outputs[i]` is the value of the i-th
+    leaf of the new state. `batch_dims` is 1 where dimension 0 of every state leaf counts independent problems,
+    and 0 where the whole state is one problem. `fingerprint` is the SHA-256 of the canonical graph and weights.
+    `input_names` names the input leaves ("x", "edge_index").
+    """
+
+    leaves: Mapping[int, Leaf]
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+    batch_dims: int
+    fingerprint: str
+    input_names: tuple[str, ...]
+
+    @cached_property
+    def state(self) -> tuple[int, ...]:
+        """The values of the state's leaves, in order."""
+        return self._of_kind("state")
+
+    @cached_property
+    def inputs(self) -> tuple[int, ...]:
+        """The values of the inputs' leaves, in order."""
+        return self._of_kind("input")
+
+    @cached_property
+    def producer(self) -> Mapping[int, Node]:
+        """The node that computes each value that is not a leaf."""
+        return {node.output: node for node in self.nodes}
+
+    @cached_property
+    def state_dependent(self) -> frozenset[int]:
+        """The values that depend on the state."""
+        dependent = set(self.state)
+        for node in self.nodes:
+            if dependent.intersection(node.operands):
+                dependent.add(node.output)
+        return frozenset(dependent)
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """The shape of a value."""
+        if value in self.leaves:
+            return tuple(self.leaves[value].tensor.shape)
+        return self.producer[value].shape
+
+    def _of_kind(self, kind: LeafKind) -> tuple[int, ...]:
+        found = [(leaf.position, value) for value, leaf in self.leaves.items() if leaf.kind == kind]
+        return tuple(value for _, value in sorted(found))
