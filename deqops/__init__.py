@@ -1,0 +1,58 @@
+"""Equilibrium layers that you can prove converge.
+
+A model is an operator equation `y = f + scale * T(y)`; its prediction is the solution, found by iteration.
+`EquilibriumLayer` and `solve` compute and differentiate it; `deqops.verify` proves that the iteration converges.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from deqops._adjoint import Adjoint, ImplicitAdjoint, JacobianFree
+from deqops._errors import DeqopsError, InputError, ModelFileError, UnsupportedOperationError
+from deqops._layer import EquilibriumLayer
+from deqops._operators import OperatorEquation
+from deqops._solution import ConvergenceError, Result, Solution
+from deqops._solve import solve
+from deqops._solver import Anderson, Picard, Solver
+from deqops._tolerance import ErrorCertificate, Tolerance
+
+if TYPE_CHECKING:
+    from deqops.graph import export, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adjoint",
+    "Anderson",
+    "ConvergenceError",
+    "DeqopsError",
+    "EquilibriumLayer",
+    "ErrorCertificate",
+    "ImplicitAdjoint",
+    "InputError",
+    "JacobianFree",
+    "ModelFileError",
+    "OperatorEquation",
+    "Picard",
+    "Result",
+    "Solution",
+    "Solver",
+    "Tolerance",
+    "UnsupportedOperationError",
+    "export",
+    "load",
+    "solve",
+]
+
+logging.getLogger("deqops").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """`export` and `load`, imported when first used."""
+    if name in ("export", "load"):
+        from deqops import graph
+
+        return getattr(graph, name)
+    raise AttributeError(f"module 'deqops' has no attribute {name!r}")

@@ -1,0 +1,57 @@
+"""Operators: the right-hand sides of equilibrium equations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from deqops._errors import InputError
+
+Operator = Callable[..., Any]
+"""Any callable `G(state, *inputs) -> state` of the same structure."""
+
+
+class OperatorEquation(nn.Module):
+    """The operator equation `y = f + scale * T(y, *inputs)` as an operator G.
+
+    Args:
+        T: callable or module `T(y, *inputs) -> y'`, y' of y's structure.
+        f: a tensor (or tree of tensors), a callable or module of the inputs, or None for 0.
+        scale: the finite scalar lambda.
+
+    Raises:
+        InputError: `T` is not callable, or `scale` is not a finite number.
+
+    Source: Zappala et al., *Operator Learning Meets Numerical Analysis*, arXiv:2310.01618, section 3.
+    """
+
+    def __init__(self, T: Operator, f: Tensor | Operator | None = None, scale: float = 1.0) -> None:  # noqa: N803
+        super().__init__()
+        if not callable(T):
+            raise InputError(f"T: a callable T(y, *inputs) is needed, got {type(T).__name__}")
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+            raise InputError(f"scale: a finite number is needed, got {scale!r}")
+        if f is not None and not callable(f) and not isinstance(f, Tensor):
+            raise InputError(f"f: a tensor, a callable of the inputs or None is needed, got {type(f).__name__}")
+        self.T = T
+        self.scale = float(scale)
+        if isinstance(f, Tensor) and not isinstance(f, nn.Parameter):
+            self.register_buffer("f", f)
+        else:
+            self.f = f
+
+    def forward(self, y: Any, *inputs: Any) -> Any:
+        """`f(*inputs) + scale * T(y, *inputs)`."""
+        image = self.T(y, *inputs)
+        if self.scale != 1.0:
+            image = pytree.tree_map(lambda leaf: self.scale * leaf, image)
+        if self.f is None:
+            return image
+        offset = self.f if isinstance(self.f, Tensor) else self.f(*inputs)
+        if isinstance(image, Tensor):
+            return offset + image
+        return pytree.tree_map(lambda a, b: a + b, offset, image)

@@ -1,0 +1,7 @@
+"""Solvers: frozen records that take one step; the loop is `deqops._loop`."""
+
+from ._anderson import Anderson
+from ._base import Solver
+from ._picard import Picard
+
+__all__ = ["Anderson", "Picard", "Solver"]

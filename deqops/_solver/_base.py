@@ -1,0 +1,21 @@
+"""What the loop asks of a solver: a start, and the next point from a point and its image."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A frozen record of settings. The loop owns counting, stopping, masks and failures."""
+
+    def init(self, z: Tensor) -> Any:
+        """Memory for a solve that starts at z, (problems, unknowns)."""
+
+    def step(self, memory: Any, z: Tensor, image: Tensor) -> tuple[Tensor, Any]:
+        """The next point of each problem from z and G(z), and the new memory.
+
+        Row i of the result may depend on rows i alone.
+        """

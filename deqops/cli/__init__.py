@@ -1,0 +1,7 @@
+"""The command line: `deqops demo | train | solve | certify | check | info`."""
+
+from __future__ import annotations
+
+from ._main import main
+
+__all__ = ["main"]

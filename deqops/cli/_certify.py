@@ -1,0 +1,115 @@
+"""`deqops certify`: is this model's iteration proven to converge?"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator
+from ._exit import DONE, FAILED, UNKNOWN, writing
+from ._output import emit, json_option
+from ._progress import stage
+
+if TYPE_CHECKING:
+    from deqops.verify import Ball, Certificate, Global
+
+VERDICT_CODES = {"certified": DONE, "refuted": FAILED, "unknown": UNKNOWN}
+NORMS = ("auto", "l1", "l2", "linf")
+THEOREMS = ("auto", "picard", "local_picard", "damped")
+
+
+@click.command("certify")
+@click.argument("model", type=FILE)
+@inputs_option
+@click.option("-o", "--output", type=FILE, help="Where the certificate goes (.json), whatever the verdict.")
+@click.option("--norm", type=click.Choice(NORMS), default="auto", show_default=True)
+@click.option("--theorem", type=click.Choice(THEOREMS), default="auto", show_default=True)
+@click.option(
+    "--damping", type=float, help="b of the iteration y <- (1-b) y + b G(y) that is claimed to converge."
+)
+@click.option(
+    "--region",
+    metavar="global|ball:R",
+    help="Where the claim holds: everywhere, or in the ball of radius R around the state in the inputs file. "
+    "Default: everywhere, or a ball around the computed equilibrium where that can be proven.",
+)
+@batch_dims_option
+@json_option
+def certify_command(
+    model: Path,
+    inputs_path: Path,
+    output: Path | None,
+    norm: str,
+    theorem: Any,
+    damping: float | None,
+    region: str | None,
+    batch_dims: int | None,
+    as_json: bool,
+) -> int:
+    """Prove, refute or leave open that the iteration of MODEL (.pt2) converges.
+
+    Exit code 0: certified, 1: refuted, 2: unknown.
+    """
+    from deqops.verify import certify
+
+    radius = parse_region(region)
+    given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
+    with stage("certifying"):
+        certificate = certify(
+            graph,
+            given.state,
+            *given.inputs,
+            norm=norm,
+            region=_region(radius, given.state),
+            theorem=theorem,
+            damping=damping,
+        )
+    if output is not None:
+        with writing(output):
+            certificate.save(output)
+    written = [f"wrote {output}"] if output is not None else []
+    emit(as_json, summary(certificate, output), [certificate.explain().rstrip(), *written])
+    return VERDICT_CODES[certificate.verdict.value]
+
+
+def parse_region(text: str | None) -> float | None:
+    """The radius of "ball:R", infinity for "global", None where nothing is asked."""
+    if text is None:
+        return None
+    if text == "global":
+        return math.inf
+    kind, _, number = text.partition(":")
+    try:
+        radius = float(number)
+    except ValueError:
+        radius = math.nan
+    if kind != "ball" or not 0 < radius < math.inf:
+        raise click.BadParameter(
+            f"{text!r}: write global, or ball:0.1 with a positive radius", param_hint="--region"
+        )
+    return radius
+
+
+def _region(radius: float | None, state: Any) -> Ball | Global | None:
+    from torch.utils import _pytree as pytree
+
+    from deqops.verify import Ball, Global
+
+    if radius is None:
+        return None
+    return Global() if math.isinf(radius) else Ball(tuple(pytree.tree_leaves(state)), radius)
+
+
+def summary(certificate: Certificate, path: Path | None) -> dict[str, Any]:
+    """What a certificate says, for --json."""
+    return {
+        "verdict": certificate.verdict.value,
+        "claim": certificate.claim.describe(),
+        "theorem": certificate.theorem,
+        "rate": certificate.rate,
+        "reason": certificate.reason,
+        "certificate": str(path) if path is not None else None,
+    }

@@ -1,0 +1,145 @@
+"""`deqops demo`: train on a real graph, solve, certify, check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deqops._tensorfile import read_tensors, write_tensors
+
+from ._certify import VERDICT_CODES, summary
+from ._exit import DONE, FAILED, writing
+from ._output import emit, json_option
+from ._progress import stage
+from ._run_folder import RunFolder
+from ._settings import parse_settings, set_option
+from ._training import MODELS, TrainingRun, export_run, root_option, seed_option
+
+if TYPE_CHECKING:
+    from deqops import Solution
+    from deqops.graph import OperatorGraph
+    from deqops.models import TrainedPIGN
+    from deqops.verify import Certificate, CheckReport
+
+
+@click.command("demo")
+@click.argument("model", type=click.Choice(MODELS), default="pign")
+@click.option("--name", help="The run's folder within --root. Default: the model's name.")
+@root_option
+@seed_option
+@set_option
+@json_option
+def demo_command(
+    model: str, name: str | None, root: Path, seed: int, assignments: tuple[str, ...], as_json: bool
+) -> int:
+    """Train a graph network on scikit-learn's digits, solve it, prove that it converges, check the proof."""
+    run = TrainingRun(model, "digits", seed, *parse_settings(assignments))
+    folder = run.folder(root, name or model)
+    data = run.load()
+    trained, baseline = run.train(data, folder), run.baseline(data)
+    export_run(trained, data, folder)
+    findings = prove(folder)
+    metrics = _metrics(trained, baseline, findings)
+    folder.write_json(folder.metrics, metrics)
+    emit(as_json, {**metrics, "folder": str(folder.path)}, _lines(folder, metrics, findings))
+    return findings.exit_code
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What solving, certifying and checking a run's files gave."""
+
+    solution: Solution
+    certificate: Certificate
+    report: CheckReport
+    error: dict[str, float] | None
+
+    @property
+    def exit_code(self) -> int:
+        """Certified and verified, or the code of what is missing."""
+        code = VERDICT_CODES[self.certificate.verdict.value]
+        return FAILED if code == DONE and not self.report.accepted else code
+
+
+def prove(folder: RunFolder) -> Findings:
+    """Solve, certify and check what the run's files say; only the files are used.
+
+    Writes the equilibrium and the certificate.
+    """
+    from deqops.graph import read_model
+    from deqops.verify import Verdict, certify, check
+
+    graph, given = read_model(folder.model), read_tensors(folder.inputs)
+    solution = _solved(graph, given.state, given.inputs)
+    with writing(folder.state):
+        write_tensors(folder.state, solution.value, given.inputs)
+    with stage("certifying"):
+        certificate = certify(graph, given.state, *given.inputs)
+        with writing(folder.certificate):
+            certificate.save(folder.certificate)
+    error = None
+    if certificate.verdict is Verdict.CERTIFIED:
+        with stage("bounding the error of the computed equilibrium"):
+            bound = certificate.error_bound(graph, solution.value, *given.inputs)
+            error = {"l2": float(bound.l2.max()), "linf": float(bound.linf.max())}
+    with stage("checking the certificate independently"):
+        report = check(folder.certificate, graph, given.state, *given.inputs)
+    return Findings(solution, certificate, report, error)
+
+
+def _solved(graph: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> Solution:
+    """The equilibrium by Picard's iteration, which is the one the certificate is about."""
+    from deqops import Picard, Tolerance, solve
+
+    with stage("solving") as advance:
+        return solve(
+            graph,
+            state,
+            *inputs,
+            solver=Picard(),
+            tolerance=Tolerance(relative=1e-6),
+            max_evaluations=1000,
+            batch_dims=graph.batch_dims,
+            callback=lambda done, residual: advance(done, 1000, f"residual {float(residual.max()):.2e}"),
+        )
+
+
+def _metrics(trained: TrainedPIGN, baseline: TrainedPIGN, findings: Findings) -> dict[str, Any]:
+    return {
+        "accuracy": trained.accuracy,
+        "accuracy_without_iteration": baseline.accuracy,
+        "loss": trained.loss[-1],
+        "epochs": len(trained.loss),
+        "evaluations": int(findings.solution.evaluations.max()),
+        "residual": float(findings.solution.residual.max()),
+        **summary(findings.certificate, None),
+        "proven_error": findings.error,
+        "verified": findings.report.accepted,
+        "reasons": findings.report.reasons,
+    }
+
+
+def _lines(folder: RunFolder, metrics: dict[str, Any], findings: Findings) -> list[str]:
+    own, plain = metrics["accuracy"]["test"], metrics["accuracy_without_iteration"]["test"]
+    checked = "verified by the independent checker" if findings.report.accepted else "NOT verified: "
+    lines = [
+        f"test accuracy  {own:.1%} at the equilibrium, {plain:.1%} for the same network without iteration",
+        f"verdict        {metrics['verdict']}: {metrics['claim'] if not metrics['reason'] else metrics['reason']}",
+    ]
+    if findings.error is not None:
+        l2, linf = findings.error["l2"], findings.error["linf"]
+        lines += [
+            f"rate           at most {metrics['rate']:.6f} per step (theorem {metrics['theorem']})",
+            f"proven error   at most {linf:.2e} in every entry, {l2:.2e} in the l2 norm,"
+            f" after {metrics['evaluations']} steps",
+        ]
+    return [
+        *lines,
+        f"check          {checked}{'; '.join(findings.report.reasons)}",
+        f"files          {folder.path}: {folder.model.name}, {folder.inputs.name}, {folder.state.name},"
+        f" {folder.certificate.name}, {folder.metrics.name}",
+        f"check again    deqops check {folder.certificate} --model {folder.model} --inputs {folder.inputs}",
+    ]

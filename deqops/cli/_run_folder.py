@@ -1,0 +1,103 @@
+"""`runs/<name>/`: the folder of one run, never shared between runs of other settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deqops._atomic import replacing
+
+from ._exit import CANNOT_CREATE, CommandError, writing
+from ._output import plain
+
+_FORMAT = "deqops-run-1"
+_LABEL = "run.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The exported operator."""
+        return self.path / "model.pt2"
+
+    @property
+    def inputs(self) -> Path:
+        """Where the iteration starts, and the operator's inputs."""
+        return self.path / "inputs.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """The computed equilibrium."""
+        return self.path / "state.safetensors"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate."""
+        return self.path / "certificate.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Accuracies, verdict, rate, proven error."""
+        return self.path / "metrics.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where training resumes."""
+        return self.path / "checkpoint.pt"
+
+    def write_json(self, path: Path, document: Mapping[str, Any]) -> None:
+        """Write a JSON file of the run, whole or not at all."""
+        text = json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        with writing(path), replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def claim_folder(root: Path, name: str, identity: Mapping[str, Any]) -> RunFolder:
+    """The folder of the run with this identity (model, data, seed, settings), new or its own from before.
+
+    Raises:
+        CommandError: (73) the folder cannot be made, holds other files, or a run with another identity.
+        click.BadParameter: the name is no plain folder name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise click.BadParameter(f"{name!r}: use letters, digits, '.', '_' and '-'", param_hint="--name")
+    folder = RunFolder(root / name)
+    label = {"format": _FORMAT, **plain(identity)}
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.path.iterdir())
+    except OSError as error:
+        raise CommandError(
+            CANNOT_CREATE, f"cannot make the folder {folder.path}: {error.strerror}; choose another --root"
+        ) from error
+    if occupied:
+        _check_owner(folder.path, label)
+    else:
+        folder.write_json(folder.path / _LABEL, label)
+    return folder
+
+
+def _check_owner(path: Path, label: dict[str, Any]) -> None:
+    try:
+        found = json.loads((path / _LABEL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise CommandError(CANNOT_CREATE, f"{path} holds files of something else; choose another --name")
+    if found != label:
+        other = ", ".join(sorted(key for key in {*found, *label} if found.get(key) != label.get(key)))
+        raise CommandError(
+            CANNOT_CREATE,
+            f"{path} holds a run that differs in {other}; choose another --name or remove the folder",
+        )

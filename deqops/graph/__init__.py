@@ -1,0 +1,25 @@
+"""The operator graph: what an operator computes, from memory or from a file, read without running code."""
+
+from deqops._fingerprint import tensor_digest
+
+from ._independent import MixesProblemsError, check_independent
+from ._ir import Attribute, ConcreteGraph, Leaf, LeafKind, Node
+from ._operator import OperatorGraph, export, read_model, trace
+
+load = read_model
+
+__all__ = [
+    "Attribute",
+    "ConcreteGraph",
+    "Leaf",
+    "LeafKind",
+    "MixesProblemsError",
+    "Node",
+    "OperatorGraph",
+    "check_independent",
+    "export",
+    "load",
+    "read_model",
+    "tensor_digest",
+    "trace",
+]

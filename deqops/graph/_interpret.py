@@ -1,0 +1,56 @@
+"""Running a program with torch, through the fixed dictionary of operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from deqops._errors import ModelFileError, UnsupportedOperationError
+from deqops.graph._operations import operations, parameters
+from deqops.graph._program import Argument, Instruction, Program, Ref
+from deqops.graph._scalars import evaluate
+
+
+def run(program: Program, leaves: Sequence[Tensor], constants: Mapping[str, Tensor]) -> list[Tensor]:
+    """The program's outputs; `leaves` are the state's and the inputs' tensors, in order."""
+    values: dict[int, Any] = dict(zip((*program.state, *program.inputs), leaves, strict=True))
+    values.update({value: constants[name] for value, name in program.constants.items()})
+    for instruction in program.instructions:
+        results = execute(instruction, values)
+        values.update(zip(instruction.outputs, results, strict=True))
+    return [values[value] for value in program.outputs]
+
+
+def execute(instruction: Instruction, values: Mapping[int, Any]) -> list[Any]:
+    """The results of one instruction."""
+    arguments = {name: resolved(argument, values) for name, argument in instruction.arguments}
+    op = instruction.op
+    if op == "sym.size":
+        return [int(arguments["self"].shape[arguments["dim"]])]
+    if op == "sym.numel":
+        return [int(arguments["self"].numel())]
+    if op.startswith("sym."):
+        return [evaluate(op, list(arguments.values()))]
+    function = operations().get(op)
+    if function is None:
+        raise UnsupportedOperationError(op, "is not known to deqops")
+    unknown = set(arguments) - parameters(op)
+    if unknown:
+        raise ModelFileError(f"model file: operation {op} has no argument {sorted(unknown)[0]!r:.40}")
+    result = function(**arguments)
+    several = isinstance(result, tuple | list)
+    results = list(result) if several else [result]
+    if len(results) < len(instruction.outputs):
+        raise ModelFileError(f"model file: operation {op} has {len(results)} results, not {len(instruction.outputs)}")
+    return results[: len(instruction.outputs)]
+
+
+def resolved(argument: Argument, values: Mapping[int, Any]) -> Any:
+    """An argument with its references replaced by values."""
+    if isinstance(argument, Ref):
+        return values[argument.index]
+    if isinstance(argument, tuple):
+        return [resolved(item, values) for item in argument]
+    return argument

@@ -1,0 +1,266 @@
+"""A program at fixed shapes: sizes, indices and masks evaluated exactly, the rest in a small vocabulary.
+
+`Known` values are exact: numbers, integer and boolean tensors, and floating tensors that are only constructed or
+moved (zeros, ones, slices of them). Everything else is a node or leaf of the `ConcreteGraph` under construction;
+shapes and dtypes of nodes are found by running the same operation on torch's "meta" device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
+from deqops.graph._interpret import execute
+from deqops.graph._ir import Attribute, Leaf, Node
+from deqops.graph._operations import operations
+from deqops.graph._program import Argument, Instruction, Program, Ref
+
+NONE: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """An exactly known tensor or number, and the inputs whose values it was computed from."""
+
+    value: Any
+    inputs: frozenset[int] = NONE
+
+
+@dataclass(frozen=True, eq=False)
+class Dynamic:
+    """A value of the graph; `meta` has its shape and dtype, `inputs` what its shape was computed from."""
+
+    number: int
+    meta: Tensor
+    inputs: frozenset[int] = NONE
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape."""
+        return tuple(self.meta.shape)
+
+
+Item = Known | Dynamic
+Rule = Callable[["Lowering", dict[str, Any]], Any]
+RULES: dict[str, Rule] = {}
+
+
+def lowers(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for exported operations ("add.Tensor"; ".default" may be left out)."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            RULES[f"aten.{name}" if "." in name else f"aten.{name}.default"] = rule
+        return rule
+
+    return register
+
+
+@dataclass
+class Lowering:
+    """The graph under construction."""
+
+    program: Program
+    leaves: dict[int, Leaf] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    source: str = ""
+    _count: int = 0
+
+    def run(self, state: Sequence[Tensor], inputs: Sequence[Tensor], names: Sequence[str], constants: Mapping[str, Tensor]) -> list[int]:
+        """Lower the whole program; returns the output values."""
+        values: dict[int, Item] = {}
+        for position, (value, tensor) in enumerate(zip(self.program.state, state, strict=True)):
+            values[value] = self.leaf(Leaf("state", position, f"state_{position}", tensor))
+        for position, (value, tensor) in enumerate(zip(self.program.inputs, inputs, strict=True)):
+            values[value] = self.leaf(Leaf("input", position, names[position], tensor, frozenset({position})))
+        for value, name in self.program.constants.items():
+            values[value] = self.leaf(Leaf("parameter", -1, name, constants[name]))
+        for instruction in self.program.instructions:
+            self.source = instruction.op
+            results = self._results(instruction, values)
+            values.update(zip(instruction.outputs, results, strict=True))
+        return [self.as_dynamic(values[value]).number for value in self.program.outputs]
+
+    def leaf(self, leaf: Leaf) -> Item:
+        """A leaf; integers and booleans are known at once."""
+        tensor = leaf.tensor.detach()
+        number = self._new()
+        self.leaves[number] = Leaf(leaf.kind, leaf.position, leaf.name, tensor, leaf.inputs)
+        if tensor.is_floating_point() or leaf.kind == "state":
+            if not tensor.is_floating_point():
+                raise InputError(f"{leaf.name}: a floating tensor is needed, got {tensor.dtype}")
+            return Dynamic(number, tensor.to("meta"))
+        return Known(tensor.cpu(), leaf.inputs)
+
+    def emit(
+        self, op: str, operands: Sequence[Item], compute: Callable[..., Tensor], uses: Sequence[Item] = (), **attributes: Attribute
+    ) -> Dynamic:
+        """A new node; `compute` gives its shape and dtype from meta operands, `uses` what its attributes came from."""
+        dynamic = [self.as_dynamic(operand) for operand in operands]
+        try:
+            meta = compute(*(operand.meta for operand in dynamic))
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            raise InputError(f"operation {self.source}: {str(error).splitlines()[0]:.200}; check shapes and dtypes") from None
+        used = frozenset().union(*(item.inputs for item in uses)) if uses else NONE
+        number = self._new()
+        numbers = tuple(operand.number for operand in dynamic)
+        self.nodes.append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used))
+        return Dynamic(number, meta, used.union(*(operand.inputs for operand in dynamic)))
+
+    def as_dynamic(self, item: Any) -> Dynamic:
+        """A value of the graph; what is known becomes a literal."""
+        if isinstance(item, Dynamic):
+            return item
+        known = item if isinstance(item, Known) else Known(item)
+        tensor = known.value if isinstance(known.value, Tensor) else scalar_tensor(known.value)
+        number = self._new()
+        self.leaves[number] = Leaf("literal", -1, "literal", tensor, known.inputs)
+        return Dynamic(number, tensor.to("meta"), known.inputs)
+
+    def _results(self, instruction: Instruction, values: Mapping[int, Item]) -> list[Item]:
+        arguments = {name: _bound(argument, values) for name, argument in instruction.arguments}
+        known = _evaluated(instruction, arguments, values)
+        if known is not None:
+            return known
+        rule = RULES.get(instruction.op)
+        result = rule(self, arguments) if rule is not None else NotImplemented
+        if result is NotImplemented:
+            return self._opaque(instruction, arguments, values)
+        return list(result) if isinstance(result, list | tuple) else [result]
+
+    def _opaque(self, instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]) -> list[Item]:
+        """An operation without a rule stays under its exported name; whoever needs a rule for it refuses it."""
+        if instruction.op not in operations():
+            raise UnsupportedOperationError(instruction.op, "is not known to deqops")
+        operands = [self.as_dynamic(item) for argument in arguments.values() for item in _items(argument) if _is_tensor(item)]
+        metas = {number: _meta(item) for number, item in values.items()}
+        try:
+            results = execute(instruction, metas)
+        except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as error:
+            raise UnsupportedOperationError(instruction.op, f"has no shape rule here ({str(error).splitlines()[0]:.120})") from None
+        numbers = tuple(operand.number for operand in operands)
+        below = NONE.union(*(operand.inputs for operand in operands))
+        made: list[Item] = []
+        for place, meta in enumerate(results):
+            number = self._new()
+            attributes: dict[str, Attribute] = {"output": place}
+            self.nodes.append(
+                Node(instruction.op, numbers, attributes, number, tuple(meta.shape), meta.dtype, instruction.op, NONE)
+            )
+            made.append(Dynamic(number, meta, below))
+        return made
+
+    def _new(self) -> int:
+        self._count += 1
+        return self._count - 1
+
+
+def scalar_tensor(value: Any) -> Tensor:
+    """A Python number as a 0-dimensional literal: float64, int64 or bool."""
+    if isinstance(value, bool):
+        return torch.tensor(value)
+    if isinstance(value, int):
+        return torch.tensor(value, dtype=torch.int64)
+    if isinstance(value, float):
+        return torch.tensor(value, dtype=torch.float64)
+    raise ModelFileError(f"model file: a number was expected, found {type(value).__name__}")
+
+
+def _bound(argument: Argument, values: Mapping[int, Item]) -> Any:
+    """An argument over items: references become items, plain numbers stay."""
+    if isinstance(argument, Ref):
+        return values[argument.index]
+    if isinstance(argument, tuple):
+        return [_bound(item, values) for item in argument]
+    return argument
+
+
+def _items(argument: Any) -> list[Any]:
+    if isinstance(argument, list):
+        return [item for part in argument for item in _items(part)]
+    return [argument]
+
+
+def _is_tensor(item: Any) -> bool:
+    return isinstance(item, Dynamic) or (isinstance(item, Known) and isinstance(item.value, Tensor))
+
+
+def _meta(item: Item) -> Any:
+    if isinstance(item, Dynamic):
+        return item.meta
+    return item.value.to("meta") if isinstance(item.value, Tensor) else item.value
+
+
+_FACTORIES = frozenset(
+    f"aten.{name}"
+    for name in (
+        "zeros.default ones.default full.default zeros_like.default ones_like.default full_like.default"
+        " new_zeros.default new_ones.default new_full.default arange.default arange.start arange.start_step"
+        " eye.default eye.m scalar_tensor.default"
+    ).split()
+)
+_MOVEMENTS = frozenset(
+    f"aten.{name}"
+    for name in (
+        "view.default reshape.default expand.default expand_as.default permute.default transpose.int t.default mT.default"
+        " unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor clone.default"
+        " contiguous.default detach.default alias.default flatten.using_ints cat.default stack.default repeat.default"
+        " index_select.default _unsafe_view.default lift_fresh.default lift_fresh_copy.default detach_.default"
+    ).split()
+)
+
+
+def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]) -> list[Item] | None:
+    """The results where they are exactly known; None where they are not."""
+    items = [item for argument in arguments.values() for item in _items(argument) if isinstance(item, Known | Dynamic)]
+    used = NONE.union(*(item.inputs for item in items))
+    if instruction.op in ("sym.size", "sym.numel"):
+        metas = {ref: _meta(values[ref]) for ref in instruction.operands}
+        return [Known(execute(instruction, metas)[0], used)]
+    if instruction.op in _FACTORIES:
+        concrete = {ref: _like(values[ref]) for ref in instruction.operands}
+        return [Known(result, used) for result in execute(instruction, concrete)]
+    if any(isinstance(item, Dynamic) for item in items):
+        return None
+    floating = any(isinstance(i.value, Tensor) and i.value.is_floating_point() for i in items)
+    if floating and instruction.op not in _MOVEMENTS and instruction.op not in _EXACT_COMPARISONS:
+        return None
+    if instruction.op not in operations() and not instruction.op.startswith("sym."):
+        return None
+    try:
+        results = execute(instruction, {ref: _value(values[ref]) for ref in instruction.operands})
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        message = str(error).splitlines()[0]
+        raise InputError(f"operation {instruction.op}: {message:.200}; check shapes and index inputs") from None
+    if not floating and any(isinstance(r, Tensor) and r.is_floating_point() for r in results):
+        return [Known(r, used) for r in results] if _is_exact_cast(instruction, results, items) else None
+    return [Known(result, used) for result in results]
+
+
+_EXACT_COMPARISONS = frozenset(
+    f"aten.{op}.{overload}" for op in ("eq", "ne", "lt", "le", "gt", "ge") for overload in ("Tensor", "Scalar")
+)
+
+
+def _is_exact_cast(instruction: Instruction, results: list[Any], items: list[Item]) -> bool:
+    """Whether integers became floats without rounding."""
+    if instruction.op not in ("aten.to.dtype", "aten._to_copy.default", "aten.type_as.default", "aten.to.dtype_layout"):
+        return False
+    first = next((i.value for i in items if isinstance(i, Known) and isinstance(i.value, Tensor)), None)
+    return first is not None and bool((results[0].to(torch.float64) == first.to(torch.float64)).all())
+
+
+def _value(item: Item) -> Any:
+    return item.value if isinstance(item, Known) else item.meta
+
+
+def _like(item: Item) -> Any:
+    """Something with the item's shape and dtype on the CPU, for factories that take only these from it."""
+    if isinstance(item, Known):
+        return item.value
+    return torch.empty((), dtype=item.meta.dtype).expand(item.shape)

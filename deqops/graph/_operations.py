@@ -1,0 +1,135 @@
+"""The operations that deqops knows: a fixed dictionary from exported names to torch functions.
+
+A name from a file is only ever looked up here. It is never resolved through `torch.ops`, so a file can call
+nothing that is not listed below. The lists also say which results may share memory with an operand, which is
+what turning in-place operations into pure ones depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+
+# The result is a new tensor. "name:overload,overload"; no overload means ".default".
+_FRESH = """
+tanh sigmoid relu relu6 silu abs neg exp expm1 log log1p log2 log10 exp2 sqrt rsqrt reciprocal erf erfc sin cos
+tan atan sinh cosh square sign sgn floor ceil round trunc frac hardswish hardsigmoid mish selu celu leaky_relu elu
+gelu softplus hardtanh softshrink hardshrink threshold log_sigmoid glu prelu logit sinc nan_to_num
+clamp:default,Tensor clamp_min:default,Tensor clamp_max:default,Tensor clip
+add:Tensor,Scalar sub:Tensor,Scalar rsub:Tensor,Scalar mul:Tensor,Scalar
+div:Tensor,Scalar,Tensor_mode,Scalar_mode true_divide:Tensor,Scalar floor_divide:default,Scalar
+remainder:Tensor,Scalar fmod:Tensor,Scalar pow:Tensor_Scalar,Tensor_Tensor,Scalar
+maximum minimum max:default,other,dim min:default,other,dim fmax fmin atan2 hypot lerp:Scalar,Tensor addcmul addcdiv
+subtract:Tensor,Scalar multiply:Tensor,Scalar divide:Tensor,Scalar
+eq:Tensor,Scalar ne:Tensor,Scalar lt:Tensor,Scalar le:Tensor,Scalar gt:Tensor,Scalar ge:Tensor,Scalar
+logical_not logical_and logical_or logical_xor bitwise_not bitwise_and:Tensor,Scalar bitwise_or:Tensor,Scalar
+bitwise_xor:Tensor,Scalar __and__:Tensor,Scalar __or__:Tensor,Scalar isinf isnan isfinite
+where:self,ScalarOther,ScalarSelf,Scalar masked_fill:Scalar,Tensor
+linear matmul mm bmm mv dot addmm addmv baddbmm outer bilinear
+conv1d conv2d:default,padding conv3d conv_transpose1d conv_transpose2d:input convolution _convolution
+avg_pool1d avg_pool2d max_pool2d adaptive_avg_pool1d adaptive_avg_pool2d
+layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
+softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
+sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin argmax argmin std:correction var:correction
+std:dim var:dim norm:Scalar,ScalarOpt_dim linalg_vector_norm all:default,dim any:default,dim cumsum cumprod
+topk sort:default,stable argsort:default,stable
+cat concat concatenate stack index:Tensor index_select index_add gather scatter:src,value scatter_add
+scatter_reduce:two index_put index_copy index_fill:int_Scalar,int_Tensor embedding select_scatter slice_scatter
+masked_scatter masked_select take_along_dim repeat tile repeat_interleave:self_int,self_Tensor,Tensor flip roll
+constant_pad_nd pad tril triu trace bincount bucketize:Tensor searchsorted:Tensor one_hot
+fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
+zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty
+arange:default,start,start_step eye:default,m scalar_tensor fill:Scalar,Tensor zero copy clone lift_fresh_copy
+_to_copy linspace tril_indices triu_indices nonzero
+"""
+
+# The result always shares the operand's memory, and a change of it can be written back (`_functional.py`).
+_VIEWS = """
+view select:int slice:Tensor unsqueeze squeeze:default,dim,dims t transpose:int permute alias detach lift_fresh
+"""
+
+# The result may share memory with the operand.
+_MAY_ALIAS = """
+reshape flatten:using_ints unflatten:int contiguous to:dtype,dtype_layout,device,other type_as expand expand_as
+broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist narrow chunk
+split:Tensor,sizes split_with_sizes unbind:int tensor_split:sections diagonal dropout feature_dropout positive
+einsum ravel real imag unfold sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
+"""
+
+_CHECKS = frozenset(
+    "aten._assert_scalar.default aten._assert_tensor_metadata.default aten._assert_async.msg"
+    " aten._assert_async.default aten.sym_constrain_range.default aten.sym_constrain_range_for_size.default"
+    " aten._print.default".split()
+)
+
+_RANDOM_BASES = frozenset(
+    "rand randn randint randperm rand_like randn_like randint_like bernoulli multinomial normal normal_functional"
+    " poisson binomial uniform exponential log_normal geometric cauchy random rrelu rrelu_with_noise native_dropout"
+    " alpha_dropout feature_alpha_dropout fractional_max_pool2d fractional_max_pool3d".split()
+)
+
+# In-place forms whose functional overload has another name.
+_RENAMED = {
+    "aten.pow_.Scalar": "aten.pow.Tensor_Scalar",
+    "aten.pow_.Tensor": "aten.pow.Tensor_Tensor",
+    "aten.scatter_reduce_.two": "aten.scatter_reduce.two",
+}
+
+# Arguments that do not change the values of the result.
+IGNORED_ARGUMENTS = frozenset(
+    {"device", "pin_memory", "layout", "memory_format", "non_blocking", "copy", "cudnn_enable", "cudnn_enabled"}
+)
+
+
+def _names(listing: str) -> tuple[str, ...]:
+    names = []
+    for entry in listing.split():
+        base, _, overloads = entry.partition(":")
+        names.extend(f"aten.{base}.{overload}" for overload in (overloads or "default").split(","))
+    return tuple(names)
+
+
+FRESH = frozenset(_names(_FRESH))
+VIEWS = frozenset(_names(_VIEWS))
+KNOWN = FRESH | VIEWS | frozenset(_names(_MAY_ALIAS))
+
+
+@cache
+def operations() -> Mapping[str, Callable[..., Any]]:
+    """The dictionary: exported name to torch function. Names that this torch does not have are left out."""
+    table: dict[str, Callable[..., Any]] = {}
+    for name in KNOWN:
+        _, base, overload = name.split(".")
+        function = getattr(getattr(torch.ops.aten, base, None), overload, None)
+        if function is not None:
+            table[name] = function
+    return table
+
+
+@cache
+def parameters(name: str) -> frozenset[str]:
+    """The argument names that a known operation takes."""
+    schema = operations()[name]._schema  # type: ignore[attr-defined]
+    return frozenset(argument.name for argument in schema.arguments)
+
+
+def is_check(name: str) -> bool:
+    """Whether the operation only asserts or prints, and so can be dropped."""
+    return name in _CHECKS
+
+
+def is_random(name: str) -> bool:
+    """Whether the operation draws random numbers."""
+    parts = name.split(".")
+    return len(parts) >= 2 and parts[0] == "aten" and parts[1].rstrip("_") in _RANDOM_BASES
+
+
+def functional_name(name: str) -> str | None:
+    """The pure form of an in-place operation's name, or None when the operation is not in-place."""
+    parts = name.split(".")
+    if len(parts) != 3 or not parts[1].endswith("_") or parts[1].endswith("__"):
+        return None
+    return _RENAMED.get(name, f"{parts[0]}.{parts[1][:-1]}.{parts[2]}")

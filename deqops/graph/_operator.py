@@ -1,0 +1,233 @@
+"""The operator graph: traced in memory, written to and read from `.pt2` files; a callable operator itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from deqops._atomic import write_atomically
+from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
+from deqops.graph import _rules as _registered  # noqa: F401  (fills the table of lowering rules)
+from deqops.graph._interpret import run
+from deqops.graph._ir import ConcreteGraph
+from deqops.graph._json import get
+from deqops.graph._lowering import Lowering
+from deqops.graph._reader import Source, read_source
+
+
+class OperatorGraph:
+    """`G(state, *inputs) -> state` as read from an export; call it like any operator.
+
+    Attributes:
+        fingerprint: SHA-256 of the canonical graph and of its tensors.
+        input_names: of the inputs' leaves.
+        batch_dims: 1 where dimension 0 of every leaf of the state counts independent problems, else 0.
+        constants: the model's tensors by name.
+        impure: why the operator is not one fixed map (random numbers, dropout, changed buffers); empty if it is.
+    """
+
+    def __init__(self, source: Source, batch_dims: int) -> None:
+        self._source = source
+        self.fingerprint = source.fingerprint
+        self.batch_dims = batch_dims
+        self.constants: Mapping[str, Tensor] = source.constants
+        self.impure = tuple(dict.fromkeys(source.impure))
+        trees = source.arguments.children
+        self._state_tree, self._input_trees = trees[0], trees[1:]
+        names = source.argument_names[1:]
+        self.input_names = tuple(n for tree, name in zip(self._input_trees, names, strict=True) for n in tree.names(name))
+
+    def __call__(self, state: Any, *inputs: Any) -> Any:
+        """The new state, computed by torch operation by operation."""
+        leaves = self._leaves(state, inputs)
+        try:
+            images = run(self._source.program, leaves, self.constants)
+        except (RuntimeError, IndexError) as error:
+            raise InputError(f"operator: {str(error).splitlines()[0]:.200}; check shapes and dtypes") from error
+        order = self._state_tree.leaf_order(self._source.output_tree)
+        if order is None:
+            raise InputError("operator: its result has not the structure of the state")
+        return self._state_tree.unflatten([images[place] for place in order])
+
+    def concrete(self, state: Any, *inputs: Any) -> ConcreteGraph:
+        """The graph at the shapes of these arguments; index inputs are taken at their values.
+
+        Raises:
+            InputError: the arguments do not fit the graph, or it changes the state's structure or shapes.
+            UnsupportedOperationError: an operation is not known to deqops, by name.
+        """
+        leaves = self._leaves(state, inputs)
+        states = self._state_tree.size
+        lowering = Lowering(self._source.program)
+        outputs = lowering.run(leaves[:states], leaves[states:], self.input_names, self.constants)
+        order = self._state_tree.leaf_order(self._source.output_tree)
+        if order is None:
+            raise InputError("operator: its result has not the structure of the state; return the same structure")
+        graph = _without_dead_values(lowering, [outputs[place] for place in order], self)
+        for value, leaf in zip(graph.outputs, leaves[:states], strict=True):
+            if graph.shape(value) != tuple(leaf.shape):
+                got, expected = graph.shape(value), tuple(leaf.shape)
+                raise InputError(f"operator: it maps a state of shape {expected} to shape {got}; return {expected}")
+        return graph
+
+    def _leaves(self, state: Any, inputs: Sequence[Any]) -> list[Tensor]:
+        if len(inputs) != len(self._input_trees):
+            raise InputError(f"inputs: the operator takes {len(self._input_trees)}, got {len(inputs)}")
+        leaves = self._state_tree.flatten(state, "state")
+        names = self._source.argument_names[1:]
+        for tree, value, name in zip(self._input_trees, inputs, names, strict=True):
+            leaves += tree.flatten(value, name)
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                raise InputError(f"inputs: every leaf must be a tensor, got {type(leaf).__name__}")
+        return leaves
+
+
+def _without_dead_values(lowering: Lowering, outputs: list[int], graph: OperatorGraph) -> ConcreteGraph:
+    live, nodes = set(outputs), []
+    for node in reversed(lowering.nodes):
+        if node.output in live:
+            live.update(node.operands)
+            nodes.append(node)
+    kept = {v: leaf for v, leaf in lowering.leaves.items() if v in live or leaf.kind in ("state", "input")}
+    return ConcreteGraph(
+        kept, tuple(reversed(nodes)), tuple(outputs), graph.batch_dims, graph.fingerprint, graph.input_names
+    )
+
+
+# --------------------------------------------------------------------------------------------------- reading
+
+
+def read_model(path: str | Path, *, batch_dims: int | None = None) -> OperatorGraph:
+    """Read a `.pt2` file; no code in it runs.
+
+    Args:
+        path: written by `deqops.export`, or by `torch.export.save`.
+        batch_dims: 1 or 0; None for what the file says, else 1.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ModelFileError: damaged, foreign, too large or hostile.
+        UnsupportedOperationError: an operation that cannot be represented, by name.
+    """
+    return _from_source(read_source(Path(path)), batch_dims)
+
+
+def _from_source(source: Source, batch_dims: int | None) -> OperatorGraph:
+    recorded = get(source.deqops, "batch_dims", int) if source.deqops else None
+    chosen = batch_dims if batch_dims is not None else recorded if recorded is not None else 1
+    if chosen not in (0, 1):
+        raise ModelFileError(f"model file: batch_dims is {chosen!r}; it must be 0 or 1")
+    return OperatorGraph(source, chosen)
+
+
+# --------------------------------------------------------------------------------------------------- tracing
+
+
+class _Callable(nn.Module):
+    """A plain function as a module; modules among its closure's values become submodules."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+        for number, module in enumerate(_closed_over(function)):
+            setattr(self, f"closed_over_{number}", module)
+
+    def forward(self, state: Any, *inputs: Any) -> Any:
+        return self.function(state, *inputs)
+
+
+def _closed_over(function: Any) -> list[nn.Module]:
+    """Modules that a function closes over or refers to by a global name."""
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or () if _filled(cell)]
+    code, scope = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    named = [scope[name] for name in getattr(code, "co_names", ()) if name in scope]
+    owner = getattr(function, "__self__", None)
+    return [value for value in (*cells, *named, owner) if isinstance(value, nn.Module)]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGraph:  # noqa: N803
+    """The operator graph of `G(state, *inputs)`.
+
+    Args:
+        G: module, callable, `torch.export.ExportedProgram`, `OperatorGraph` (returned as it is), or an object with
+            an attribute `operator` (an `EquilibriumLayer`).
+        state: example state, which fixes structure and dtype.
+        inputs: example inputs.
+        batch_dims: 1 or 0; an `OperatorGraph` keeps its own.
+
+    Raises:
+        InputError: G is none of these, or fails on the example.
+        UnsupportedOperationError: it cannot be exported (control flow that depends on data), or an operation
+            cannot be represented.
+    """
+    if isinstance(G, OperatorGraph):
+        return G
+    return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
+
+
+def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> None:  # noqa: N803
+    """Write `G(state, *inputs)` as a `.pt2` file that `deqops.load` and `torch.export.load` read; atomically.
+
+    Raises:
+        InputError, UnsupportedOperationError: as `trace`.
+        OSError: the file cannot be written.
+    """
+    if isinstance(G, OperatorGraph):
+        raise InputError("G: this operator was read from a file; copy that file")
+    if batch_dims not in (0, 1):
+        raise InputError(f"batch_dims: got {batch_dims!r}; use 1 or 0")
+    content = _exported(G, state, inputs, {"schema": 1, "batch_dims": batch_dims})
+    read_source(content)  # what is written can be read
+    write_atomically(Path(path), content)
+
+
+def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any] | None) -> bytes:  # noqa: N803
+    program = G if isinstance(G, torch.export.ExportedProgram) else _export_program(G, state, inputs)
+    buffer = io.BytesIO()
+    extra = None if record is None else {"deqops.json": json.dumps(record, sort_keys=True)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, buffer, extra_files=extra)
+    return buffer.getvalue()
+
+
+def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:  # noqa: N803
+    operator = G if isinstance(G, nn.Module) and not hasattr(G, "operator") else getattr(G, "operator", G)
+    if not callable(operator):
+        raise InputError(f"G: a module or callable is needed, got {type(operator).__name__}")
+    module = operator if isinstance(operator, nn.Module) else _Callable(operator).train(_training(operator))
+    example = pytree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, (state, *inputs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.no_grad():
+                module(*example)
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            raise InputError(f"G: it fails on the example state and inputs: {str(error).splitlines()[0]:.200}") from error
+        try:
+            return torch.export.export(module, example, strict=False)
+        except Exception as error:  # noqa: BLE001  (the exporter raises many kinds; each means the same here)
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UnsupportedOperationError("torch.export", f"cannot export G: {first:.200}") from error
+
+
+def _training(operator: Any) -> bool:
+    modules = _closed_over(operator)
+    return any(module.training for module in modules)

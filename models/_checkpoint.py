@@ -1,0 +1,41 @@
+"""Checkpoint files: written whole or not at all, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deqops._atomic import replacing
+from deqops._errors import ModelFileError
+
+_FORMAT = "deqops-checkpoint-1"
+_KEYS = {"format", "identity", "loss", "model", "optimiser", "generator"}
+
+
+def write_checkpoint(path: Path, saved: dict[str, Any]) -> None:
+    """Write a checkpoint; an interruption leaves the previous one.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save({"format": _FORMAT, **saved}, file)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint with torch's restricted unpickler.
+
+    Raises:
+        ModelFileError: it is damaged, or not a checkpoint of this format.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ModelFileError(f"{path}: damaged checkpoint; remove it to train from the start") from error
+    if not isinstance(saved, dict) or saved.get("format") != _FORMAT or set(saved) != _KEYS:
+        raise ModelFileError(f"{path}: not a checkpoint of this version; remove it to train from the start")
+    del saved["format"]
+    return saved

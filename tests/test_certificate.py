@@ -1,0 +1,238 @@
+"""Certificates: what they record, refuse, survive on disk, and bound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from known import TanhLayer
+from torch import Tensor, nn
+
+from deqops import EquilibriumLayer, OperatorEquation, Picard
+from deqops.verify import (
+    Ball,
+    Certificate,
+    Contraction,
+    Converges,
+    InputError,
+    ModelFileError,
+    Norm,
+    Verdict,
+    certify,
+    enclose,
+)
+
+
+def layer(gain: float = 0.5, size: int = 6) -> TanhLayer:
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    return TanhLayer(gain * weight / torch.linalg.matrix_norm(weight, 2), 2, generator)
+
+
+def arguments(batch: int = 3, size: int = 6) -> tuple[Tensor, Tensor]:
+    return torch.zeros(batch, size, dtype=torch.float64), torch.ones(batch, 2, dtype=torch.float64)
+
+
+def test_auto_claims_convergence_and_records_a_free_input() -> None:
+    y0, x = arguments()
+    certificate = certify(layer(), y0, x)
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert isinstance(certificate.claim, Converges)
+    assert certificate.theorem == "picard"
+    assert [record.free for record in certificate.inputs] == [True]
+    assert certificate.rate == pytest.approx(0.5, rel=1e-9)
+    assert "free" in certificate.explain()
+
+
+def test_an_input_that_enters_the_bound_is_fixed() -> None:
+    class Gate(nn.Module):
+        def forward(self, z: Tensor, x: Tensor) -> Tensor:
+            return torch.sigmoid(x) * torch.tanh(z)
+
+    y0 = torch.zeros(3, 6, dtype=torch.float64)
+    certificate = certify(Gate(), y0, y0 + 1)
+    assert [record.free for record in certificate.inputs] == [False]
+    assert certificate.verdict is Verdict.CERTIFIED
+    with pytest.raises(InputError, match="another value"):
+        certificate.error_bound(Gate(), y0, y0 + 2)
+
+
+def test_a_layer_brings_its_start_and_its_damping() -> None:
+    equation = OperatorEquation(lambda y, x: torch.tanh(y), f=lambda x: x, scale=0.5)
+    model = EquilibriumLayer(equation, solver=Picard(damping=0.5))
+    certificate = certify(model, torch.ones(2, 3))
+    assert isinstance(certificate.claim, Converges)
+    assert certificate.claim.damping == 0.5
+    assert certificate.verdict is Verdict.CERTIFIED
+
+
+def test_saved_and_loaded_certificates_say_the_same(tmp_path: Path) -> None:
+    y0, x = arguments()
+    weights = torch.tensor([1.0, 2.0, 1.0, 0.5, 1.0, 1.5], dtype=torch.float64)
+    certificate = certify(layer(), y0, x, norm=Norm("linf", (weights,)))
+    path = tmp_path / "c.json"
+    certificate.save(path)
+    again = Certificate.load(path)
+    assert again.document() == certificate.document()
+    assert again.explain().split("\n")[0] == certificate.explain().split("\n")[0]
+    assert again.error_bound(layer(), y0, x).value.equal(certificate.error_bound(layer(), y0, x).value)
+
+
+def test_large_witnesses_go_to_a_sibling_file(tmp_path: Path) -> None:
+    size = 2**17 + 1
+    module = nn.Hardtanh()
+    y0 = torch.zeros(1, size, dtype=torch.float64)
+    weights = torch.ones(size, dtype=torch.float64)
+    certificate = certify(lambda z: 0.5 * module(z), y0, norm=Norm("linf", (weights,)))
+    certificate.save(tmp_path / "c.json")
+    siblings = list(tmp_path.glob("*.safetensors"))
+    assert len(siblings) == 1
+    assert Certificate.load(tmp_path / "c.json").document() == certificate.document()
+    siblings[0].write_bytes(siblings[0].read_bytes()[:-8])
+    with pytest.raises(ModelFileError):
+        Certificate.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "schema", "edited", "not json", "list"])
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path, damage: str) -> None:
+    y0, x = arguments()
+    path = tmp_path / "c.json"
+    certify(layer(), y0, x).save(path)
+    text = path.read_text()
+    document = json.loads(text)
+    if damage == "cut":
+        text = text[: len(text) // 2]
+    elif damage == "not json":
+        text = "\x00\x01"
+    elif damage == "list":
+        text = "[]"
+    else:
+        key, value = {"foreign": ("format", "x"), "schema": ("schema", 2), "edited": ("rate", (0.25).hex())}[damage]
+        text = json.dumps(document | {key: value})
+    path.write_text(text)
+    with pytest.raises(ModelFileError) as caught:
+        Certificate.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_error_bounds_refuse_other_weights_and_shapes() -> None:
+    y0, x = arguments()
+    certificate = certify(layer(), y0, x)
+    with pytest.raises(InputError, match="weights"):
+        certificate.error_bound(layer(0.6), y0, x)
+    with pytest.raises(InputError, match="shape"):
+        certificate.error_bound(layer(), y0[:, :5], x)
+    with pytest.raises(InputError, match="NaN"):
+        certificate.error_bound(layer(), y0 * float("nan"), x)
+
+
+def test_error_bound_shrinks_to_the_rounding_floor_at_the_equilibrium() -> None:
+    y, x = arguments()
+    model = layer()
+    certificate = certify(model, y, x)
+    with torch.no_grad():
+        for _ in range(80):
+            y = model(y, x)
+    bound = certificate.error_bound(model, y, x)
+    assert bound.value.shape == (3,)
+    assert float(bound.l2.max()) < 1e-13
+    ball = enclose(certificate, model, y, x)
+    assert bool(ball.contains(y).all())
+    assert not bool(ball.contains(y + 1).any())
+
+
+def test_local_certificates_bound_no_error_outside_their_ball() -> None:
+    module = nn.Tanh()
+    center = torch.zeros(2, 3, dtype=torch.float64) + 2.0
+
+    def G(z: Tensor) -> Tensor:  # noqa: N802
+        return 2 * module(z)
+
+    y = center
+    for _ in range(200):
+        y = G(y)
+    certificate = certify(G, y, region=Ball(y, 0.2), theorem="local_picard", norm="linf")
+    assert certificate.verdict is Verdict.CERTIFIED, certificate.explain()
+    far = y.clone()
+    far[1] += 1
+    bound = certificate.error_bound(G, far)
+    assert bool(bound.value[0].isfinite())
+    assert bool(bound.value[1].isinf())
+
+
+def test_auto_falls_back_to_a_ball_around_the_computed_equilibrium() -> None:
+    def G(z: Tensor) -> Tensor:  # noqa: N802
+        return 2 * torch.tanh(z)
+
+    certificate = certify(G, torch.ones(2, 3, dtype=torch.float64))
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert certificate.theorem == "local_picard"
+    assert isinstance(certificate.region, Ball)
+
+
+@pytest.mark.parametrize(
+    ("operator", "name"),
+    [
+        (lambda z: z * z, "mul"),
+        (lambda z: torch.softmax(z, -1), "softmax"),
+        (lambda z: torch.round(z), "round"),
+        (lambda z: torch.where(z > 0, z, 0.1 * z), "where"),
+        (lambda z: torch.sort(z, dim=1).values, "sort"),
+        (lambda z: torch.nn.functional.dropout(z, 0.5), "dropout"),
+        (lambda z: z + torch.rand_like(z), "rand"),
+        (lambda z: z - z.mean(0), "mean"),
+        (lambda z: z.flip(0), "flip"),
+    ],
+)
+def test_what_has_no_rule_is_unknown_by_name(operator: object, name: str) -> None:
+    certificate = certify(operator, torch.ones(3, 4, dtype=torch.float64), norm="l2")
+    assert certificate.verdict is not Verdict.CERTIFIED
+    if certificate.verdict is Verdict.UNKNOWN:
+        assert name in certificate.reason, certificate.reason
+
+
+def test_dropout_in_training_mode_is_unknown() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).train()
+    certificate = certify(module, torch.ones(3, 4), norm="l2")
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert "dropout" in certificate.reason
+
+
+def test_nan_weights_and_inputs_are_refused_by_name() -> None:
+    y0, x = arguments()
+    model = layer()
+    with torch.no_grad():
+        model.W[0, 0] = float("nan")
+    with pytest.raises(InputError, match="weight"):
+        certify(model, y0, x)
+    with pytest.raises(InputError, match="input"):
+        certify(layer(), y0, x * float("inf"))
+
+
+def test_contraction_above_one_is_refuted_with_a_witness_in_the_norm_named() -> None:
+    y0, x = arguments()
+    certificate = certify(layer(1.5), y0, x, norm="l2", theorem="picard")
+    assert certificate.verdict is Verdict.REFUTED
+    assert isinstance(certificate.claim, Contraction)
+    assert certificate.witness is not None
+    assert certificate.rate is None
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"theorem": "picrad"}, "theorem"),
+        ({"norm": "l3"}, "norm"),
+        ({"damping": 0.0}, "damping"),
+        ({"theorem": "local_picard"}, "region"),
+        ({"batch_dims": 2}, "batch_dims"),
+        ({"norm": Norm("l2", (torch.ones(3, dtype=torch.float64),))}, "norm"),
+        ({"region": Ball(torch.zeros(2, 2, dtype=torch.float64), 0.1)}, "region"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, object], word: str) -> None:
+    y0, x = arguments()
+    with pytest.raises(InputError, match=word):
+        certify(layer(), y0, x, **options)  # type: ignore[arg-type]

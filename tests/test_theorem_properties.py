@@ -1,0 +1,181 @@
+"""Whenever a theorem's hypotheses verify, its guarantee holds along high-precision iterations.
+
+The truth is computed with 60 decimal digits by mpmath; no float64 result is taken for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mpmath
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from deqops.verify import Ball, Certificate, Verdict, certify, enclose
+
+mpmath.mp.dps = 60
+ORDERS = ("l1", "l2", "linf")
+
+
+class Layer(torch.nn.Module):
+    """`tanh(W z + x)` or another elementwise function in tanh's place."""
+
+    def __init__(self, weight: Tensor, name: str) -> None:
+        super().__init__()
+        self.W = torch.nn.Parameter(weight)
+        self.name = name
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        value: Tensor = getattr(torch, self.name)(z @ self.W.T + x)
+        return value
+
+
+EXACT = {"tanh": mpmath.tanh, "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)), "relu": lambda v: max(v, mpmath.mpf(0))}
+
+
+def exact_step(layer: Layer, y: list[Any], x: Tensor) -> list[Any]:
+    weight = layer.W.detach().tolist()
+    return [
+        EXACT[layer.name](mpmath.fsum(mpmath.mpf(w) * v for w, v in zip(row, y, strict=True)) + mpmath.mpf(b))
+        for row, b in zip(weight, x[0].tolist(), strict=True)
+    ]
+
+
+def exact_iterates(layer: Layer, y0: Tensor, x: Tensor, steps: int, damping: float = 1.0) -> list[list[Any]]:
+    iterates = [[mpmath.mpf(v) for v in y0[0].tolist()]]
+    for _ in range(steps):
+        y, b = iterates[-1], mpmath.mpf(damping)
+        iterates.append([(1 - b) * u + b * v for u, v in zip(y, exact_step(layer, y, x), strict=True)])
+    return iterates
+
+
+def equilibrium(layer: Layer, x: Tensor, damping: float = 1.0) -> list[Any]:
+    iterates = exact_iterates(layer, torch.zeros_like(x), x, 900, damping)
+    assume(distance(iterates[-1], iterates[-2], "linf") < mpmath.mpf(10) ** -40)
+    return iterates[-1]
+
+
+def distance(a: list[Any], b: list[Any], order: str, weights: list[float] | None = None) -> Any:
+    gaps = [abs(u - v) * mpmath.mpf(w) for u, v, w in zip(a, b, weights or [1.0] * len(a), strict=True)]
+    if order == "linf":
+        return max(gaps)
+    return mpmath.fsum(gaps) if order == "l1" else mpmath.sqrt(mpmath.fsum(g * g for g in gaps))
+
+
+def certificate_distance(certificate: Certificate, a: list[Any], b: list[Any]) -> Any:
+    assert certificate.norm is not None
+    weights = None if certificate.norm.weights is None else certificate.norm.weights[0].tolist()
+    return distance(a, b, certificate.norm.order, weights)
+
+
+entries = st.floats(-2, 2, width=32)
+
+
+@st.composite
+def layers(draw: st.DrawFn, scale: float) -> tuple[Layer, Tensor, Tensor]:
+    size = draw(st.integers(1, 4))
+    weight = torch.tensor(draw(st.lists(st.lists(entries, min_size=size, max_size=size), min_size=size, max_size=size)))
+    name = draw(st.sampled_from(sorted(EXACT)))
+    x, y = (torch.tensor([draw(st.lists(entries, min_size=size, max_size=size))], dtype=torch.float64) for _ in "xy")
+    return Layer(weight.double() * scale, name), y, x
+
+
+@given(layers(scale=0.3), st.sampled_from(ORDERS))
+def test_picard_bounds_hold(case: tuple[Layer, Tensor, Tensor], order: str) -> None:
+    """T1 `picard`: a-priori, a-posteriori and residual bounds, the enclosure, and the promised number of steps."""
+    layer, y0, x = case
+    certificate = certify(layer, y0, x, theorem="picard", norm=order)
+    assume(certificate.verdict is Verdict.CERTIFIED and certificate.rate is not None and certificate.rate < 0.97)
+    q = mpmath.mpf(certificate.rate)
+    truth = equilibrium(layer, x)
+    iterates = exact_iterates(layer, y0, x, 12)
+    first = certificate_distance(certificate, iterates[1], iterates[0])
+    for n in range(1, len(iterates)):
+        error = certificate_distance(certificate, iterates[n], truth)
+        assert error <= q**n / (1 - q) * first
+        assert error <= q / (1 - q) * certificate_distance(certificate, iterates[n], iterates[n - 1])
+    bound = certificate.error_bound(layer, y0, x)
+    start = iterates[0]
+    assert certificate_distance(certificate, start, truth) <= mpmath.mpf(float(bound.value))
+    assert distance(start, truth, "l2") <= mpmath.mpf(float(bound.l2))
+    assert distance(start, truth, "linf") <= mpmath.mpf(float(bound.linf))
+    ball = enclose(certificate, layer, y0, x)
+    assert certificate_distance(certificate, start, truth) <= mpmath.mpf(float(ball.radius))
+    steps = certificate.iterations(1e-3, float(first) * (1 + 1e-12) + 1e-300)
+    assert certificate_distance(certificate, exact_iterates(layer, y0, x, steps)[-1], truth) <= mpmath.mpf("1e-3")
+
+
+@given(layers(scale=0.3), st.sampled_from([0.3, 0.5, 0.9, 1.1, -0.1]))
+def test_damped_rate_holds(case: tuple[Layer, Tensor, Tensor], damping: float) -> None:
+    """T4 `damped`: the damped map contracts at the certified rate and keeps the equilibria."""
+    layer, y0, x = case
+    certificate = certify(layer, y0, x, theorem="damped", damping=damping)
+    assume(certificate.verdict is Verdict.CERTIFIED and certificate.rate is not None)
+    truth = equilibrium(layer, x)
+    iterates = exact_iterates(layer, y0, x, 5, damping)
+    errors = [certificate_distance(certificate, y, truth) for y in iterates]
+    for before, after in zip(errors, errors[1:], strict=False):
+        assert after <= mpmath.mpf(certificate.rate or 0) * before + mpmath.mpf(10) ** -35
+
+
+@given(layers(scale=0.9), st.sampled_from(ORDERS), st.floats(1e-3, 0.5))
+def test_local_picard_ball_holds_the_equilibrium(case: tuple[Layer, Tensor, Tensor], order: str, radius: float) -> None:
+    """T2 `local_picard`: the ball is mapped into itself, and iterates from inside stay and converge at the rate."""
+    layer, y0, x = case
+    center = torch.tensor([[float(v) for v in exact_iterates(layer, y0, x, 60)[-1]]], dtype=torch.float64)
+    certificate = certify(layer, center, x, theorem="local_picard", norm=order, region=Ball(center, radius))
+    assume(certificate.verdict is Verdict.CERTIFIED and certificate.rate is not None and certificate.rate < 0.97)
+    middle = [mpmath.mpf(v) for v in center[0].tolist()]
+    limit = exact_iterates(layer, center, x, 900)[-1]
+    assert certificate_distance(certificate, limit, middle) <= radius
+    size = center.shape[1]
+    edge = center + radius / size * torch.ones_like(center)
+    iterates = exact_iterates(layer, edge, x, 6)
+    errors = [certificate_distance(certificate, y, limit) for y in iterates]
+    assert all(certificate_distance(certificate, y, middle) <= radius for y in iterates[1:])
+    for before, after in zip(errors, errors[1:], strict=False):
+        assert after <= mpmath.mpf(certificate.rate or 0) * before + mpmath.mpf(10) ** -35
+
+
+@given(layers(scale=1.5), st.sampled_from(ORDERS))
+def test_refutation_witness_is_true(case: tuple[Layer, Tensor, Tensor], order: str) -> None:
+    """T9 `refute`: the two points really are not brought closer, evaluated with 60 digits."""
+    layer, y0, x = case
+    certificate = certify(layer, y0, x, theorem="picard", norm=order)
+    assume(certificate.verdict is Verdict.REFUTED)
+    witness = certificate.witness
+    assert witness is not None
+    y, z = ([mpmath.mpf(v) for v in leaf[0][0].tolist()] for leaf in (witness.first, witness.second))
+    before, after = distance(y, z, order), distance(exact_step(layer, y, x), exact_step(layer, z, x), order)
+    assert after >= before > 0
+
+
+def test_the_trap_of_a_full_scaling_matrix_is_not_certified() -> None:
+    """T1's trap: `||P W P^-1|| < 1` for a full P proves nothing; relu(Wz + b) has two equilibria here."""
+    weight = torch.tensor([[1.5, -2.0], [1.0, -1.2]], dtype=torch.float64)
+    x = torch.tensor([[-0.5, -1.0]], dtype=torch.float64)
+    for norm in ("auto", "l1", "l2", "linf", "weighted_l1", "weighted_l2", "weighted_linf"):
+        certificate = certify(Layer(weight, "relu"), torch.zeros(1, 2, dtype=torch.float64), x, norm=norm)
+        holds_globally = certificate.verdict is Verdict.CERTIFIED and not isinstance(certificate.region, Ball)
+        assert not holds_globally, norm
+
+
+def test_gelu_with_a_norm_below_one_is_not_certified() -> None:
+    """T1: GELU's slopes reach 1.129, so `||W|| = 0.95` proves nothing; a quotient above 1 refutes it."""
+    weight = torch.tensor([[0.95]], dtype=torch.float64)
+    module = torch.nn.Sequential(torch.nn.Linear(1, 1, bias=False).double(), torch.nn.GELU())
+    with torch.no_grad():
+        module[0].weight.copy_(weight)
+    certificate = certify(module, torch.zeros(1, 1, dtype=torch.float64), theorem="picard", norm="l2")
+    assert certificate.verdict is Verdict.REFUTED
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_identity_is_refuted_not_certified(order: str) -> None:
+    """An isometry is no contraction although it expands nothing."""
+    module = torch.nn.Identity()
+    certificate = certify(module, torch.zeros(2, 3, dtype=torch.float64), theorem="picard", norm=order)
+    assert certificate.verdict is Verdict.REFUTED

@@ -1,0 +1,191 @@
+"""A certificate: the claim, its verdict, the verified hypotheses and witnesses, and what follows from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from deqops._errors import InputError
+
+from ._claim import Claim, Verdict
+from ._document import document_of, parse, read, write
+from ._norm import Norm
+from ._region import Region
+from ._theorems import Hypothesis
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """One input of the operator: free (the claim holds for all its values) or fixed by its SHA-256."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str | None
+
+    @property
+    def free(self) -> bool:
+        """Whether the claim holds for every value of this input."""
+        return self.sha256 is None
+
+
+@dataclass(frozen=True, eq=False)
+class TwoPoints:
+    """A witness against contraction: `||G(y) - G(z)|| >= ||y - z|| > 0` for one problem of the batch."""
+
+    problem: int
+    first: tuple[Tensor, ...]
+    second: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What is proven of an operator, with everything needed to check it again.
+
+    Attributes:
+        claim: `Contraction`, `UniqueEquilibrium` or `Converges`.
+        verdict: of that claim.
+        theorem: the theorem applied ("picard", "local_picard", "damped", "refute"), or None.
+        rate: q, the proven constant of the claimed iteration; None unless certified.
+        bound: the proven Lipschitz constant of G itself on the region; None unless certified.
+        residual: the proven `||G(c) - c||` of a local certificate.
+        norm: of rate, bound and residual.
+        region: where the claim holds.
+        inputs: each input, free or fixed.
+        reason: for `UNKNOWN`, why.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    region: Region
+    norm: Norm | None
+    state: tuple[tuple[tuple[int, ...], str], ...]
+    batch_dims: int
+    fingerprint: str
+    inputs: tuple[InputRecord, ...]
+    theorem: str | None = None
+    rate: float | None = None
+    bound: float | None = None
+    residual: float | None = None
+    hypotheses: tuple[Hypothesis, ...] = ()
+    contributions: tuple[tuple[str, float], ...] = ()
+    witness: TwoPoints | None = None
+    reason: str = ""
+    attempts: tuple[str, ...] = field(default=())
+
+    # ------------------------------------------------------------------------------------------- guarantees
+
+    def distance_bound(self, first: Tensor | Any, second: Tensor | Any) -> Tensor:
+        """Proven upper bound of `||first - second||` in the certificate's norm, per problem, (problems,)."""
+        from ._guarantees import distance_bound
+
+        return distance_bound(self, first, second)
+
+    def iterations(self, eps: float, first_step: float | Tensor) -> int:
+        """Enough steps n for `||y_n - y*|| <= eps`: `q^n / (1 - q) * first_step <= eps` (T1, a priori).
+
+        Args:
+            eps: the error wanted, in the certificate's norm; positive.
+            first_step: a proven bound of `||y_1 - y_0||` (`distance_bound(y1, y0)`; the largest entry counts).
+
+        Raises:
+            InputError: the certificate proves no rate, or an argument is not positive and finite.
+        """
+        rate = self._proven_rate()
+        step = float(first_step.max()) if isinstance(first_step, Tensor) else float(first_step)
+        if not (eps > 0 and math.isfinite(eps)) or not (step >= 0 and math.isfinite(step)):
+            raise InputError(f"iterations: eps {eps!r} must be positive and first_step {step!r} not negative, both finite")
+        from ._guarantees import sufficient_steps
+
+        return sufficient_steps(rate, eps, step)
+
+    def error_bound(self, G: Any, y: Any, *inputs: Any) -> Any:
+        """Proven distance of y to the equilibrium, per problem: `||y - y*|| <= ||G(y) - y|| / (1 - q)`.
+
+        Args:
+            G: the certified operator (its weights are compared with the fingerprint).
+            y: the state, of the certified shapes.
+            inputs: the operator's inputs; fixed ones are compared with their SHA-256.
+
+        Returns:
+            ErrorBound: in the certificate's norm, l2 and linf, each (problems,) float64; infinite for a problem
+            whose y lies outside a local certificate's ball.
+
+        Raises:
+            InputError: another operator, other fixed inputs, other shapes, or a certificate without a rate.
+        """
+        from ._guarantees import error_bound
+
+        return error_bound(self, G, y, inputs)
+
+    def _proven_rate(self) -> float:
+        if self.verdict is not Verdict.CERTIFIED or self.rate is None:
+            raise InputError(f"certificate: verdict is {self.verdict.value}, it proves no rate")
+        return self.rate
+
+    # ------------------------------------------------------------------------------------------------ words
+
+    def explain(self) -> str:
+        """The claim, each hypothesis with its value, which part loses what, what is missing or the witness."""
+        lines = [f"Claim: {self.claim.describe()}.", f"Verdict: {self.verdict.value}."]
+        if self.theorem is not None:
+            lines.append(f"Theorem: {self.theorem}.")
+        for h in self.hypotheses:
+            mark = "holds" if h.holds else "not shown"
+            lines.append(f"  {h.name}: {h.statement} - {mark} ({_number(h.value)} against {_number(h.limit)})")
+        if self.contributions:
+            lines.append("Gains of the parts, in the order of computation:")
+            lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
+        for record in self.inputs:
+            lines.append(f"Input {record.name}: {'free, any value' if record.free else 'fixed'}.")
+        if self.witness is not None:
+            lines.append(f"Witness: two states of problem {self.witness.problem} that G moves apart or keeps apart.")
+        if self.reason:
+            lines.append(f"Why unknown: {self.reason}")
+        lines += [f"  tried {attempt}" for attempt in self.attempts]
+        return "\n".join(lines)
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def document(self) -> dict[str, Any]:
+        """The certificate as the JSON object of `docs/certificate.md`, every witness inside."""
+        return document_of(self, None)
+
+    def save(self, path: str | Path) -> None:
+        """Write the certificate atomically; witnesses over 1 MiB go to a sibling `.safetensors`.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> Certificate:
+        """Read a certificate file; runs no code. The content is not checked: use `check` for that.
+
+        Raises:
+            ModelFileError: damaged, foreign, of another schema, or edited (digest).
+            FileNotFoundError: no such file.
+        """
+        return read(Path(path))
+
+    @staticmethod
+    def from_document(document: dict[str, Any]) -> Certificate:
+        """The certificate of a JSON object with its witnesses inside."""
+        return parse(document, None)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.12g}"
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """ "float32" for torch.float32."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+

@@ -1,0 +1,156 @@
+"""What a certificate guarantees about computed states: error bounds, enclosures, numbers of steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from deqops._errors import InputError
+from deqops.graph import tensor_digest, trace
+
+from . import _midrad as midrad
+from ._midrad import MidRad
+from ._norm import Norm
+from ._problem import Problem
+from ._region import Ball
+from ._rounding import div_up, exact_float64, mul_up, sub_down
+
+if TYPE_CHECKING:
+    from ._certificate import Certificate
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorBound:
+    """Proven distances `||y - y*||`, per problem, (problems,) float64 each.
+
+    Attributes:
+        value: in the certificate's norm.
+        l2: in the l2 norm.
+        linf: in the linf norm.
+    """
+
+    value: Tensor
+    l2: Tensor
+    linf: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Enclosure:
+    """A ball that contains the true equilibrium of each problem.
+
+    Attributes:
+        center: the state's leaves, float64.
+        norm: of the ball.
+        radius: per problem, (problems,).
+        error: the same in l2 and linf.
+    """
+
+    center: tuple[Tensor, ...]
+    norm: Norm
+    radius: Tensor
+    error: ErrorBound
+    batch_dims: int
+
+    def contains(self, state: Any) -> Tensor:
+        """Per problem, whether a state is surely in the ball."""
+        leaves = [exact_float64(leaf) for leaf in pytree.tree_leaves(state)]
+        return _distance(self.norm, leaves, list(self.center), self.batch_dims) <= self.radius
+
+
+def enclose(certificate: Certificate, G: Any, y: Any, *inputs: Any) -> Enclosure:
+    """A ball around y that contains the true equilibrium (T1's residual form, in enclosures).
+
+    Raises:
+        InputError: as `Certificate.error_bound`.
+    """
+    bound = error_bound(certificate, G, y, inputs)
+    center = tuple(exact_float64(leaf) for leaf in pytree.tree_leaves(y))
+    if certificate.norm is None:
+        raise InputError("certificate: it proves no rate")
+    return Enclosure(center, certificate.norm, bound.value, bound, certificate.batch_dims)
+
+
+def distance_bound(certificate: Certificate, first: Any, second: Any) -> Tensor:
+    """Upper bound of `||first - second||` in the certificate's norm, per problem."""
+    if certificate.norm is None:
+        raise InputError("certificate: it names no norm")
+    a, b = ([exact_float64(leaf) for leaf in pytree.tree_leaves(state)] for state in (first, second))
+    for name, leaves in (("first", a), ("second", b)):
+        _check_state(certificate, name, leaves)
+    return _distance(certificate.norm, a, b, certificate.batch_dims)
+
+
+def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...]) -> ErrorBound:
+    """`||G(y) - y|| / (1 - q)` with the residual enclosed, q the constant of G."""
+    if certificate.bound is None or certificate.norm is None or not certificate.bound < 1:
+        raise InputError(f"certificate: verdict is {certificate.verdict.value}, it bounds no error")
+    leaves = pytree.tree_leaves(y)
+    _check_state(certificate, "y", leaves)
+    operator = trace(G, y, *inputs, batch_dims=certificate.batch_dims)
+    if operator.fingerprint != certificate.fingerprint:
+        raise InputError("G: its weights or operations differ from the certified ones; certify it again")
+    _check_inputs(certificate, pytree.tree_leaves(inputs))
+    problem = Problem(operator, y, inputs)
+    residual = problem.residual(leaves, certificate.norm)
+    gap = torch.full_like(residual, float(sub_down(1.0, certificate.bound)))
+    value = div_up(residual, gap)
+    if isinstance(certificate.region, Ball):
+        centers = [exact_float64(leaf) for leaf in certificate.region.leaves]
+        apart = _distance(certificate.norm, [exact_float64(leaf) for leaf in leaves], centers, certificate.batch_dims)
+        inside = apart <= certificate.region.radius
+        value = torch.where(inside, value, torch.full_like(value, math.inf))
+    value = torch.where(value.isnan(), torch.full_like(value, math.inf), value)
+    return ErrorBound(value, certificate.norm.to_l2(value, problem.size), certificate.norm.to_linf(value))
+
+
+def sufficient_steps(rate: float, eps: float, first_step: float) -> int:
+    """A number n with `rate^n / (1 - rate) * first_step <= eps`, verified with upward rounding."""
+    if first_step == 0:
+        return 0
+    gap = float(sub_down(1.0, rate))
+    if rate == 0:
+        return 0 if first_step <= eps else 1
+    guess = math.log(eps * gap / first_step) / math.log(rate) if first_step > eps * gap else 0.0
+    steps = max(0, math.ceil(guess))
+    while not float(div_up(mul_up(_power_up(rate, steps), first_step), gap)) <= eps:
+        steps += 1 + steps // 1000
+    return steps
+
+
+def _power_up(base: float, exponent: int) -> float:
+    """Upper bound of base^exponent by squaring, 0 <= base."""
+    result, square = 1.0, base
+    while exponent:
+        if exponent & 1:
+            result = float(mul_up(result, square))
+        square, exponent = float(mul_up(square, square)), exponent >> 1
+    return result
+
+
+def _distance(norm: Norm, a: list[Tensor], b: list[Tensor], batch_dims: int) -> Tensor:
+    gaps = [midrad.sub(MidRad.exact(x), MidRad.exact(z)).magnitude() for x, z in zip(a, b, strict=True)]
+    return norm.upper(gaps, batch_dims)
+
+
+def _check_state(certificate: Certificate, name: str, leaves: list[Any]) -> None:
+    got = [tuple(leaf.shape) for leaf in leaves]
+    expected = [shape for shape, _ in certificate.state]
+    if got != expected:
+        raise InputError(f"{name}: the certificate is for states of shape {expected}, got {got}")
+    if any(not bool(leaf.isfinite().all()) for leaf in leaves):
+        raise InputError(f"{name}: holds NaN or infinity")
+
+
+def _check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
+    for record, leaf in zip(certificate.inputs, leaves, strict=True):
+        if tuple(leaf.shape) != record.shape:
+            raise InputError(f"input {record.name}: certified for shape {record.shape}, got {tuple(leaf.shape)}")
+        if record.sha256 is not None and tensor_digest(leaf) != record.sha256:
+            raise InputError(f"input {record.name}: the certificate holds for another value; certify with this one")
+
+

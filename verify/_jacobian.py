@@ -1,0 +1,404 @@
+"""The Jacobian of the operator graph as an expression of linear maps and elementwise slopes.
+
+Lemma `slopes`: where G is a composition of affine maps and elementwise functions whose difference quotients
+lie in verified intervals, `G(y) - G(z) = M (y - z)` with M a product of the layers with slopes taken in those
+intervals. Every value v of the graph is written as `v = constant + sum_k A_k u_k` with A_k linear maps and the
+u_k *basis values*: the leaves of the state, and results of elementwise functions of such combinations. Norm
+strategies (`_gains.py`) bound M from this expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from deqops._errors import UnsupportedOperationError
+from deqops.graph import ConcreteGraph, Node
+
+from . import _midrad as midrad
+from ._elementary import slope_range
+from ._enclosures import Constants, Enclosed, as_exact, as_midrad, enclose_node
+from ._linear import LinearMap
+from ._matrix import DenseMatrix
+from ._midrad import MidRad
+from ._sparse import SparseMatrix
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class StateLeaf:
+    """A leaf of the state, the variable of the Jacobian."""
+
+    position: int
+    shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise:
+    """`u = s(v)` entrywise, difference quotients of s within [lower, upper] (floats, or entry by entry)."""
+
+    name: str
+    source: Combination
+    shape: Shape
+    lower: Tensor | float
+    upper: Tensor | float
+
+    @property
+    def gain(self) -> Tensor | float:
+        """The largest modulus of a slope, per entry where slopes differ."""
+        if isinstance(self.lower, Tensor) and isinstance(self.upper, Tensor):
+            return torch.maximum(self.lower.abs(), self.upper.abs())
+        return max(abs(float(self.lower)), abs(float(self.upper)))
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """`sum over k of A_k u_k` (the constant part is left out): maps per number of the basis value."""
+
+    shape: Shape
+    terms: Mapping[int, tuple[LinearMap, ...]] = field(default_factory=dict)
+
+    def mapped(self, change: Callable[[LinearMap], LinearMap], shape: Shape) -> Combination:
+        """Every map followed by the same linear map."""
+        terms = {k: tuple(change(a) for a in maps) for k, maps in self.terms.items()}
+        return Combination(shape, terms)
+
+    def plus(self, other: Combination) -> Combination:
+        """The sum; maps of one basis value are added where their sum is again a simple map."""
+        terms = {k: list(maps) for k, maps in self.terms.items()}
+        for k, maps in other.terms.items():
+            for new in maps:
+                _add_map(terms.setdefault(k, []), new)
+        return Combination(self.shape, {k: tuple(maps) for k, maps in terms.items()})
+
+
+Basis = StateLeaf | Elementwise
+
+
+@dataclass(frozen=True, eq=False)
+class Jacobian:
+    """The expression: basis values in order of computation, and the leaves of the new state over them."""
+
+    bases: tuple[Basis, ...]
+    outputs: tuple[Combination, ...]
+
+
+def _add_map(maps: list[LinearMap], new: LinearMap) -> None:
+    for number, old in enumerate(maps):
+        total = old.plus(new)
+        if total is not None:
+            maps[number] = total
+            return
+    maps.append(new)
+
+
+Rule = Callable[["Builder", Node], Combination]
+_RULES: dict[str, Rule] = {}
+
+
+def register_jacobian(*operations: str) -> Callable[[Rule], Rule]:
+    """Register `rule(builder, node) -> Combination` for operations of the graph's vocabulary."""
+
+    def register(rule: Rule) -> Rule:
+        for operation in operations:
+            _RULES[operation] = rule
+        return rule
+
+    return register
+
+
+class Builder:
+    """Builds the expression node by node.
+
+    Args:
+        graph: the operator graph.
+        constants: its state-independent values; notes which inputs were used.
+        boxes: enclosures of the state's leaves for local slopes, or None for slopes that hold everywhere.
+        refine: called with (builder, value, combination, enclosure) and may return a narrower enclosure of a
+            pre-activation.
+    """
+
+    def __init__(
+        self,
+        graph: ConcreteGraph,
+        constants: Constants,
+        boxes: list[MidRad] | None = None,
+        refine: Callable[[Builder, int, Combination, MidRad], MidRad] | None = None,
+    ) -> None:
+        self.graph, self.constants = graph, constants
+        self.bases: list[Basis] = []
+        self.combinations: dict[int, Combination] = {}
+        self._refine = refine
+        self._boxes: dict[int, Enclosed] | None = None if boxes is None else {}
+        for position, value in enumerate(graph.state):
+            shape = graph.shape(value)
+            self.combinations[value] = self._basis_value(StateLeaf(position, shape), shape)
+            if boxes is not None and self._boxes is not None:
+                self._boxes[value] = boxes[position]
+
+    def build(self) -> Jacobian:
+        """The whole expression.
+
+        Raises:
+            UnsupportedOperationError: a state-dependent operation without a rule, by name.
+        """
+        for node in self.graph.nodes:
+            if node.output not in self.graph.state_dependent:
+                continue
+            rule = _RULES.get(node.op)
+            if rule is None:
+                raise UnsupportedOperationError(node.source, "has no Lipschitz rule")
+            self.combinations[node.output] = rule(self, node)
+            self._enclose(node)
+        outputs = tuple(
+            self.combinations.get(value, Combination(self.graph.shape(value))) for value in self.graph.outputs
+        )
+        return Jacobian(tuple(self.bases), outputs)
+
+    def depends(self, value: int) -> bool:
+        """Whether a value depends on the state."""
+        return value in self.graph.state_dependent
+
+    def elementwise(self, node: Node, name: str, attributes: Mapping[str, object]) -> Combination:
+        """A new basis value `s(v)`, its slopes taken over v's enclosure where there is one."""
+        value = node.operands[0]
+        source = self.combinations[value]
+        enclosure = self._box(value, source)
+        lower, upper = slope_range(name, attributes, enclosure)
+        return self._basis_value(Elementwise(f"{name}", source, node.shape, lower, upper), node.shape)
+
+    def fixed_slopes(self, node: Node, value: int, lower: float, upper: float) -> Combination:
+        """A new basis value with known slopes."""
+        source = self.broadcast(self.combinations[value], node.shape)
+        return self._basis_value(Elementwise(node.op, source, node.shape, lower, upper), node.shape)
+
+    def broadcast(self, combination: Combination, shape: Shape) -> Combination:
+        """The combination expanded to a larger shape by torch's broadcasting rules."""
+        if combination.shape == shape:
+            return combination
+        lead = (1,) * (len(shape) - len(combination.shape))
+        padded = lead + combination.shape
+        result = combination.mapped(lambda a: a.reshaped(padded), padded)
+        for axis, (size, target) in enumerate(zip(padded, shape, strict=True)):
+            if size != target:
+                copies = SparseMatrix.from_index_select(torch.zeros(target, dtype=torch.int64), 1)
+                result = _along(result, axis, copies)
+        return result
+
+    def _basis_value(self, basis: Basis, shape: Shape) -> Combination:
+        self.bases.append(basis)
+        return Combination(shape, {len(self.bases) - 1: (LinearMap(shape),)})
+
+    def _box(self, value: int, source: Combination) -> MidRad | None:
+        if self._boxes is None:
+            return None
+        box = as_midrad(self._boxes[value])
+        if self._refine is not None:
+            box = self._refine(self, value, source, box)
+            self._boxes[value] = box
+        return box
+
+    def _enclose(self, node: Node) -> None:
+        if self._boxes is None:
+            return
+        operands = [self._boxes[v] if self.depends(v) else self.constants[v] for v in node.operands]
+        self._boxes[node.output] = enclose_node(node, operands)
+
+
+def _along(combination: Combination, axis: int, matrix: DenseMatrix | SparseMatrix) -> Combination:
+    shape = (*combination.shape[:axis], matrix.shape[0], *combination.shape[axis + 1 :])
+    return combination.mapped(lambda a: a.along(axis, matrix), shape)
+
+
+# ---------------------------------------------------------------------------------------------------- rules
+
+
+@register_jacobian(
+    *"tanh sigmoid relu relu6 silu softsign abs leaky_relu elu gelu softplus hardtanh clamp mish selu hardswish".split(),
+    *"exp expm1 log log1p sqrt rsqrt reciprocal erf square sin cos pow_scalar".split(),
+)
+def _elementwise(builder: Builder, node: Node) -> Combination:
+    return builder.elementwise(node, node.op, node.attributes)
+
+
+@register_jacobian("maximum", "minimum")
+def _extremum(builder: Builder, node: Node) -> Combination:
+    a, b = node.operands
+    if builder.depends(a) and builder.depends(b):
+        raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
+    return builder.fixed_slopes(node, a if builder.depends(a) else b, 0.0, 1.0)
+
+
+@register_jacobian("neg")
+def _negative(builder: Builder, node: Node) -> Combination:
+    minus = MidRad.exact(torch.tensor(-1.0, dtype=torch.float64))
+    return builder.combinations[node.operands[0]].mapped(lambda a: a.scaled(minus), node.shape)
+
+
+@register_jacobian("cast")
+def _cast(builder: Builder, node: Node) -> Combination:
+    return builder.combinations[node.operands[0]]
+
+
+@register_jacobian("add", "sub")
+def _sum(builder: Builder, node: Node) -> Combination:
+    total = Combination(node.shape)
+    for number, value in enumerate(node.operands):
+        if builder.depends(value):
+            part = builder.broadcast(builder.combinations[value], node.shape)
+            if number == 1 and node.op == "sub":
+                minus = MidRad.exact(torch.tensor(-1.0, dtype=torch.float64))
+                part = part.mapped(lambda a: a.scaled(minus), node.shape)
+            total = total.plus(part)
+    return total
+
+
+@register_jacobian("mul")
+def _product(builder: Builder, node: Node) -> Combination:
+    a, b = node.operands
+    if builder.depends(a) and builder.depends(b):
+        raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
+    variable, constant = (a, b) if builder.depends(a) else (b, a)
+    factor = builder.constants.floating(constant)
+    source = builder.broadcast(builder.combinations[variable], node.shape)
+    return source.mapped(lambda m: m.times(factor), node.shape)
+
+
+@register_jacobian("div")
+def _quotient(builder: Builder, node: Node) -> Combination:
+    a, b = node.operands
+    if builder.depends(b):
+        raise UnsupportedOperationError(node.source, "by a state-dependent tensor has no Lipschitz rule")
+    factor = midrad.div(MidRad.exact(torch.ones((), dtype=torch.float64)), builder.constants.floating(b))
+    source = builder.broadcast(builder.combinations[a], node.shape)
+    return source.mapped(lambda m: m.times(factor), node.shape)
+
+
+@register_jacobian("matmul")
+def _matmul(builder: Builder, node: Node) -> Combination:
+    a, b = node.operands
+    if builder.depends(a) and builder.depends(b):
+        raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
+    right = builder.depends(a)
+    variable, constant = (a, b) if right else (b, a)
+    weight, source = builder.constants.floating(constant), builder.combinations[variable]
+    if weight.mid.ndim not in (1, 2):
+        raise UnsupportedOperationError(node.source, "with a batch of constant matrices has no Lipschitz rule")
+    if right:
+        rows = weight.apply_exact(lambda t: t.reshape(-1, 1).T if t.ndim == 1 else t.T)
+        axis = len(source.shape) - 1
+    else:
+        rows = weight.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
+        axis = max(len(source.shape) - 2, 0)
+    result = _along(source, axis, DenseMatrix(rows))
+    return result.mapped(lambda m: m.reshaped(node.shape), node.shape)
+
+
+@register_jacobian("reshape")
+def _reshape(builder: Builder, node: Node) -> Combination:
+    return builder.combinations[node.operands[0]].mapped(lambda a: a.reshaped(node.shape), node.shape)
+
+
+@register_jacobian("permute")
+def _permute(builder: Builder, node: Node) -> Combination:
+    dims = _ints(node, "dims")
+    return builder.combinations[node.operands[0]].mapped(lambda a: a.permuted(dims), node.shape)
+
+
+@register_jacobian("expand")
+def _expand(builder: Builder, node: Node) -> Combination:
+    return builder.broadcast(builder.combinations[node.operands[0]], node.shape)
+
+
+@register_jacobian("slice", "select")
+def _slice(builder: Builder, node: Node) -> Combination:
+    source, dim = builder.combinations[node.operands[0]], _int(node, "dim")
+    size = source.shape[dim]
+    if node.op == "select":
+        index = torch.tensor([_int(node, "index")])
+    else:
+        index = torch.arange(size)[_int(node, "start") : _int(node, "stop") : _int(node, "step")]
+    result = _along(source, dim, SparseMatrix.from_index_select(index, size))
+    return result.mapped(lambda a: a.reshaped(node.shape), node.shape)
+
+
+@register_jacobian("index_select")
+def _index_select(builder: Builder, node: Node) -> Combination:
+    source, dim = builder.combinations[node.operands[0]], _int(node, "dim")
+    index = as_exact(node, builder.constants[node.operands[1]])
+    return _along(source, dim, SparseMatrix.from_index_select(index, source.shape[dim]))
+
+
+@register_jacobian("index_add")
+def _index_add(builder: Builder, node: Node) -> Combination:
+    base, index_value, source = node.operands
+    dim, total = _int(node, "dim"), Combination(node.shape)
+    if builder.depends(base):
+        total = total.plus(builder.combinations[base])
+    if builder.depends(source):
+        index = as_exact(node, builder.constants[index_value])
+        scatter = SparseMatrix.from_index_add(index, node.shape[dim])
+        total = total.plus(_along(builder.combinations[source], dim, scatter))
+    return total
+
+
+@register_jacobian("cat")
+def _cat(builder: Builder, node: Node) -> Combination:
+    dim, offset, total = _int(node, "dim"), 0, Combination(node.shape)
+    for value in node.operands:
+        size = builder.graph.shape(value)[dim]
+        if builder.depends(value):
+            place = SparseMatrix.from_index_add(torch.arange(offset, offset + size), node.shape[dim])
+            total = total.plus(_along(builder.combinations[value], dim, place))
+        offset += size
+    return total
+
+
+@register_jacobian("where")
+def _where(builder: Builder, node: Node) -> Combination:
+    condition, a, b = node.operands
+    if builder.depends(condition):
+        raise UnsupportedOperationError(node.source, "chooses by the state: a jump, with no Lipschitz constant")
+    mask = as_exact(node, builder.constants[condition]).to(torch.float64)
+    total = Combination(node.shape)
+    for value, keep in ((a, mask), (b, 1 - mask)):
+        if builder.depends(value):
+            part = builder.broadcast(builder.combinations[value], node.shape)
+            factor = MidRad.exact(keep)
+            total = total.plus(part.mapped(lambda m, factor=factor: m.times(factor), node.shape))  # type: ignore[misc]
+    return total
+
+
+@register_jacobian("sum", "mean")
+def _reduction(builder: Builder, node: Node) -> Combination:
+    result = builder.combinations[node.operands[0]]
+    count = 1
+    for dim in _ints(node, "dims"):
+        size = result.shape[dim]
+        count *= size
+        ones = SparseMatrix.from_index_add(torch.zeros(size, dtype=torch.int64), 1)
+        result = _along(result, dim, ones)
+    result = result.mapped(lambda a: a.reshaped(node.shape), node.shape)
+    if node.op == "sum" or count == 0:
+        return result
+    one, total = torch.ones((), dtype=torch.float64), torch.tensor(float(count), dtype=torch.float64)
+    share = midrad.div(MidRad.exact(one), MidRad.exact(total))
+    return result.mapped(lambda a: a.scaled(share), node.shape)
+
+
+def _int(node: Node, name: str) -> int:
+    value = node.attributes[name]
+    if not isinstance(value, int):
+        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, an integer is needed")
+    return value
+
+
+def _ints(node: Node, name: str) -> tuple[int, ...]:
+    value = node.attributes[name]
+    if not isinstance(value, tuple):
+        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, integers are needed")
+    return value

@@ -1,0 +1,69 @@
+"""Slopes on a ball: boxes for the state, narrower enclosures of pre-activations where l2 gives them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._enclosures import Enclosed, as_midrad, enclose_values
+from ._gains import l2_gain_of
+from ._jacobian import Builder, Combination, Jacobian, StateLeaf
+from ._matrix import row_l2_norms
+from ._midrad import MidRad
+from ._norm import Norm
+from ._problem import Problem
+from ._region import Ball
+from ._rounding import exact_float64, mul_up
+
+
+def local_jacobian(problem: Problem, ball: Ball, norm: Norm) -> Jacobian:
+    """The Jacobian expression with slopes that hold on the ball (and on the box around it)."""
+    centers = [exact_float64(leaf) for leaf in ball.leaves]
+    radii = norm.radii(problem.problem_shapes, ball.radius)
+    spread = [
+        radius[None].expand(center.shape) if problem.batch_dims else radius
+        for radius, center in zip(radii, centers, strict=True)
+    ]
+    boxes = [MidRad(center, radius.clone()) for center, radius in zip(centers, spread, strict=True)]
+    refine = None
+    if norm.order == "l2" and norm.weights is None:
+        state = {v: MidRad.exact(c) for v, c in zip(problem.graph.state, centers, strict=True)}
+        at_center = enclose_values(problem.graph, problem.constants, state)
+        refine = _Refinement(at_center, ball.radius)
+    return Builder(problem.graph, problem.constants, boxes, refine).build()
+
+
+class _Refinement:
+    """`|v_i - v_i(c)| <= ||row_i of M||_2 r` for v = v(c) + M (y - c), y in an l2 ball."""
+
+    def __init__(self, at_center: dict[int, Enclosed], radius: float) -> None:
+        self._at_center, self._radius = at_center, radius
+
+    def __call__(self, builder: Builder, value: int, combination: Combination, box: MidRad) -> MidRad:
+        center = as_midrad(self._at_center[value])
+        deviation = mul_up(self._rows(builder, combination), torch.full((), self._radius, dtype=torch.float64))
+        ball = MidRad(center.mid, center.rad)
+        lower = torch.maximum(box.lower(), _lower(ball, deviation))
+        upper = torch.minimum(box.upper(), _upper(ball, deviation))
+        return MidRad.from_bounds(lower, torch.maximum(lower, upper))
+
+    def _rows(self, builder: Builder, combination: Combination) -> Tensor:
+        maps = [(k, one) for k, several in combination.terms.items() for one in several]
+        if len(maps) == 1 and isinstance(builder.bases[maps[0][0]], StateLeaf):
+            matrix = maps[0][1].last_axis_matrix()
+            if matrix is not None:
+                return row_l2_norms(matrix)
+        partial = Jacobian(tuple(builder.bases), ())
+        return torch.full((), l2_gain_of(partial, combination), dtype=torch.float64)
+
+
+def _lower(center: MidRad, deviation: Tensor) -> Tensor:
+    from ._rounding import sub_down
+
+    return sub_down(center.lower(), deviation.expand(center.mid.shape))
+
+
+def _upper(center: MidRad, deviation: Tensor) -> Tensor:
+    from ._rounding import add_up
+
+    return add_up(center.upper(), deviation.expand(center.mid.shape))

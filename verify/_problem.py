@@ -1,0 +1,73 @@
+"""An operator prepared for certification: its graph at fixed shapes, its constants, its state."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from deqops._errors import InputError
+from deqops.graph import ConcreteGraph, OperatorGraph
+
+from ._enclosures import Constants, enclose_image
+from ._jacobian import Jacobian, Builder
+from ._midrad import MidRad, sub
+from ._norm import Norm
+from ._rounding import exact_float64
+
+
+class Problem:
+    """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it."""
+
+    def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> None:
+        self.operator, self.graph = operator, operator.concrete(state, *inputs)
+        self.tree = pytree.tree_structure(state)
+        graph = self.graph
+        self.constants = Constants(graph)
+        self.batch_dims = graph.batch_dims
+        _refuse_nonfinite(graph)
+
+    @property
+    def example(self) -> list[Tensor]:
+        """The example state's leaves."""
+        return [self.graph.leaves[value].tensor for value in self.graph.state]
+
+    @property
+    def problem_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each leaf of the state for one problem."""
+        return [tuple(leaf.shape[self.batch_dims :]) for leaf in self.example]
+
+    @property
+    def size(self) -> int:
+        """Unknowns of one problem."""
+        return sum(torch.Size(shape).numel() for shape in self.problem_shapes)
+
+    @cached_property
+    def jacobian(self) -> Jacobian:
+        """The Jacobian expression with slopes that hold everywhere."""
+        return Builder(self.graph, self.constants).build()
+
+    def image(self, state: list[Tensor]) -> list[MidRad]:
+        """Enclosure of G at a point."""
+        return enclose_image(self.graph, self.constants, [MidRad.exact(exact_float64(leaf)) for leaf in state])
+
+    def residual(self, state: list[Tensor], norm: Norm) -> Tensor:
+        """Proven bound of `||G(y) - y||`, per problem."""
+        points = [MidRad.exact(exact_float64(leaf)) for leaf in state]
+        image = enclose_image(self.graph, self.constants, points)
+        gaps = [sub(a, b).magnitude() for a, b in zip(image, points, strict=True)]
+        return norm.upper(gaps, self.batch_dims)
+
+
+def _refuse_nonfinite(graph: ConcreteGraph) -> None:
+    for leaf in graph.leaves.values():
+        if leaf.kind == "literal" or not leaf.tensor.is_floating_point():
+            continue
+        if not bool(leaf.tensor.isfinite().all()):
+            what = {"state": "state", "input": "input", "parameter": "weight"}[leaf.kind]
+            raise InputError(f"{what} {leaf.name!r} holds NaN or infinity; mend the values and try again")
+
+

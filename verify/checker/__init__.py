@@ -1,0 +1,8 @@
+"""The independent checker: its own reading of the operator graph, its own arithmetic.
+
+From the rest of deqops it takes the operator graph (`deqops.graph`) and the exceptions, nothing else.
+"""
+
+from ._check import CheckReport, check
+
+__all__ = ["CheckReport", "check"]

@@ -1,0 +1,364 @@
+"""Reading a certificate strictly: every key, type, number, witness and the digest of schema 1.
+
+The schema is in `docs/certificate.md`. Nothing here believes the content; it only establishes that the
+content is well-formed, and `_theorems.py` decides whether it is true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deqops._errors import ModelFileError
+
+from ._refusal import Rejected
+from ._witness import Array, Witnesses
+
+LARGEST_FILE = 64 * 2**20
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+KINDS = ("contraction", "unique_equilibrium", "converges")
+VERDICTS = ("certified", "refuted", "unknown")
+THEOREMS = ("picard", "local_picard", "damped", "refute", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """`||diag(weights) y||` in l1, l2 or linf; `weights` per leaf of the state, None for ones."""
+
+    order: str
+    weights: tuple[Array, ...] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """`||y - center|| <= radius` for each problem."""
+
+    center: tuple[Array, ...]
+    radius: float
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input: `sha256` is None where the claim is for all its values."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A condition as the certificate states it."""
+
+    name: str
+    value: float | None
+    limit: float | None
+    holds: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The certificate's numbers: "lipschitz", "local" or "two_points"."""
+
+    kind: str
+    bound: float = math.nan
+    residual: float = math.nan
+    problem: int = -1
+    first: tuple[Array, ...] = ()
+    second: tuple[Array, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Document:
+    """A well-formed certificate. `ball` is None for a claim about every state."""
+
+    kind: str
+    damping: float
+    verdict: str
+    theorem: str | None
+    rate: float | None
+    norm: Norm | None
+    ball: Ball | None
+    state: tuple[tuple[tuple[int, ...], str], ...]
+    batch_dims: int
+    fingerprint: str
+    inputs: tuple[Input, ...]
+    hypotheses: tuple[Hypothesis, ...]
+    evidence: Evidence | None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The JSON object of a certificate file.
+
+    Raises:
+        ModelFileError: missing, too large, not JSON, or not a certificate of schema 1.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise ModelFileError(f"certificate: {path} is over {LARGEST_FILE} bytes")
+        document = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except OSError as error:
+        raise ModelFileError(f"certificate: cannot read {path} ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"certificate: {path} is not JSON ({error}); was it cut short?") from error
+    return _recognised(document)
+
+
+def plain(document: Any) -> dict[str, Any]:
+    """A copy of the document that holds JSON types only.
+
+    Raises:
+        ModelFileError: it is not a certificate of schema 1.
+        Rejected: something inside is no JSON value.
+    """
+    if not isinstance(document, dict):
+        raise ModelFileError(f"certificate: a {type(document).__name__} is not a certificate document")
+    try:
+        return _recognised(json.loads(json.dumps(document, allow_nan=False)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Rejected(f"document: not a JSON object ({error})") from error
+
+
+def verdict_of(document: dict[str, Any]) -> str:
+    """The verdict the document states, "unknown" where it states none."""
+    verdict = document.get("verdict")
+    return verdict if isinstance(verdict, str) and verdict in VERDICTS else "unknown"
+
+
+def _recognised(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict) or document.get("format") != "deqops-certificate":
+        raise ModelFileError("certificate: this is not a deqops certificate")
+    if type(document.get("schema")) is not int or document["schema"] != 1:
+        raise ModelFileError(
+            f"certificate: schema {document.get('schema')!r} is unknown; this checker reads 1"
+        )
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return result
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+# -------------------------------------------------------------------------------------------------- structure
+
+
+def read(document: dict[str, Any], folder: Path | None) -> Document:
+    """The document's parts, each of the right type.
+
+    Args:
+        document: JSON types only.
+        folder: where sibling witness files lie; None where the document came without a file.
+
+    Raises:
+        Rejected: the first thing that is wrong.
+    """
+    _keys(document, "document", _TOP)
+    if document["digest"] != _digest(document):
+        raise Rejected("digest: it does not match the content; the certificate was edited or damaged")
+    witnesses = Witnesses(document["witnesses"], folder)
+    kind, damping = _claim(document)
+    norm = None if document["norm"] is None else _norm(document["norm"], witnesses)
+    result = Document(
+        kind=kind,
+        damping=damping,
+        verdict=_choice(document["verdict"], "verdict", VERDICTS),
+        theorem=_choice(document["theorem"], "theorem", THEOREMS),
+        rate=_optional(document["rate"], "rate"),
+        norm=norm,
+        ball=_ball(document, witnesses),
+        state=tuple(_leaf(entry) for entry in _list(document["state"], "state")),
+        batch_dims=_integer(document["batch_dims"], "batch_dims", 1),
+        fingerprint=_model(document["model"]),
+        inputs=tuple(_input(entry) for entry in _list(document["inputs"], "inputs")),
+        hypotheses=tuple(_hypothesis(entry) for entry in _list(document["hypotheses"], "hypotheses")),
+        evidence=_evidence(document["evidence"], witnesses),
+    )
+    _people(document)
+    witnesses.refuse_unused()
+    return result
+
+
+_TOP = (
+    "format schema deqops claim verdict theorem rate norm region state batch_dims model inputs hypotheses "
+    "contributions evidence reason witnesses digest"
+)
+
+
+def _digest(document: dict[str, Any]) -> str:
+    content = {key: value for key, value in document.items() if key != "digest"}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def _claim(document: dict[str, Any]) -> tuple[str, float]:
+    claim = document["claim"]
+    kind = _choice(claim.get("kind") if isinstance(claim, dict) else None, "claim.kind", KINDS)
+    _keys(
+        claim,
+        "claim",
+        {"contraction": "kind norm region", "converges": "kind iteration region"}.get(kind, "kind region"),
+    )
+    if claim["region"] != document["region"]:
+        raise Rejected("claim.region: differs from region")
+    if kind == "contraction" and claim["norm"] != document["norm"]:
+        raise Rejected("claim.norm: differs from norm")
+    if kind != "converges":
+        return kind, 1.0
+    iteration = claim["iteration"]
+    _keys(iteration, "claim.iteration", "kind damping")
+    _choice(iteration["kind"], "claim.iteration.kind", ("picard",))
+    return kind, number(iteration["damping"], "claim.iteration.damping")
+
+
+def _norm(entry: Any, witnesses: Witnesses) -> Norm:
+    _keys(entry, "norm", "order weights")
+    order = _choice(entry["order"], "norm.order", ("l1", "l2", "linf"))
+    if entry["weights"] is None:
+        return Norm(order, None)
+    weights = witnesses.arrays(entry["weights"], "norm.weights")
+    if not all((weight > 0).all() for weight in weights):
+        raise Rejected("norm.weights: a weight is not positive")
+    return Norm(order, weights)
+
+
+def _ball(document: dict[str, Any], witnesses: Witnesses) -> Ball | None:
+    region = document["region"]
+    kind = _choice(
+        region.get("kind") if isinstance(region, dict) else None, "region.kind", ("global", "ball")
+    )
+    _keys(region, "region", "kind" if kind == "global" else "kind center radius norm")
+    if kind == "global":
+        return None
+    if region["norm"] != document["norm"] or region["norm"] is None:
+        raise Rejected("region.norm: a ball is in the claim's norm")
+    radius = number(region["radius"], "region.radius")
+    if not radius > 0:
+        raise Rejected("region.radius: is not positive")
+    return Ball(witnesses.arrays(region["center"], "region.center"), radius)
+
+
+def _evidence(entry: Any, witnesses: Witnesses) -> Evidence | None:
+    if entry is None:
+        return None
+    kind = _choice(
+        entry.get("kind") if isinstance(entry, dict) else None,
+        "evidence.kind",
+        ("lipschitz", "local", "two_points"),
+    )
+    if kind == "two_points":
+        _keys(entry, "evidence", "kind problem first second")
+        points = (witnesses.arrays(entry[name], f"evidence.{name}") for name in ("first", "second"))
+        return Evidence(
+            kind, math.nan, math.nan, _integer(entry["problem"], "evidence.problem", 2**40), *points
+        )
+    _keys(entry, "evidence", "kind bound" if kind == "lipschitz" else "kind bound residual")
+    bound = number(entry["bound"], "evidence.bound")
+    residual = number(entry["residual"], "evidence.residual") if kind == "local" else math.nan
+    return Evidence(kind, bound, residual)
+
+
+def _leaf(entry: Any) -> tuple[tuple[int, ...], str]:
+    _keys(entry, "state", "shape dtype")
+    return shape_of(entry["shape"], "state.shape"), _choice(entry["dtype"], "state.dtype", FLOATS)
+
+
+def _input(entry: Any) -> Input:
+    _keys(entry, "inputs", "name shape dtype status sha256")
+    status = _choice(entry["status"], "inputs.status", ("free", "fixed"))
+    sha256 = entry["sha256"]
+    if (status == "free") != (sha256 is None):
+        raise Rejected("inputs.sha256: a fixed input has one, a free input has none")
+    if sha256 is not None:
+        _text(sha256, "inputs.sha256")
+    shape = shape_of(entry["shape"], "inputs.shape")
+    return Input(_text(entry["name"], "inputs.name"), shape, _text(entry["dtype"], "inputs.dtype"), sha256)
+
+
+def _hypothesis(entry: Any) -> Hypothesis:
+    _keys(entry, "hypotheses", "name statement value limit holds")
+    if entry["holds"] is not None and not isinstance(entry["holds"], bool):
+        raise Rejected("hypotheses.holds: must be true, false or null")
+    _text(entry["statement"], "hypotheses.statement")
+    value, limit = (_optional(entry[name], f"hypotheses.{name}") for name in ("value", "limit"))
+    return Hypothesis(_text(entry["name"], "hypotheses.name"), value, limit, entry["holds"])
+
+
+def _model(entry: Any) -> str:
+    _keys(entry, "model", "fingerprint")
+    return _text(entry["fingerprint"], "model.fingerprint")
+
+
+def _people(document: dict[str, Any]) -> None:
+    """What only people read: checked for its type."""
+    _text(document["deqops"], "deqops")
+    _text(document["reason"], "reason")
+    for entry in _list(document["contributions"], "contributions"):
+        _keys(entry, "contributions", "part gain")
+        _text(entry["part"], "contributions.part")
+        number(entry["gain"], "contributions.gain")
+
+
+def _keys(entry: Any, where: str, names: str) -> None:
+    if not isinstance(entry, dict):
+        raise Rejected(f"{where}: must be an object")
+    if set(entry) != set(names.split()):
+        odd = sorted(set(entry) ^ set(names.split()))
+        raise Rejected(f"{where}: missing or unknown keys {', '.join(map(repr, odd))[:200]}")
+
+
+def _list(entry: Any, where: str) -> list[Any]:
+    if not isinstance(entry, list):
+        raise Rejected(f"{where}: must be a list")
+    return entry
+
+
+def _text(entry: Any, where: str) -> str:
+    if not isinstance(entry, str):
+        raise Rejected(f"{where}: must be a string")
+    return entry
+
+
+def _choice(entry: Any, where: str, among: tuple[Any, ...]) -> Any:
+    if not (entry is None or isinstance(entry, str)) or entry not in among:
+        raise Rejected(f"{where}: must be one of {', '.join(map(str, among))}")
+    return entry
+
+
+def _integer(entry: Any, where: str, largest: int) -> int:
+    if type(entry) is not int or not 0 <= entry <= largest:
+        raise Rejected(f"{where}: must be an integer from 0 to {largest}")
+    return entry
+
+
+def shape_of(entry: Any, where: str) -> tuple[int, ...]:
+    """A tensor's shape from a JSON list."""
+    return tuple(_integer(size, where, 2**40) for size in _list(entry, where))
+
+
+def number(entry: Any, where: str) -> float:
+    """A finite binary64 number from its canonical hexadecimal form."""
+    try:
+        value = float.fromhex(entry)
+    except (TypeError, ValueError, OverflowError):
+        raise Rejected(f"{where}: must be a hexadecimal floating-point number") from None
+    if not math.isfinite(value) or value.hex() != entry:
+        raise Rejected(f"{where}: must be finite and in canonical hexadecimal form")
+    return value
+
+
+def _optional(entry: Any, where: str) -> float | None:
+    return None if entry is None else number(entry, where)

@@ -1,0 +1,89 @@
+"""Local claims: slopes on a ball, and how far G moves its centre."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from flint import arb
+
+from . import _arithmetic as ball
+from ._affine import Network
+from ._document import Ball, Norm
+from ._gains import Composition, row_norms
+from ._network import Interval, Walk, intersected
+from ._subject import Subject
+from ._term import Form
+from ._values import Values
+from ._vector_norm import largest_norm, powers
+
+
+def centre_of(region: Ball) -> list[ball.Balls]:
+    """The ball's centre, leaf by leaf."""
+    return [ball.balls(leaf.reshape(-1).tolist(), leaf.shape) for leaf in region.center]
+
+
+def walk_over_ball(
+    subject: Subject, constants: Values, region: Ball, norm: Norm, weights: list[ball.Balls] | None
+) -> Walk:
+    """The network with slopes that hold on the ball.
+
+    In each of the three norms `|y_i - c_i| <= r / w_i`. In the unweighted l2 norm a pre-activation
+    `M (y - c)` moves by at most the Euclidean norm of M's row times r, which is narrower.
+    """
+    radius = arb(region.radius)
+    intervals = []
+    for number, middle in enumerate(centre_of(region)):
+        width = ball.full(radius, middle.shape) if weights is None else ball.array(radius / weights[number])
+        intervals.append(Interval(middle, width))
+    if norm.order != "l2" or weights is not None:
+        return Walk(subject.graph, constants, intervals)
+    at_centre = Values(subject.graph, centre_of(region), subject.free, constants)
+    return Walk(subject.graph, constants, intervals, _Euclidean(at_centre, radius))
+
+
+class _Euclidean:
+    """Narrows the interval of a pre-activation by its l2 gain from the state."""
+
+    def __init__(self, at_centre: Values, radius: Any) -> None:
+        self._at_centre, self._radius = at_centre, radius
+        self._composition: Composition | None = None
+
+    def __call__(self, network: Network, value: int, form: Form, interval: Interval) -> Interval:
+        deviation = ball.times(self._gain(network, form), self._radius)
+        return intersected(interval, self._at_centre.balls(value), deviation)
+
+    def _gain(self, network: Network, form: Form) -> ball.Balls:
+        only = form.only()
+        if only is not None and network.sources[only[0]].form is None:
+            matrix = only[1].last_matrix(len(network.sources[only[0]].shape))
+            if matrix is not None:
+                return row_norms(matrix)
+        if self._composition is None:
+            self._composition = Composition(network.sources, None)
+        gains = self._composition.gain(form, None, None)
+        return ball.array(ball.total(ball.times(gains, gains)).sqrt())
+
+
+def residual_bound(
+    subject: Subject, constants: Values, region: Ball, norm: Norm, weights: list[ball.Balls] | None
+) -> Any:
+    """Upper bound of `||G(c) - c||` over all problems."""
+    centre = centre_of(region)
+    gaps = moved(subject, constants, centre)
+    return largest_norm(
+        norm,
+        powers(
+            norm,
+            weights,
+            [ball.array(g - c) for g, c in zip(gaps, centre, strict=True)],
+            subject.graph.batch_dims,
+        ),
+    )
+
+
+def moved(subject: Subject, constants: Values, state: list[ball.Balls]) -> list[ball.Balls]:
+    """Enclosures of G(state), leaf by leaf."""
+    values = Values(subject.graph, state, subject.free, constants)
+    shapes = zip(subject.graph.outputs, subject.shapes, strict=True)
+    return [np.broadcast_to(values.balls(value), shape) for value, shape in shapes]

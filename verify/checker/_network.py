@@ -1,0 +1,164 @@
+"""The operator as forms over sources: what the norms bound.
+
+Lemma `slopes`: a composition of affine maps and elementwise functions with difference quotients in verified
+intervals satisfies `G(y) - G(z) = M (y - z)` for a product M of the maps with slopes in those intervals. The
+walk below writes every state-dependent value as a `Form`; a nonlinear elementwise function makes a new
+source. Over the whole space its slope is the function's global bound; over a ball it is the bound on an
+interval that contains the pre-activation for every state in the ball.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flint import arb
+
+from deqops.graph import ConcreteGraph, Node
+
+from . import _arithmetic as ball
+from ._affine import Network, Source, affine, refuse
+from ._elementary import elementary, image_of, largest_slope
+from ._gains import forward
+from ._refusal import Rejected
+from ._term import Form, zero_form
+from ._values import Values, evaluate
+
+
+@dataclass(frozen=True, eq=False)
+class Interval:
+    """`|v - middle| <= radius` entry by entry."""
+
+    middle: ball.Balls
+    radius: ball.Balls
+
+    @property
+    def ends(self) -> tuple[ball.Balls, ball.Balls]:
+        """Enclosures of the lower and the upper ends."""
+        return ball.array(self.middle - self.radius), ball.array(self.middle + self.radius)
+
+
+def between(low: ball.Balls, high: ball.Balls) -> Interval:
+    """The interval with the given ends."""
+    return Interval(ball.array((low + high) / 2), ball.array((high - low) / 2))
+
+
+Refine = Callable[[Network, int, Form, Interval], Interval]
+
+
+class Walk:
+    """Forms, and over a ball intervals, of all state-dependent values.
+
+    Args:
+        graph: the operator graph.
+        constants: the state-independent values.
+        intervals: of the state's leaves, or None for slopes that hold everywhere.
+        refine: may narrow the interval of a pre-activation, given its form.
+    """
+
+    def __init__(
+        self,
+        graph: ConcreteGraph,
+        constants: Values,
+        intervals: list[Interval] | None = None,
+        refine: Refine | None = None,
+    ) -> None:
+        self.network = Network(constants)
+        self._graph, self._constants, self._refine = graph, constants, refine
+        self._forms: dict[int, Form] = {}
+        self._intervals: dict[int, Interval] | None = None if intervals is None else {}
+        for position, value in enumerate(graph.state):
+            self._forms[value] = self.network.add(Source(graph.shape(value)))
+            if self._intervals is not None and intervals is not None:
+                self._intervals[value] = intervals[position]
+        for node in graph.nodes:
+            if node.output in graph.state_dependent:
+                self._visit(node)
+
+    @property
+    def outputs(self) -> list[Form]:
+        """The forms of the new state's leaves."""
+        for value in self._graph.outputs:
+            if value not in self._forms:
+                self._constants.must_be_finite(value)
+        return [self._forms.get(value, zero_form(self._graph.shape(value))) for value in self._graph.outputs]
+
+    def _visit(self, node: Node) -> None:
+        forms = [self._forms.get(value) for value in node.operands]
+        form = affine(self.network, node, forms)
+        if form is None:
+            form = self._nonlinear(node)
+        elif self._intervals is not None:
+            self._intervals[node.output] = self._moved(node)
+        if form.shape != tuple(node.shape):
+            raise refuse(node, f"gives shape {form.shape}, the graph says {tuple(node.shape)}")
+        self._forms[node.output] = form
+
+    def _nonlinear(self, node: Node) -> Form:
+        if node.op in ("maximum", "minimum"):
+            return self._extremum(node)
+        table = elementary(node.op, node.attributes)
+        if table is None:
+            raise refuse(node, "has no Lipschitz rule in the checker")
+        form = self._forms[node.operands[0]]
+        if self._intervals is None:
+            slope: Any = table.global_slope()
+            if slope is None:
+                raise refuse(node, "has no Lipschitz constant on the whole space")
+        else:
+            low, high = self._narrowed(node.operands[0], form).ends
+            slope = largest_slope(table, low, high)
+            self._intervals[node.output] = between(*image_of(table, low, high))
+        return self.network.add(Source(form.shape, form, slope))
+
+    def _extremum(self, node: Node) -> Form:
+        """The larger or smaller of a state-dependent value and a constant: slopes within [0, 1]."""
+        a, b = node.operands
+        if a in self._forms and b in self._forms:
+            raise refuse(node, "of two state-dependent tensors has no rule in the checker")
+        value, constant = (a, b) if a in self._forms else (b, a)
+        limit = self._constants.balls(constant)
+        form = self.network.expanded(self._forms[value], tuple(node.shape))
+        if self._intervals is not None:
+            low, high = self._intervals[value].ends
+            pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
+            self._intervals[node.output] = between(ball.each(pick, low, limit), ball.each(pick, high, limit))
+        return self.network.add(Source(form.shape, form, arb(1)))
+
+    def _moved(self, node: Node) -> Interval:
+        """The interval of an affine node: its value at the middles, and |A| times the radii."""
+        if self._intervals is None:
+            raise Rejected("an interval was asked for outside a ball")
+        step = Network(self._constants)
+        inputs: list[Form | None] = []
+        values, radii = [], []
+        for value in node.operands:
+            if value not in self._forms:
+                inputs.append(None)
+                values.append(self._constants[value])
+                continue
+            interval = self._intervals[value]
+            inputs.append(step.add(Source(interval.middle.shape)))
+            values.append(interval.middle)
+            radii.append(interval.radius)
+        form = affine(step, node, inputs)
+        if form is None:
+            raise refuse(node, "is not affine")
+        return Interval(evaluate(node, values), forward(step.sources, [form], radii)[0])
+
+    def _narrowed(self, value: int, form: Form) -> Interval:
+        if self._intervals is None:
+            raise Rejected("an interval was asked for outside a ball")
+        if self._refine is not None:
+            self._intervals[value] = self._refine(self.network, value, form, self._intervals[value])
+        return self._intervals[value]
+
+
+def intersected(interval: Interval, centre: ball.Balls, deviation: Any) -> Interval:
+    """The part of an interval within `deviation` of `centre`."""
+    low, high = interval.ends
+    low = ball.each(lambda a, b: a.max(b), low, ball.array(centre - deviation))
+    high = ball.each(lambda a, b: a.min(b), high, ball.array(centre + deviation))
+    return between(low, np.broadcast_to(high, low.shape))

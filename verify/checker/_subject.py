@@ -1,0 +1,140 @@
+"""What the certificate is about: the same model, state, inputs and independence as at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from deqops._errors import DeqopsError
+from deqops.graph import ConcreteGraph, check_independent, tensor_digest, trace
+
+from ._document import Document
+from ._refusal import Rejected
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The graph the certificate speaks of; `free`: positions of inputs whose values must not matter."""
+
+    graph: ConcreteGraph
+    free: frozenset[int]
+    verified: tuple[str, ...]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The full shape of each leaf of the state."""
+        return [self.graph.shape(value) for value in self.graph.state]
+
+    @property
+    def problem_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each leaf for one problem."""
+        return [shape[self.graph.batch_dims :] for shape in self.shapes]
+
+
+def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Subject:
+    """Compare the operator, state and inputs at hand with those of the certificate.
+
+    Raises:
+        Rejected: something differs, or the operator is not one fixed map, or it mixes problems.
+    """
+    _compare_state(document, pytree.tree_leaves(y0))
+    _compare_count(document, pytree.tree_leaves(inputs))
+    try:
+        operator = trace(_operator(G), y0, *inputs, batch_dims=document.batch_dims)
+        graph = operator.concrete(y0, *inputs)
+        if operator.impure:
+            raise Rejected(f"the operator is not one fixed map: {', '.join(map(str, operator.impure))}")
+        check_independent(graph)
+    except DeqopsError as error:
+        raise Rejected(f"the operator and its arguments: {error}") from error
+    _compare_model(document, graph)
+    free = _compare_inputs(document, graph)
+    _refuse_nonfinite(graph, free)
+    fixed = [entry.name for entry in document.inputs if entry.sha256 is not None]
+    lines = (
+        f"model: fingerprint {graph.fingerprint}",
+        f"state: {', '.join(f'{dtype} {shape}' for shape, dtype in document.state)}",
+        f"inputs: fixed {fixed}, free {[entry.name for entry in document.inputs if entry.sha256 is None]}",
+    )
+    return Subject(graph, free, lines)
+
+
+def _operator(G: Any) -> Any:
+    """The operator of an equilibrium layer; anything else as it is."""
+    return G.operator if hasattr(G, "operator") and hasattr(G, "initial_state") else G
+
+
+def _compare_state(document: Document, leaves: list[Any]) -> None:
+    found = [_described(leaf) for leaf in leaves]
+    if found != list(document.state):
+        raise Rejected(f"state: the example state has {found}, the certificate {list(document.state)}"[:300])
+    if not leaves or any(leaf.numel() == 0 for leaf in leaves):
+        raise Rejected("state: it is empty, nothing can be claimed")
+    if document.batch_dims and len({leaf.shape[:1] for leaf in leaves}) != 1:
+        raise Rejected("state: with batch_dims = 1 every leaf needs the same dimension 0")
+    if document.batch_dims and not leaves[0].ndim:
+        raise Rejected("state: with batch_dims = 1 every leaf needs a dimension 0")
+
+
+def _described(leaf: Any) -> tuple[tuple[int, ...], str] | str:
+    if not isinstance(leaf, torch.Tensor):
+        return type(leaf).__name__
+    return tuple(leaf.shape), _dtype(leaf)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _compare_count(document: Document, leaves: list[Any]) -> None:
+    if len(leaves) != len(document.inputs):
+        raise Rejected(f"inputs: got {len(leaves)}, the certificate has {len(document.inputs)}")
+
+
+def _compare_model(document: Document, graph: ConcreteGraph) -> None:
+    if graph.fingerprint != document.fingerprint:
+        raise Rejected(
+            "model: its fingerprint differs; the certificate is for other weights or another graph"
+        )
+    if graph.batch_dims != document.batch_dims:
+        raise Rejected(
+            f"batch_dims: the operator has {graph.batch_dims}, the certificate {document.batch_dims}"
+        )
+    shapes = [graph.shape(value) for value in graph.state]
+    if [graph.shape(value) for value in graph.outputs] != shapes or shapes != [
+        shape for shape, _ in document.state
+    ]:
+        raise Rejected(
+            "state: the operator does not map the certificate's states to states of the same shapes"
+        )
+
+
+def _compare_inputs(document: Document, graph: ConcreteGraph) -> frozenset[int]:
+    if len(graph.inputs) != len(document.inputs):
+        raise Rejected(
+            f"inputs: the operator has {len(graph.inputs)}, the certificate {len(document.inputs)}"
+        )
+    free = set()
+    for entry, value in zip(document.inputs, graph.inputs, strict=True):
+        leaf = graph.leaves[value]
+        if (entry.name, entry.shape, entry.dtype) != (
+            leaf.name,
+            tuple(leaf.tensor.shape),
+            _dtype(leaf.tensor),
+        ):
+            raise Rejected(f"inputs: {leaf.name!r} differs in name, shape or dtype from the certificate's")
+        if entry.sha256 is None:
+            free.add(leaf.position)
+        elif entry.sha256 != tensor_digest(leaf.tensor):
+            raise Rejected(f"inputs: {leaf.name!r} is fixed, and its values differ from the certificate's")
+    return frozenset(free)
+
+
+def _refuse_nonfinite(graph: ConcreteGraph, free: frozenset[int]) -> None:
+    for leaf in graph.leaves.values():
+        skipped = leaf.kind in ("state", "literal") or (leaf.kind == "input" and leaf.position in free)
+        if not skipped and leaf.tensor.is_floating_point() and not bool(leaf.tensor.isfinite().all()):
+            raise Rejected(f"{leaf.kind} {leaf.name!r} holds NaN or infinity")
