@@ -1,4 +1,4 @@
-"""States and inputs on disk: `.safetensors` with `state` (or `state.a.b` for a tree), `input_0`, `input_1`."""
+"""States and inputs on disk: `.safetensors` with `state` (or `state.a.b` for a tree), `input_0`, ..."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deqops._atomic import replacing
+from deqops._atomic import write_atomically
 from deqops._errors import InputError, ModelFileError
 
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -44,9 +44,7 @@ def write_tensors(path: Path | str, state: Any, inputs: tuple[Any, ...] = ()) ->
     tensors = _named("state", state)
     for number, value in enumerate(inputs):
         tensors |= _named(f"input_{number}", value)
-    content = save(tensors)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    write_atomically(path, save(tensors))
 
 
 def read_tensors(path: Path | str) -> TensorFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,60 +33,97 @@ class StateLayout:
 
     @staticmethod
     def of(state: Any, batch_dims: int) -> StateLayout:
-        """The layout of a state.
+        """The layout of a start y0.
 
         Raises:
-            InputError: no tensors, leaves that are not floating tensors, or batches of different sizes.
+            InputError: no tensors, leaves that are not real floating tensors, or batches of different sizes.
         """
-        if batch_dims not in (0, 1):
-            raise InputError(f"batch_dims: got {batch_dims!r}; use 1 for a batch of problems, 0 for one problem")
+        check_batch_dims(batch_dims)
         leaves, spec = pytree.tree_flatten(state)
-        if not leaves:
-            raise InputError("state: it holds no tensor; pass a tensor or a tree of tensors")
         for leaf in leaves:
-            if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
-                what = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
-                raise InputError(f"state: every leaf must be a real floating tensor, got {what}; convert it")
-        if batch_dims and any(leaf.ndim == 0 for leaf in leaves):
-            raise InputError("state: a leaf has no batch dimension; give it one, or say batch_dims=0")
-        sizes = {leaf.shape[0] for leaf in leaves} if batch_dims else {1}
-        if len(sizes) != 1:
-            raise InputError(f"state: its leaves have batches of different sizes {sorted(sizes)}; make them equal")
-        (problems,) = sizes
-        if problems == 0 or sum(leaf.numel() for leaf in leaves) == 0:
-            raise InputError("state: it holds no numbers; pass at least one problem with one unknown")
+            _check_leaf(leaf, batch_dims)
         return StateLayout(
-            spec, tuple(leaf.shape for leaf in leaves), tuple(leaf.dtype for leaf in leaves), batch_dims, problems
+            spec=spec,
+            shapes=tuple(leaf.shape for leaf in leaves),
+            dtypes=tuple(leaf.dtype for leaf in leaves),
+            batch_dims=batch_dims,
+            problems=_problems(leaves, batch_dims),
         )
 
+    @property
+    def unit(self) -> float:
+        """The unit of rounding of the coarsest leaf."""
+        return max(torch.finfo(dtype).eps for dtype in self.dtypes)
+
     def rows(self, state: Any) -> Tensor:
-        """The state as (problems, unknowns), in the widest dtype of its leaves."""
-        leaves = [leaf.reshape(self.problems, -1) for leaf in pytree.tree_leaves(state)]
-        return leaves[0] if len(leaves) == 1 else torch.cat(leaves, dim=1)
+        """The state as (problems, unknowns), in a dtype that holds every leaf exactly."""
+        leaves = zip(pytree.tree_leaves(state), self._widths, strict=True)
+        parts = [leaf.reshape(self.problems, width) for leaf, width in leaves]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def state(self, rows: Tensor) -> Any:
-        """The tree of a (problems, unknowns) matrix."""
-        sizes = [shape.numel() // self.problems for shape in self.shapes]
-        parts = rows.split(sizes, dim=1) if len(sizes) > 1 else (rows,)
+        """The tree of a (problems, unknowns) matrix; entries are rounded to their leaf's dtype."""
+        parts = torch.split_with_sizes(rows, self._widths, dim=1)
         leaves = [p.reshape(s).to(d) for p, s, d in zip(parts, self.shapes, self.dtypes, strict=True)]
         return pytree.tree_unflatten(leaves, self.spec)
+
+    def representable(self, rows: Tensor) -> Tensor:
+        """Rows rounded to what the leaves' dtypes can hold, so that a residual belongs to the very point."""
+        return rows if len(set(self.dtypes)) == 1 else self.rows(self.state(rows))
 
     def check_image(self, image: Any) -> None:
         """Raises InputError where an operator changed the structure, a shape or a dtype of the state."""
         leaves, spec = pytree.tree_flatten(image)
         if spec != self.spec:
-            raise InputError(f"operator: it maps a state of structure {self.spec} to {spec}; return the same structure")
-        for number, (leaf, shape, dtype) in enumerate(zip(leaves, self.shapes, self.dtypes, strict=True)):
+            raise InputError(f"G: it maps a state of structure {self.spec} to {spec}; return the same structure")
+        for leaf, shape, dtype in zip(leaves, self.shapes, self.dtypes, strict=True):
             if not isinstance(leaf, Tensor):
-                raise InputError(f"operator: leaf {number} of its result is {type(leaf).__name__}, not a tensor")
+                raise InputError(f"G: it returned a {type(leaf).__name__} where a tensor is expected; return one")
             if leaf.shape != shape:
                 got, expected = tuple(leaf.shape), tuple(shape)
-                raise InputError(f"operator: it maps a state of shape {expected} to shape {got}; return {expected}")
+                raise InputError(f"G: it maps a state of shape {expected} to shape {got}; return {expected}")
             if leaf.dtype != dtype:
-                raise InputError(f"operator: it maps a {dtype} state to {leaf.dtype}; return {dtype}")
+                raise InputError(f"G: it maps a {dtype} state to {leaf.dtype}; return {dtype}")
+
+    @property
+    def _widths(self) -> list[int]:
+        return [shape.numel() // self.problems for shape in self.shapes]
+
+
+def check_batch_dims(batch_dims: object) -> None:
+    """Raises InputError unless `batch_dims` is 0 or 1."""
+    if isinstance(batch_dims, bool) or batch_dims not in (0, 1):
+        raise InputError(f"batch_dims: got {batch_dims!r}; use 1 for a batch of problems, 0 for one problem")
+
+
+def _check_leaf(leaf: object, batch_dims: int) -> None:
+    if not isinstance(leaf, Tensor):
+        raise InputError(f"y0: every leaf must be a tensor, got {type(leaf).__name__}; make it one or drop it")
+    if not leaf.is_floating_point():
+        raise InputError(f"y0: every leaf must hold real floating numbers, got {leaf.dtype}; convert it")
+    if batch_dims and leaf.ndim == 0:
+        raise InputError("y0: a leaf of shape () has no batch dimension; give it one, or say batch_dims=0")
+
+
+def _problems(leaves: Sequence[Tensor], batch_dims: int) -> int:
+    if sum(leaf.numel() for leaf in leaves) == 0:
+        raise InputError("y0: it holds no numbers; pass at least one problem with one unknown")
+    sizes = {leaf.shape[0] for leaf in leaves} if batch_dims else {1}
+    if len(sizes) != 1:
+        raise InputError(f"y0: its leaves have batches of different sizes {sorted(sizes)}; make them equal")
+    return sizes.pop()
 
 
 def row_norms(rows: Tensor) -> Tensor:
-    """The l2 norm of each row, accumulated in at least float32, safe from overflow; (problems,)."""
+    """The l2 norm of each row in at least float32, without overflow or underflow on the way; (problems,)."""
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    return torch.linalg.vector_norm(wide, dim=1)
+    plain = torch.linalg.vector_norm(wide, dim=1)
+    limit = torch.finfo(wide.dtype).tiny ** 0.25
+    extreme = ~((plain > limit) & (plain < 1 / limit))
+    if not bool(extreme.any()):
+        return plain
+    # Each row decides by its own size, so companions do not change its bits.
+    largest = wide.abs().amax(dim=1)
+    scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
+    scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
+    return torch.where(extreme, scaled, plain)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deqops._atomic import replacing
+from deqops._atomic import write_atomically
 from deqops._errors import ModelFileError
 
 _FORMAT = "deqops-checkpoint-1"
@@ -21,8 +22,9 @@ def write_checkpoint(path: Path, saved: dict[str, Any]) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": _FORMAT, **saved}, file)
+    buffer = io.BytesIO()
+    torch.save({"format": _FORMAT, **saved}, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

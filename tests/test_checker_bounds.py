@@ -376,7 +376,7 @@ def test_symmetric_normalisation_is_enclosed_with_isolated_nodes() -> None:
     root = build.op("where", infinite, build.constant(0.0), root)
     column = build.op("reshape", root, shape=(3, 1))
     graph = build.graph(build.op("mul", build.state[0], column))
-    values = Values(graph, None, frozenset()).balls(root)
+    values = Values(graph, None, frozenset(), watched=frozenset({root})).balls(root)
     assert values[0].overlaps(1 / arb(2).sqrt())
     assert values[0].rad() < arb(2) ** -140
     assert values[1] == 1

@@ -65,11 +65,17 @@ def certify(
         raise InputError(f"theorem: got {theorem!r}; choose one of {', '.join(get_args(Theorem))}")
     operator, state, inputs, own_damping = _arguments(G, arguments, batch_dims)
     request = _Request(norm, region, theorem, own_damping if damping is None else float(damping))
+    dims, fingerprint = _batch_dims(G, batch_dims), ""
     try:
-        traced = trace(operator, state, *inputs, batch_dims=_batch_dims(G, batch_dims))
+        traced = trace(operator, state, *inputs, batch_dims=dims)
+        fingerprint = traced.fingerprint
+        if traced.impure:
+            reason = f"the operator is not one fixed map: {', '.join(traced.impure)}; use eval mode"
+            return _not_understood(request, state, inputs, dims, fingerprint, reason)
+        certifier = _Certifier(traced, state, inputs, request)
     except UnsupportedOperationError as error:
-        return _unknown_untraced(request, state, inputs, _batch_dims(G, batch_dims), str(error))
-    return _Certifier(traced, state, inputs, request).run()
+        return _not_understood(request, state, inputs, dims, fingerprint, str(error))
+    return certifier.run()
 
 
 class _Request:
@@ -126,8 +132,6 @@ class _Certifier:
         return self._certificate(Verdict.UNKNOWN, None, reason=reason or self._closest())
 
     def _not_applicable(self) -> str:
-        if self._operator.impure:
-            return f"the operator is not one fixed map: {', '.join(self._operator.impure)}; use eval mode"
         try:
             check_independent(self._problem.graph)
         except (MixesProblemsError, UnsupportedOperationError) as error:
@@ -324,9 +328,10 @@ def _check_ball(ball: Ball, problem: Problem) -> None:
         raise InputError("region: the Ball's centre holds NaN or infinity")
 
 
-def _unknown_untraced(
-    request: _Request, state: Any, inputs: tuple[Any, ...], batch_dims: int, reason: str
+def _not_understood(
+    request: _Request, state: Any, inputs: tuple[Any, ...], batch_dims: int, fingerprint: str, reason: str
 ) -> Certificate:
+    """Verdict unknown for an operator that has no operator graph at these shapes."""
     norm, region = request.default_norm(), request.region or Global()
     if isinstance(region, Ball):
         region = Ball(region.center, region.radius, region.norm or norm)
@@ -338,7 +343,7 @@ def _unknown_untraced(
         norm=norm,
         state=tuple((tuple(leaf.shape), dtype_name(leaf)) for leaf in pytree.tree_leaves(state)),
         batch_dims=batch_dims,
-        fingerprint="",
+        fingerprint=fingerprint,
         inputs=tuple(
             InputRecord(f"input_{n}", tuple(leaf.shape), dtype_name(leaf), tensor_digest(leaf))
             for n, leaf in enumerate(leaves)

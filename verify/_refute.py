@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball, Region
 from ._rounding import exact_float64, sub_down
+from ._steepest import steepest_states
 
 _STEPS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _STARTS = 3
@@ -45,16 +46,18 @@ class _Search:
         self._batch = self._examples[0].shape[0] if problem.batch_dims else 1
         self._weights = self._flat_weights()
 
-    def points(self) -> list[Tensor]:
-        """Where the Jacobian may be large: the centre, zero, ascents of the gain from several starts."""
+    def points(self) -> Iterator[Tensor]:
+        """Where the Jacobian may be large: steepest arguments, the centre, zero, ascents of the gain."""
         if isinstance(self._region, Ball):
             starts = [self._flatten(list(self._region.leaves))]
         else:
+            yield from (self._flatten(leaves) for leaves in steepest_states(self._problem))
             generator = torch.Generator().manual_seed(0)
             base = self._flatten(self._examples)
             noise = [torch.randn(base.shape, generator=generator, dtype=base.dtype) for _ in range(_STARTS - 2)]
             starts = [base, torch.zeros_like(base), *noise]
-        return [point for start in starts for point in (start, self._ascend(start))]
+        yield from starts
+        yield from (self._ascend(start) for start in starts)
 
     def direction(self, point: Tensor) -> Tensor:
         """A direction whose image under the Jacobian at a point is nearly longest, each problem of norm 1."""
@@ -89,6 +92,10 @@ class _Search:
         distinct = self._norm.upper([gap.mignitude() for gap in before], batch_dims) > 0
         near = self._norm.lower(after, batch_dims)
         growth = sub_down(near, far)
+        # Where every entry is at least as large after as before, the norm is too, without any rounding.
+        rows = [(a >= b.magnitude()).reshape(len(growth), -1).all(dim=1) for a, b in zip(after, before, strict=True)]
+        dominated = torch.stack(rows).all(dim=0)
+        growth = torch.where(dominated, growth.clamp(min=0.0), growth)
         return torch.where(distinct & growth.isfinite(), growth, torch.full_like(growth, -1.0))
 
     def _inside(self, leaves: list[Tensor]) -> Tensor:

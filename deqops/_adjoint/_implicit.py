@@ -1,135 +1,180 @@
-"""Implicit differentiation: gradients of the equilibrium itself, of any order."""
+"""Implicit differentiation: gradients of the equilibrium itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from deqops._adjoint._base import Rows
-from deqops._errors import InputError
+from deqops._errors import DeqopsError, InputError
 from deqops._loop import iterate
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
 
+ROUNDING = 64.0
+"""A gradient that cancels to this many units of rounding of its terms is taken for the 0 it is in exact numbers."""
+
+Gradients = tuple[Tensor | None, ...]
+
 
 @dataclass(frozen=True)
 class ImplicitAdjoint:
-    """Gradients by the implicit function theorem: `dy*/dx = (I - J_y)^-1 J_x` at the computed equilibrium.
+    """Gradients by the implicit function theorem: `dy*/dx = (I - J)^-1 dG/dx`, J = dG/dy at the equilibrium.
 
-    The backward pass solves `u = g + J_y^T u` per problem with its own solver and tolerance, using
-    vector-Jacobian products. It is itself differentiable: the solution of that linear equation is again an
-    equilibrium, so second and higher derivatives come out right. (With `create_graph=True` gradients are computed
-    for leaf tensors; asking for one of an intermediate input is then refused by autograd as unused.)
+    The backward pass solves `u = g + J^T u`, each problem by itself, with vector-Jacobian products. With
+    `create_graph=True` that solution is an equilibrium with gradients of its own, and J and dG/dx follow the
+    equilibrium as it moves: second derivatives are exact, those of intermediate tensors included.
 
     Args:
         solver: of the adjoint equation.
-        tolerance: of the adjoint equation's residual.
+        tolerance: of the adjoint equation's residual; without a certificate.
         max_evaluations: of vector-Jacobian products.
+        derivatives: the highest order to provide; one more is refused with an error. Each order costs one
+            application of G with its graph; 1 saves memory where only gradients are needed.
 
-    A backward solve that fails raises `ConvergenceError`. Theorem: T14 `implicit_gradient`.
+    Raises:
+        InputError: a setting is out of range.
+        ConvergenceError: (by the backward pass) the adjoint equation was not solved.
+
+    Theorem: T14 `implicit_gradient`.
     """
 
     solver: Solver = field(default_factory=Anderson)
     tolerance: Tolerance = field(default_factory=Tolerance)
     max_evaluations: int = 200
+    derivatives: int = 2
 
     def __post_init__(self) -> None:
-        if self.max_evaluations < 1:
-            raise InputError(f"max_evaluations: at least 1 is needed, got {self.max_evaluations!r}")
+        for name in ("max_evaluations", "derivatives"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name}: a whole number of at least 1 is needed, got {value!r}")
+        if self.tolerance.certificate is not None:
+            raise InputError("tolerance: an adjoint equation has no certificate; leave it out of its tolerance")
 
     def attach(self, operator: Rows, point: Tensor) -> Tensor:
-        """`G(point)` whose backward pass solves the adjoint equation."""
+        """`G(point)` whose derivatives are the equilibrium's, up to order `derivatives`."""
         image = operator(point.detach())
         if not image.requires_grad:
             return image
-        result: Tensor = _Equilibrium.apply(image, operator, self, *_leaves(image))  # type: ignore[no-untyped-call]
+        result: Tensor = _FirstOrder.apply(image, operator, self)
+        for order in range(2, self.derivatives + 1):
+            link = _Link()
+            anchor: Tensor = _Anchor.apply(result, link)
+            adjoint = replace(self, derivatives=order)
+            result = _HigherOrder.apply(operator(anchor), anchor, link, adjoint)
         return result
 
 
-class _Equilibrium(torch.autograd.Function):
-    """The identity on G(z*) with the implicit gradient as its backward pass.
+class _FirstOrder(torch.autograd.Function):
+    """The identity on G(z) with `(I - J^T)^-1` as its backward pass.
 
-    Without create_graph, `(I - J^T)^-1 g` is handed to the graph of G(z*), which finishes as usual. With it, that
-    graph will not do: it was built at a detached z*, and higher derivatives also depend on how z* moves. Then the
-    gradients of the leaves are computed at the attached equilibrium instead.
+    G(z) was computed at a detached z, so a derivative of this backward pass would miss how z moves.
     """
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, operator: Rows, adjoint: ImplicitAdjoint, *leaves: Tensor) -> Tensor:
+    def forward(ctx: Any, image: Tensor, operator: Rows, adjoint: ImplicitAdjoint) -> Tensor:
         output = image.clone()
-        ctx.set_materialize_grads(False)  # nothing arrives through a closed gate, and nothing is solved then
-        ctx.save_for_backward(output, *leaves)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(output)
         ctx.operator, ctx.adjoint = operator, adjoint
         return output
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        point, *leaves = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Any) -> Gradients:
+        (gradient,) = gradients
         if gradient is None:
-            return (None, None, None, *(None for _ in leaves))
-        solution = _adjoint_solution(ctx.operator, ctx.adjoint, point.detach(), gradient.detach())
-        if not torch.is_grad_enabled():
-            return (solution, None, None, *(None for _ in leaves))
-
-        def equation(u: Tensor) -> Tensor:  # u = g + J(y*)^T u is an equilibrium of g, y* and the weights
-            with torch.enable_grad():
-                return gradient + _pulled(ctx.operator(point), point, u, create_graph=True)
-
-        covector = ctx.adjoint.attach(equation, solution)
-        return (None, None, None, *_partial_gradients(ctx.operator, point, leaves, covector))
+            return None, None, None
+        (output,) = ctx.saved_tensors
+        with torch.enable_grad():
+            point = output.detach().requires_grad_()
+            image = ctx.operator(point)
+        covector = _adjoint_solution(image, point, gradient, ctx.adjoint)
+        if torch.is_grad_enabled():
+            covector = _Refused.apply(covector, gradient, output)
+        return covector, None, None
 
 
-def _partial_gradients(operator: Rows, point: Tensor, leaves: list[Tensor], covector: Tensor) -> list[Tensor | None]:
-    """`J_x^T covector` for each leaf at a fixed point, as a differentiable function of point, leaves, covector."""
-    gate = _Gate()
-    held: Tensor = _Hold.apply(point, gate)  # type: ignore[no-untyped-call]
-    gate.closed = True
-    try:
-        return list(
-            torch.autograd.grad(operator(held), leaves, covector, create_graph=True, allow_unused=True)
-        )
-    finally:
-        gate.closed = False
+class _HigherOrder(torch.autograd.Function):
+    """The equilibrium as a function of G's image at an anchor that moves as the equilibrium does.
 
-
-class _Gate:
-    """Whether gradients stop at the held point."""
-
-    closed = False
-
-
-class _Hold(torch.autograd.Function):
-    """The identity; gradients pass unless its gate is closed."""
+    `image` is G(w), w the anchor, whose derivatives are right up to one order less. With u the solution of
+    `u = g + J(w)^T u` the gradient for G's other arguments is `dG/dx(w)^T u`, which the graph of `image`
+    computes from u. The same graph sends J^T u on to w; by the implicit function theorem nothing belongs there,
+    so -J^T u is sent along and the two cancel.
+    """
 
     @staticmethod
-    def forward(ctx: Any, point: Tensor, gate: _Gate) -> Tensor:
-        ctx.gate = gate
+    def forward(ctx: Any, image: Tensor, anchor: Tensor, link: _Link, adjoint: ImplicitAdjoint) -> Tensor:
         ctx.set_materialize_grads(False)
+        ctx.save_for_backward(image, anchor)
+        ctx.link, ctx.adjoint = link, adjoint
+        return anchor.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Gradients:
+        (gradient,) = gradients
+        if gradient is None:
+            return None, None, None, None
+        image, anchor = ctx.saved_tensors
+        covector = _adjoint_solution(image, anchor, gradient, ctx.adjoint)
+        keep = torch.is_grad_enabled()
+        if keep:
+            lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
+            covector = lower.attach(
+                lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector
+            )
+        back = _pulled(image, anchor, covector, create_graph=keep)
+        ctx.link.scale = float(back.detach().abs().max())
+        return covector, -back, None, None
+
+
+class _Link:
+    """Tells an anchor how large the terms were that cancel in its gradient; for one backward pass."""
+
+    scale: float = 0.0
+
+    def take(self) -> float:
+        scale, self.scale = self.scale, 0.0
+        return scale
+
+
+class _Anchor(torch.autograd.Function):
+    """The identity; a gradient that is nothing but cancelled terms ends here, which saves a solve of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, point: Tensor, link: _Link) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.link = link
         return point.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None]:  # type: ignore[override]
-        return (None if ctx.gate.closed else gradient), None
+    def backward(ctx: Any, *gradients: Any) -> Gradients:
+        (gradient,) = gradients
+        scale = ctx.link.take()
+        if gradient is None:
+            return None, None
+        rounding = ROUNDING * torch.finfo(gradient.dtype).eps * scale
+        cancelled = bool(gradient.detach().abs().max() <= rounding)
+        return (None if cancelled else gradient), None
 
 
-def _leaves(image: Tensor) -> list[Tensor]:
-    """The leaf tensors that an image was computed from."""
-    found: list[Tensor] = []
-    stack, seen = [image.grad_fn], set()
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor):
-            found.append(variable)
-        stack.extend(parent for parent, _ in node.next_functions)
-    return found
+class _Refused(torch.autograd.Function):
+    """The identity on its first argument, which may not be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, covector: Tensor, gradient: Tensor, output: Tensor) -> Tensor:
+        return covector.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Gradients:
+        raise DeqopsError(
+            "ImplicitAdjoint: a derivative of higher order than it provides was asked for; raise derivatives="
+        )
 
 
 def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: bool) -> Tensor:
@@ -142,15 +187,12 @@ def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: boo
     return torch.zeros_like(point) if product is None else product
 
 
-def _adjoint_solution(operator: Rows, adjoint: ImplicitAdjoint, point: Tensor, gradient: Tensor) -> Tensor:
-    """u with `u = g + J^T u`, J at the point."""
-    with torch.enable_grad():
-        variable = point.requires_grad_(True)
-        image = operator(variable)
+def _adjoint_solution(image: Tensor, point: Tensor, gradient: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
+    """u with `u = g + J^T u`, J the derivative of the image by the point; without gradients."""
     with torch.no_grad():
         rollout = iterate(
-            lambda u: gradient + _pulled(image, variable, u, create_graph=False),
-            gradient,
+            lambda u: gradient + _pulled(image, point, u, create_graph=False),
+            gradient.detach(),
             solver=adjoint.solver,
             tolerance=adjoint.tolerance,
             max_evaluations=adjoint.max_evaluations,

@@ -127,7 +127,7 @@ def _lines(folder: RunFolder, metrics: dict[str, Any], findings: Findings) -> li
     checked = "verified by the independent checker" if findings.report.accepted else "NOT verified: "
     lines = [
         f"test accuracy  {own:.1%} at the equilibrium, {plain:.1%} for the same network without iteration",
-        f"verdict        {metrics['verdict']}: {metrics['claim'] if not metrics['reason'] else metrics['reason']}",
+        f"verdict        {metrics['verdict']}: {metrics['reason'] or metrics['claim']}",
     ]
     if findings.error is not None:
         l2, linf = findings.error["l2"], findings.error["linf"]

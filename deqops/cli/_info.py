@@ -32,7 +32,7 @@ def info_command(as_json: bool) -> int:
 
     import deqops
 
-    versions = {"deqops": deqops.__version__, "python": platform.python_version()}
+    versions: dict[str, str | None] = {"deqops": deqops.__version__, "python": platform.python_version()}
     versions |= {name: _version(name) for name in PACKAGES}
     devices = ["cpu", *(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))]
     tools = {name: shutil.which(name) for name in TOOLS}

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from deqops._atomic import replacing
+from deqops._atomic import write_atomically
 
 from ._exit import CANNOT_CREATE, CommandError, writing
 from ._output import plain
@@ -59,8 +59,8 @@ class RunFolder:
     def write_json(self, path: Path, document: Mapping[str, Any]) -> None:
         """Write a JSON file of the run, whole or not at all."""
         text = json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False) + "\n"
-        with writing(path), replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        with writing(path):
+            write_atomically(path, text.encode("utf-8"))
 
 
 def claim_folder(root: Path, name: str, identity: Mapping[str, Any]) -> RunFolder:

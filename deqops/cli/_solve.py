@@ -110,9 +110,9 @@ def _document(solution: Solution, output: Path) -> dict[str, Any]:
 def _lines(solution: Solution, document: dict[str, Any]) -> list[str]:
     if not solution.converged:
         return [f"not converged: {solution.describe_failure()}", "nothing was written"]
-    problems = len(document["result"])
+    problems, most = len(document["result"]), max(document["evaluations"])
     lines = [
-        f"converged: {problems} problem{'s' if problems != 1 else ''}, at most {max(document['evaluations'])} evaluations, "
+        f"converged: {problems} problem{'s' if problems != 1 else ''}, at most {most} evaluations, "
         f"residual {max(document['residual']):.3g}"
     ]
     if document["error_bound"] is not None:

@@ -356,13 +356,15 @@ def _movedim(low: Lowering, a: Arguments) -> Any:
 
 
 def _expanded(low: Lowering, item: Any, shape: tuple[int, ...], uses: list[Item]) -> Any:
+    if isinstance(item, Known):
+        return Known(item.value.expand(shape), item.inputs.union(*(u.inputs for u in uses)))
     return low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape)
 
 
 @lowers("expand", "broadcast_to")
 def _expand(low: Lowering, a: Arguments) -> Any:
     sizes = _sizes(a["size"])
-    shape = tuple(a["self"].meta.expand(sizes).shape)
+    shape = tuple(torch.empty(_shape(a["self"]), device="meta").expand(sizes).shape)
     return _expanded(low, a["self"], shape, _knowns(a["size"]))
 
 

@@ -75,6 +75,8 @@ class Network:
         """The form broadcast to a larger shape."""
         result = self.reshaped(form, (1,) * (len(shape) - len(form.shape)) + form.shape)
         for dim, (size, target) in enumerate(zip(result.shape, shape, strict=True)):
+            if size not in (1, target):
+                raise Rejected(f"a value of shape {form.shape} does not broadcast to {shape}")
             if size != target:
                 result = self.along(result, dim, matrices.gather(np.zeros(target, dtype=np.int64), 1))
         return result
@@ -126,6 +128,12 @@ def _first(node: Node, forms: Forms) -> Form:
     if first is None or any(form is not None for form in rest):
         raise refuse(node, "depends on the state in an operand for which the checker has no rule")
     return first
+
+
+def _cast(network: Network, node: Node, forms: Forms) -> Form:
+    if not node.dtype.is_floating_point:
+        raise refuse(node, "rounds the state to integers: a jump, with no Lipschitz constant")
+    return _first(node, forms)
 
 
 def _sum(network: Network, node: Node, forms: Forms) -> Form:
@@ -182,7 +190,9 @@ def _reduction(network: Network, node: Node, forms: Forms) -> Form:
         size = form.shape[dim]
         count *= size
         form = network.along(form, dim, matrices.scatter(np.zeros(size, dtype=np.int64), 1))
-    if node.op == "mean" and count:
+    if node.op == "mean":
+        if not count:
+            raise refuse(node, "of no entries at all")
         form = _mapped(form, lambda term: term.multiplied(arb(1) / count), form.shape)
     return network.reshaped(form, node.shape)
 
@@ -253,7 +263,7 @@ _RULES: dict[str, Rule] = {
     "neg": lambda network, node, forms: _mapped(
         _first(node, forms), lambda term: term.multiplied(-1), node.shape
     ),
-    "cast": lambda network, node, forms: _first(node, forms),
+    "cast": _cast,
     "mul": _product,
     "div": _quotient,
     "matmul": _matmul,

@@ -317,7 +317,12 @@ _WITH_ATTRIBUTES: dict[str, Callable[..., Elementary]] = {
 
 def elementary(op: str, attributes: Mapping[str, Any]) -> Elementary | Wave | None:
     """The table of an operation of the graph's vocabulary, or None for one that has none."""
-    return _table(op, tuple(sorted(attributes.items())))
+    try:
+        return _table(op, tuple(sorted(attributes.items())))
+    except (TypeError, KeyError, ValueError):
+        raise Rejected(
+            f"operation {op}: its attributes {dict(attributes)} are unknown to the checker"
+        ) from None
 
 
 @cache

@@ -37,6 +37,8 @@ def spectral_bound(matrix: Matrix) -> ball.Ball:
     """
     if not len(matrix.values):
         return arb(0)
+    if not ball.all_finite(matrix.values):
+        return arb.pos_inf()
     bounds, order = [], min(matrix.shape)
     limit = LARGEST_FACTORED if matrix.full else LARGEST_SPARSE_FACTORED
     factored = order <= limit and max(matrix.shape) <= 4 * limit
@@ -61,8 +63,8 @@ def factored_bound(entries: ball.Balls) -> ball.Ball:
     """An upper bound of ||A||_2 by an exactly verified factorisation; A is (m, n)."""
     tall = entries if entries.shape[0] >= entries.shape[1] else entries.T
     top = float(ball.largest(ball.absolute(tall)).upper())
-    if not 0 < top < math.inf:
-        return arb(0) if top == 0 else arb.pos_inf()
+    if not 0 < top < math.inf:  # not finite, or beyond binary64: the Frobenius norm will do
+        return ball.total(ball.times(tall, tall)).sqrt().upper()
     shift = BITS - math.frexp(top)[1]
     unit = arb(2) ** (-shift)
     integers, error = _rounded(tall, shift)
@@ -89,18 +91,14 @@ def _floats(integers: list[fmpz], shape: tuple[int, ...]) -> Floats:
 
 
 def _gram_bound(gram: fmpz_mat, proposal: Floats) -> fmpz:
-    """An integer at least ||N||_2^2, N^T N = gram: the best over a few shifts T."""
-    best: fmpz | None = None
-    n = gram.nrows()
+    """An integer at least ||N||_2^2, N^T N = gram: with the first shift T that has a factor, or row sums."""
+    n, simple = gram.nrows(), max(_row_sums(gram.entries(), gram.nrows()))
     estimate = float(np.linalg.norm(proposal, 2)) ** 2
     for tiny in (4.0 * n, 40.0 * n, 1e4 * n, 2.0**45):
-        shift = estimate * (1 + tiny * 2.0**-53)
-        bound = _shifted_bound(gram, proposal, shift)
-        if bound is not None and (best is None or bound < best):
-            best = bound
-        if best is not None:
-            break
-    return _row_sum_bound(gram) if best is None else min(best, _row_sum_bound(gram))
+        bound = _shifted_bound(gram, proposal, estimate * (1 + tiny * 2.0**-53))
+        if bound is not None:
+            return min(bound, simple)
+    return simple
 
 
 def _shifted_bound(gram: fmpz_mat, proposal: Floats, shift: float) -> fmpz | None:
@@ -119,11 +117,6 @@ def _shifted_bound(gram: fmpz_mat, proposal: Floats, shift: float) -> fmpz | Non
     for i in range(n):
         residual[i * n + i] += top
     return top + max(_row_sums(residual, n))
-
-
-def _row_sum_bound(gram: fmpz_mat) -> fmpz:
-    """The largest row sum of |N^T N|, at least its largest eigenvalue."""
-    return max(_row_sums(gram.entries(), gram.nrows()))
 
 
 def _row_sums(entries: list[fmpz], n: int) -> Iterator[fmpz]:
@@ -151,6 +144,8 @@ def _proposals(matrix: Matrix) -> Iterator[Floats]:
     n = matrix.shape[1]
     yield np.ones(n)
     values = np.array([float(abs(value).mid()) for value in matrix.values])
+    top = values.max()
+    values = values / top if 0 < top < math.inf else np.ones(len(values))
     for start in (np.ones(n), _dominant(matrix, values)):
         x = _positive(start)
         for _ in range(200):

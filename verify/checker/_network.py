@@ -24,7 +24,7 @@ from ._elementary import elementary, image_of, largest_slope
 from ._gains import forward
 from ._refusal import Rejected
 from ._term import Form, zero_form
-from ._values import Values, evaluate
+from ._values import Values, evaluate, last_uses
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,11 @@ class Interval:
 def between(low: ball.Balls, high: ball.Balls) -> Interval:
     """The interval with the given ends."""
     return Interval(ball.array((low + high) / 2), ball.array((high - low) / 2))
+
+
+def is_elementwise(node: Node) -> bool:
+    """Whether the node applies a nonlinear function entry by entry."""
+    return elementary(node.op, node.attributes) is not None
 
 
 Refine = Callable[[Network, int, Form, Interval], Interval]
@@ -73,9 +78,10 @@ class Walk:
             self._forms[value] = self.network.add(Source(graph.shape(value)))
             if self._intervals is not None and intervals is not None:
                 self._intervals[value] = intervals[position]
-        for node in graph.nodes:
+        for node, finished in zip(graph.nodes, last_uses(graph), strict=True):
             if node.output in graph.state_dependent:
                 self._visit(node)
+            self._forget(finished)
 
     @property
     def outputs(self) -> list[Form]:
@@ -95,6 +101,11 @@ class Walk:
         if form.shape != tuple(node.shape):
             raise refuse(node, f"gives shape {form.shape}, the graph says {tuple(node.shape)}")
         self._forms[node.output] = form
+
+    def _forget(self, values: set[int]) -> None:
+        for value in values:
+            if self._intervals is not None:
+                self._intervals.pop(value, None)
 
     def _nonlinear(self, node: Node) -> Form:
         if node.op in ("maximum", "minimum"):

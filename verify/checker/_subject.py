@@ -41,9 +41,8 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
         Rejected: something differs, or the operator is not one fixed map, or it mixes problems.
     """
     _compare_state(document, pytree.tree_leaves(y0))
-    _compare_count(document, pytree.tree_leaves(inputs))
     try:
-        operator = trace(_operator(G), y0, *inputs, batch_dims=document.batch_dims)
+        operator = trace(G, y0, *inputs, batch_dims=document.batch_dims)
         graph = operator.concrete(y0, *inputs)
         if operator.impure:
             raise Rejected(f"the operator is not one fixed map: {', '.join(map(str, operator.impure))}")
@@ -60,11 +59,6 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
         f"inputs: fixed {fixed}, free {[entry.name for entry in document.inputs if entry.sha256 is None]}",
     )
     return Subject(graph, free, lines)
-
-
-def _operator(G: Any) -> Any:
-    """The operator of an equilibrium layer; anything else as it is."""
-    return G.operator if hasattr(G, "operator") and hasattr(G, "initial_state") else G
 
 
 def _compare_state(document: Document, leaves: list[Any]) -> None:
@@ -87,11 +81,6 @@ def _described(leaf: Any) -> tuple[tuple[int, ...], str] | str:
 
 def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _compare_count(document: Document, leaves: list[Any]) -> None:
-    if len(leaves) != len(document.inputs):
-        raise Rejected(f"inputs: got {len(leaves)}, the certificate has {len(document.inputs)}")
 
 
 def _compare_model(document: Document, graph: ConcreteGraph) -> None:

@@ -41,6 +41,7 @@ class Values:
         state: a ball array per leaf of the state, or None where the state is unknown.
         free: the positions of the inputs whose values are unknown.
         constants: the values with an unknown state, where they are known already.
+        watched: further values to keep; what no bound asks for is forgotten, for messages take much memory.
     """
 
     def __init__(
@@ -49,14 +50,19 @@ class Values:
         state: list[ball.Balls] | None,
         free: frozenset[int],
         constants: Values | None = None,
+        watched: frozenset[int] = frozenset(),
     ) -> None:
         self._graph, self._free, self._state_known = graph, free, state is not None
         self._known: dict[int, Value] = {v: self._leaf(v, state) for v in graph.leaves}
-        for node in graph.nodes:
-            fixed = constants is not None and node.output not in graph.state_dependent
-            self._known[node.output] = (
-                constants._known[node.output] if constants and fixed else self._evaluate(node)
-            )
+        kept = watched | set(graph.outputs) | (_asked_for(graph) if state is None else set())
+        last = last_uses(graph)
+        for number, node in enumerate(graph.nodes):
+            if constants is None or node.output in graph.state_dependent:
+                self._known[node.output] = self._evaluate(node)
+            elif node.output in constants._known:
+                self._known[node.output] = constants._known[node.output]
+            for value in last[number] - kept:
+                self._known.pop(value, None)
 
     def __getitem__(self, value: int) -> Value:
         """The enclosure of a value, finite; for use in a bound.
@@ -111,9 +117,25 @@ class Values:
             if self._state_known or node.output not in self._graph.state_dependent:
                 _must_be_total(node, operands)
             return UNKNOWN
-        if node.op in _UNEVALUATED and ball.all_finite(as_balls(operands[0])):
+        if node.op in _UNEVALUATED:
+            _must_be_total(node, operands)
             return UNKNOWN
         return evaluate(node, operands)
+
+
+def last_uses(graph: ConcreteGraph) -> list[set[int]]:
+    """For each node the values that no later node uses."""
+    last: list[set[int]] = []
+    seen: set[int] = set()
+    for node in reversed(graph.nodes):
+        last.append(set(node.operands) - seen)
+        seen.update(node.operands)
+    return last[::-1]
+
+
+def _asked_for(graph: ConcreteGraph) -> set[int]:
+    """The operands of state-dependent nodes."""
+    return {v for node in graph.nodes if node.output in graph.state_dependent for v in node.operands}
 
 
 _UNEVALUATED = frozenset(("softmax", "layer_norm"))  # defined for all real numbers, but not needed as numbers
@@ -132,6 +154,8 @@ def _must_be_total(node: Node, operands: list[Value]) -> None:
     divided = node.op == "div" and operands[1] is not UNKNOWN
     if not (node.op in _TOTAL or polynomial or divided):
         raise Rejected(f"{node.source}: a free input may leave the domain of this operation")
+    if node.op == "layer_norm" and not float(node.attributes.get("eps", 0.0)) > 0:  # type: ignore[arg-type]
+        raise Rejected(f"{node.source}: needs eps > 0")
     known = [as_balls(operand) for operand in operands if operand is not UNKNOWN]
     if not all(ball.all_finite(operand) for operand in known):
         raise Rejected(f"{node.source}: an operand is NaN, infinite or not enclosed")
@@ -184,6 +208,12 @@ def _nan_outside(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 def _arithmetic(operation: Callable[[Any, Any], Any]) -> Rule:
     return lambda node, a, b: ball.array(operation(as_balls(a), as_balls(b)))
+
+
+def _cast(node: Node, x: Value) -> Value:
+    if not node.dtype.is_floating_point:
+        raise Rejected(f"{node.source}: the checker has no rule for a cast to {node.dtype}")
+    return as_balls(x)
 
 
 def _power(node: Node, x: Value) -> Value:
@@ -253,7 +283,7 @@ def _reduce(node: Node, x: Value) -> Value:
     if node.op == "sum":
         return result
     count = int(np.prod([x.shape[d] for d in dims], dtype=np.int64))
-    return result if not count else ball.array(result / arb(count))
+    return ball.array(result / arb(count))
 
 
 def _extreme(node: Node, x: Value) -> Value:
@@ -345,7 +375,7 @@ _RULES: dict[str, Rule] = {
     "minimum": _arithmetic(np.frompyfunc(lambda a, b: a.min(b), 2, 1)),
     "pow": _arithmetic(np.frompyfunc(lambda a, b: a**b if a > 0 else arb.nan(), 2, 1)),
     "neg": lambda node, x: ball.array(-as_balls(x)),
-    "cast": lambda node, x: as_balls(x),
+    "cast": _cast,
     "pow_scalar": _power,
     "index_select": _index_select,
     "index_add": _index_add,

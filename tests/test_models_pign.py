@@ -1,0 +1,104 @@
+"""PIGN: the operator equation it solves, the baseline without iteration, and the projection of its weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from deqops import InputError, Picard, Tolerance
+from deqops.models import PIGN, project_spectral_norm_
+
+EDGES = torch.tensor([[0, 1, 1, 2, 3, 0], [1, 0, 2, 1, 0, 3]])
+
+
+def network(relative: float = 1e-10, **options: float) -> PIGN:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = PIGN(3, 2, channels=4, tolerance=Tolerance(relative=relative), **options)  # type: ignore[arg-type]
+    return model.double().eval()
+
+
+def features() -> Tensor:
+    return torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def propagation() -> Tensor:
+    """The symmetrically normalised adjacency with self loops, dense."""
+    adjacency = torch.eye(4, dtype=torch.float64)
+    adjacency[EDGES[1], EDGES[0]] = 1
+    degree = adjacency.sum(dim=1)
+    return adjacency / (degree[:, None] * degree[None, :]).sqrt()
+
+
+def dense_operator(model: PIGN, state: Tensor, x: Tensor) -> Tensor:
+    """`f(X) + tanh(A Z W^T + b)` written out."""
+    f, convolution = model.operator.f, model.operator.T.convolution  # type: ignore[union-attr]
+    encoded = torch.tanh(x @ f.hidden.weight.T + f.hidden.bias) @ f.output.weight.T + f.output.bias
+    return encoded + torch.tanh(propagation() @ state @ convolution.lin.weight.T + convolution.bias)
+
+
+def test_the_operator_is_the_documented_equation() -> None:
+    model, x = network(), features()
+    state = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(model.operator(state, x, EDGES), dense_operator(model, state, x))
+
+
+def test_the_state_is_the_equilibrium() -> None:
+    model, x = network(), features()
+    state = model.state(x, EDGES).detach()
+    torch.testing.assert_close(dense_operator(model, state, x), state, rtol=0, atol=1e-8)
+
+
+def test_the_smoothing_factor_changes_the_way_not_the_equilibrium() -> None:
+    x = features()
+    damped, plain = network(relative=1e-7, solver=Picard(damping=0.5)), network()  # type: ignore[arg-type]
+    torch.testing.assert_close(damped.state(x, EDGES), plain.state(x, EDGES), rtol=0, atol=1e-5)
+
+
+def test_without_iteration_the_operator_is_applied_once_to_the_encoding() -> None:
+    model, x = network(steps=1), features()
+    encoded = model.operator.f(x, EDGES)  # type: ignore[operator, misc]
+    torch.testing.assert_close(model.state(x, EDGES), dense_operator(model, encoded, x))
+
+
+def test_gradients_pass_through_the_equilibrium() -> None:
+    model, x = network(), features()
+    weight = model.operator.T.convolution.lin.weight  # type: ignore[union-attr]
+    (gradient,) = torch.autograd.grad(model(x, EDGES).sum(), weight)
+    step, direction = 1e-5, torch.ones_like(weight)
+    with torch.no_grad():
+        weight.add_(step * direction)
+        above = model(x, EDGES).sum()
+        weight.sub_(2 * step * direction)
+        below = model(x, EDGES).sum()
+    assert float((gradient * direction).sum()) == pytest.approx(float(above - below) / (2 * step), rel=1e-5)
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.floats(0.05, 3.0), st.integers(0, 2**20))
+def test_the_projection_limits_singular_values_and_leaves_the_small_ones(
+    rows: int, columns: int, limit: float, seed: int
+) -> None:
+    weight = torch.randn(rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    before = torch.linalg.svdvals(weight)
+    project_spectral_norm_(weight, limit)
+    torch.testing.assert_close(torch.linalg.svdvals(weight), before.clamp(max=limit), rtol=1e-12, atol=1e-12)
+
+
+def test_a_small_weight_is_left_alone_bit_for_bit() -> None:
+    weight = 0.1 * torch.eye(3)
+    before = weight.clone()
+    project_spectral_norm_(weight, 0.9)
+    assert torch.equal(weight, before)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("channels", 0), ("limit", 0.0), ("limit", float("nan")), ("steps", -1)]
+)
+def test_numbers_out_of_range_are_named(option: str, value: float) -> None:
+    options = {"channels": 4, option: value}
+    with pytest.raises(InputError, match=option):
+        PIGN(3, 2, **options)  # type: ignore[arg-type]
