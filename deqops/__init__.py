@@ -1,7 +1,8 @@
 """Equilibrium layers that you can prove converge.
 
 A model is an operator equation `y = f + scale * T(y)`; its prediction is the solution, found by iteration.
-`EquilibriumLayer` and `solve` compute and differentiate it; `deqops.verify` proves that the iteration converges.
+`EquilibriumLayer` and `solve` compute and differentiate it; `deqops.verify` proves that the iteration
+converges.
 """
 
 from __future__ import annotations

@@ -9,34 +9,38 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from deqops._adjoint import Adjoint, ImplicitAdjoint
+from deqops._adjoint import Adjoint
 from deqops._errors import InputError
 from deqops._loop import Callback
 from deqops._operators import Operator
 from deqops._solution import Solution
-from deqops._solve import MAX_EVALUATIONS, solve
-from deqops._solver import Anderson, Solver
+from deqops._solve import MAX_EVALUATIONS, checked_settings, solve
+from deqops._solver import Solver
 from deqops._tolerance import Tolerance
+from deqops._tree import check_batch_dims
 
 
 class EquilibriumLayer(nn.Module):
     """`layer(*inputs)` is the solution y of `y = G(y, *inputs)`, differentiable in weights and inputs.
 
+    The layer keeps nothing between calls: what it returns depends on weights and inputs alone.
+
     Args:
-        G: operator; a module's parameters become the layer's.
+        G: operator `G(state, *inputs) -> state`; a module's weights become the layer's. Attribute `operator`.
         solver: None for `Anderson()`.
         adjoint: None for `ImplicitAdjoint()`.
-        tolerance: None for `Tolerance(relative=1e-5)`.
+        tolerance: None for `Tolerance(relative=1e-5)`; its certificate fills in `Solution.error_bound`.
         initial: `initial(*inputs)` gives the start y0; None for zeros like the first input.
-        batch_dims: as in `solve`.
-        max_evaluations: as in `solve`.
+        batch_dims: 1 where dimension 0 of the state counts independent problems, 0 where it is one problem.
+        max_evaluations: of G, per problem.
 
-    The layer keeps nothing between calls: what it returns depends on weights and inputs alone.
+    Raises:
+        InputError: a setting is out of range.
     """
 
     def __init__(
         self,
-        G: Operator,  # noqa: N803
+        G: Operator,
         solver: Solver | None = None,
         adjoint: Adjoint | None = None,
         tolerance: Tolerance | None = None,
@@ -47,29 +51,33 @@ class EquilibriumLayer(nn.Module):
         super().__init__()
         if not callable(G):
             raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
-        if batch_dims not in (0, 1):
-            raise InputError(f"batch_dims: got {batch_dims!r}; use 1 for a batch of problems, 0 for one problem")
+        if initial is not None and not callable(initial):
+            raise InputError(f"initial: a callable of the inputs is needed, got {type(initial).__name__}")
+        check_batch_dims(batch_dims)
+        settings = checked_settings(solver, adjoint, tolerance, max_evaluations)
         self.operator = G
-        self.solver: Solver = solver or Anderson()
-        self.adjoint: Adjoint = adjoint or ImplicitAdjoint()
-        self.tolerance = tolerance or Tolerance()
+        self.solver, self.adjoint, self.tolerance = settings
         self.initial = initial
         self.batch_dims = batch_dims
         self.max_evaluations = max_evaluations
 
     def initial_state(self, *inputs: Any) -> Any:
-        """Where the solve starts for these inputs."""
+        """Where the solve starts for these inputs.
+
+        Raises:
+            InputError: there is no `initial`, and the first input is no floating tensor to start like.
+        """
         if self.initial is not None:
             return self.initial(*inputs)
         first = next((leaf for leaf in pytree.tree_leaves(inputs[:1]) if isinstance(leaf, Tensor)), None)
         if first is None or not first.is_floating_point():
-            raise InputError("initial: the first input is no floating tensor to start like; pass initial=...")
+            raise InputError("initial: the first input is no floating tensor to start like; pass initial=")
         return torch.zeros_like(first)
 
     def solve(
         self, *inputs: Any, throw: bool = True, trace: bool = False, callback: Callback | None = None
     ) -> Solution:
-        """The whole `Solution`; see `deqops.solve`."""
+        """The whole `Solution`; options and errors as in `deqops.solve`."""
         return solve(
             self.operator,
             self.initial_state(*inputs),
@@ -85,7 +93,11 @@ class EquilibriumLayer(nn.Module):
         )
 
     def forward(self, *inputs: Any) -> Any:
-        """The equilibrium; raises `ConvergenceError` where a problem did not converge."""
+        """The equilibrium.
+
+        Raises:
+            ConvergenceError: a problem did not converge; `solve(..., throw=False)` shows what happened.
+        """
         return self.solve(*inputs).value
 
     def extra_repr(self) -> str:

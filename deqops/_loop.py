@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deqops._solution import Result
+from deqops._solution import RUNNING, Result
 from deqops._solver import Solver
 from deqops._tolerance import Tolerance
 from deqops._watch import Proof, Watch
@@ -31,7 +31,7 @@ class Rollout:
     @property
     def running(self) -> Tensor:
         """Which problems go on; (problems,) bool."""
-        return self.result == Result.RUNNING
+        return self.result == RUNNING
 
 
 def iterate(
@@ -49,8 +49,8 @@ def iterate(
 ) -> Rollout:
     """Iterate `z -> solver(z, G(z))` until every problem has ended.
 
-    A problem that has ended keeps its row: it is still passed to G, with the same numbers, and what comes back
-    is ignored.
+    A problem that has ended keeps its row: it is still passed to G, with the same numbers, and what comes
+    back is ignored.
 
     Args:
         operator: G on (problems, unknowns).
@@ -90,7 +90,7 @@ def _begin(start: Tensor) -> Rollout:
     return Rollout(
         point=start,
         value=start,
-        result=torch.full((problems,), int(Result.RUNNING), device=start.device),
+        result=torch.full((problems,), RUNNING, device=start.device),
         residual=torch.full((problems,), torch.inf, dtype=wide, device=start.device),
         evaluations=torch.zeros(problems, dtype=torch.int64, device=start.device),
         trace=[],
@@ -98,7 +98,7 @@ def _begin(start: Tensor) -> Rollout:
 
 
 def _next_point(z: Tensor, image: Tensor, proposal: Tensor, state: Rollout) -> Tensor:
-    """The proposals of the running problems; a step that overflowed gives way to the image, which is finite."""
+    """The proposals of the running problems; a step that overflowed gives way to the finite image."""
     finite = proposal.isfinite().all(dim=1, keepdim=True)
     return torch.where(state.running[:, None], torch.where(finite, proposal, image), z)
 
@@ -109,6 +109,6 @@ def _record(state: Rollout, z: Tensor, image: Tensor, residual: Tensor, status: 
     usable = running & (status != Result.NONFINITE)
     state.value = torch.where(usable[:, None], image, torch.where(running[:, None], z, state.value))
     state.point = torch.where(running[:, None], z, state.point)
-    state.residual = torch.where(running, residual, state.residual)
+    state.residual = torch.where(usable, residual, torch.where(running, torch.inf, state.residual))
     state.evaluations = state.evaluations + running
     state.result = torch.where(running, status, state.result)

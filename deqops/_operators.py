@@ -29,14 +29,16 @@ class OperatorEquation(nn.Module):
     Source: Zappala et al., *Operator Learning Meets Numerical Analysis*, arXiv:2310.01618, section 3.
     """
 
-    def __init__(self, T: Operator, f: Tensor | Operator | None = None, scale: float = 1.0) -> None:  # noqa: N803
+    def __init__(self, T: Operator, f: Tensor | Operator | None = None, scale: float = 1.0) -> None:
         super().__init__()
         if not callable(T):
             raise InputError(f"T: a callable T(y, *inputs) is needed, got {type(T).__name__}")
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
             raise InputError(f"scale: a finite number is needed, got {scale!r}")
         if f is not None and not callable(f) and not isinstance(f, Tensor):
-            raise InputError(f"f: a tensor, a callable of the inputs or None is needed, got {type(f).__name__}")
+            raise InputError(
+                f"f: a tensor, a callable of the inputs or None is needed, got {type(f).__name__}"
+            )
         self.T = T
         self.scale = float(scale)
         if isinstance(f, Tensor) and not isinstance(f, nn.Parameter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -10,22 +11,33 @@ from torch import Tensor
 
 from deqops._errors import DeqopsError
 
+RUNNING = 0
+"""In the loop's tensors of results: not ended yet; no solve returns it."""
+
 
 class Result(IntEnum):
-    """How the solve of one problem ended."""
+    """How the solve of one problem ended. None but `CONVERGED` says that `value` solves anything."""
 
-    RUNNING = 0
-    """Internal: not ended yet; never returned."""
     CONVERGED = 1
-    """The residual met the tolerance (and, where a proven error was asked for, that bound was met too)."""
+    """The residual met the tolerance, and so did the proven error where one was asked for.
+
+    Without a certificate this bounds the residual only: with constant q the error may be 1/(1-q) times that.
+    """
     MAX_EVALUATIONS = 2
-    """The residual was still above the tolerance after max_evaluations: raise it, or use another solver."""
+    """The tolerance was not met within max_evaluations; raise it, or use `Anderson()` or damping."""
     DIVERGED = 3
-    """The residual grew beyond 1e6 times everything at the start: damp the iteration, or check contraction."""
+    """The residual grew above 1e8 times the start's size; damp the iteration, or check contraction.
+
+    The start's size is the largest of `||z_0||`, `||G(z_0)||`, `||G(z_0) - z_0||`. No proof of divergence.
+    """
     NONFINITE = 4
-    """The operator returned NaN or infinity; the value is the last finite iterate: check weights and inputs."""
+    """G returned NaN or infinity (`value` is the last finite iterate); check weights, inputs and start."""
     STAGNATED = 5
-    """The residual is at the dtype's rounding floor, above the tolerance: loosen it or use float64."""
+    """The residual stopped improving at the dtype's rounding floor; loosen the tolerance or use float64.
+
+    At the floor (100 units of rounding of the state), and for 20 evaluations not 1 % below the best residual;
+    or the proven error cannot reach `Tolerance.error` there.
+    """
 
     @property
     def remedy(self) -> str:
@@ -34,7 +46,6 @@ class Result(IntEnum):
 
 
 _REMEDIES = {
-    Result.RUNNING: "",
     Result.CONVERGED: "",
     Result.MAX_EVALUATIONS: "raise max_evaluations, loosen the tolerance or use Anderson()",
     Result.DIVERGED: "use Picard(damping=0.5) or Anderson(), or check contraction with deqops.verify.certify",
@@ -43,17 +54,19 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """The outcome of a solve.
 
     Attributes:
-        value: G(z) at the last iterate z, the state's structure; for NONFINITE the last finite iterate.
+        value: G(z) at the last iterate z, in the state's structure; z itself for NONFINITE.
         result: `Result` of each problem, (problems,) int64.
-        residual: `||G(z) - z||_2` of each problem, (problems,); it belongs to z, not to `value`.
-        evaluations: of G spent on each problem, (problems,) int64.
-        error_bound: proven distances of `value` to the equilibrium, from the tolerance's certificate; else None.
-        trace: residuals after each evaluation, (evaluations, problems), NaN once a problem has ended; on request.
+        residual: `||G(z) - z||_2` over all leaves, (problems,); it belongs to z, not to `value`; infinity for
+            NONFINITE.
+        evaluations: of G spent on each problem, (problems,) int64; not counted are those that attach
+            gradients and those of the backward pass.
+        error_bound: proven distances of `value` to the equilibrium by the tolerance's certificate, or None.
+        trace: on request, the residual of each evaluation, (evaluations, problems); NaN after a problem's end.
     """
 
     value: Any
@@ -74,13 +87,17 @@ class Solution:
         return [Result(int(number)) for number in self.result]
 
     def describe_failure(self) -> str:
-        """One line: how many problems failed, how, and what to do."""
+        """One line: how many problems failed, how, and what to do; empty when none did."""
         failed = [(n, r) for n, r in enumerate(self.results) if r is not Result.CONVERGED]
+        if not failed:
+            return ""
+        counts = Counter(result.name for _, result in failed)
+        kinds = ", ".join(f"{count} {name}" for name, count in counts.items())
         number, kind = failed[0]
-        residual = float(self.residual[number])
         return (
-            f"{len(failed)} of {len(self.result)} problems did not converge; problem {number} ended as {kind.name} "
-            f"after {int(self.evaluations[number])} evaluations with residual {residual:.3g}; {kind.remedy}"
+            f"{len(failed)} of {len(self.result)} problems did not converge ({kinds}); problem {number} has "
+            f"residual {float(self.residual[number]):.3g} after {int(self.evaluations[number])} evaluations: "
+            f"{kind.remedy}"
         )
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint
 from deqops._errors import InputError
-from deqops._loop import Callback, Rollout, iterate
+from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
-from deqops._tolerance import Tolerance
+from deqops._tolerance import ErrorCertificate, Tolerance
 from deqops._tree import StateLayout
+from deqops._watch import Proof, checked_distances
 
 MAX_EVALUATIONS = 200
 
@@ -37,8 +38,9 @@ def solve(
 
     Args:
         G: operator; maps a state to one of the same structure, shapes and dtypes.
-        y0: where to start: a tensor or a tree of tensors, finite. With `batch_dims=1` dimension 0 of every leaf
-            counts independent problems: each stops by itself and is then frozen.
+        y0: where to start: a tensor or a tree of tensors, finite; no gradient passes to it. With
+            `batch_dims=1` dimension 0 of every leaf counts independent problems: each stops by itself, is then
+            frozen, and does not depend on the others' values.
         inputs: passed on to G.
         solver: None for `Anderson()`.
         adjoint: None for `ImplicitAdjoint()`; used where gradients are enabled and something needs them.
@@ -47,7 +49,7 @@ def solve(
         batch_dims: 1, or 0 where the whole state is one problem.
         throw: raise where a problem did not converge; False to inspect `Solution.result`.
         trace: keep the residual of each evaluation.
-        callback: called after each evaluation with (evaluations so far, residuals).
+        callback: called after each evaluation with the number of evaluations so far and the residuals.
 
     Returns:
         Solution: `value` is G(z) of the last iterate z, `residual` belongs to z.
@@ -56,50 +58,82 @@ def solve(
         ConvergenceError: a problem did not converge (unless `throw=False`); it carries the solution.
         InputError: an argument does not fit, or G changes the state's structure.
     """
-    if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:
-        raise InputError(f"max_evaluations: a whole number of at least 1 is needed, got {max_evaluations!r}")
     if not callable(G):
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
+    solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
     layout = StateLayout.of(y0, batch_dims)
     start = layout.rows(y0).detach()
     if not bool(start.isfinite().all()):
         raise InputError("y0: it holds NaN or infinity; start from finite values")
-    tolerance = tolerance or Tolerance()
+    operator = _operator_on_rows(G, inputs, layout)
+    with torch.no_grad():
+        rollout = iterate(
+            operator,
+            start,
+            solver=solver,
+            tolerance=tolerance,
+            max_evaluations=max_evaluations,
+            proof=_proof(G, inputs, layout, tolerance),
+            representable=layout.representable,
+            unit=layout.unit,
+            trace=trace,
+            callback=callback,
+        )
+    solution = _solution(layout, rollout, _with_gradients(operator, rollout, adjoint), trace)
+    if tolerance.certificate is not None:
+        solution = _with_error_bound(solution, G, inputs, layout, tolerance.certificate, tolerance.error)
+    if throw and not solution.converged:
+        raise ConvergenceError(solution)
+    return solution
+
+
+def checked_settings(
+    solver: Solver | None, adjoint: Adjoint | None, tolerance: Tolerance | None, max_evaluations: object
+) -> tuple[Solver, Adjoint, Tolerance]:
+    """The settings with their defaults filled in.
+
+    Raises:
+        InputError: a setting of the wrong kind, a class instead of an instance included.
+    """
+    chosen = (
+        Anderson() if solver is None else solver,
+        ImplicitAdjoint() if adjoint is None else adjoint,
+        Tolerance() if tolerance is None else tolerance,
+    )
+    kinds = (("solver", Solver, "Anderson()"), ("adjoint", Adjoint, "ImplicitAdjoint()"))
+    for (name, kind, example), given in zip(
+        (*kinds, ("tolerance", Tolerance, "Tolerance()")), chosen, strict=True
+    ):
+        if isinstance(given, type) or not isinstance(given, kind):
+            raise InputError(f"{name}: an object like {example} is needed, got {given!r}")
+    if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:
+        raise InputError(f"max_evaluations: a whole number of at least 1 is needed, got {max_evaluations!r}")
+    return chosen
+
+
+def _operator_on_rows(G: Operator, inputs: tuple[Any, ...], layout: StateLayout) -> Rows:
+    """G on (problems, unknowns)."""
 
     def operator(rows: Tensor) -> Tensor:
         image = G(layout.state(rows), *inputs)
         layout.check_image(image)
         return layout.rows(image)
 
-    def proof(rows: Tensor) -> Tensor:
-        bound = tolerance.certificate.error_bound(G, layout.state(rows), *inputs)  # type: ignore[union-attr]
-        distances: Tensor = bound.l2
-        return distances
-
-    with torch.no_grad():
-        rollout = iterate(
-            operator,
-            start,
-            solver=solver or Anderson(),
-            tolerance=tolerance,
-            max_evaluations=max_evaluations,
-            proof=proof if tolerance.certificate is not None else None,
-            trace=trace,
-            callback=callback,
-        )
-    value = _with_gradients(operator, rollout, adjoint or ImplicitAdjoint())
-    solution = _solution(layout, rollout, value, trace)
-    if tolerance.certificate is not None:
-        with torch.no_grad():
-            detached = pytree.tree_map(lambda leaf: leaf.detach(), solution.value)
-            bound = tolerance.certificate.error_bound(G, detached, *inputs)
-        solution = Solution(**{**vars(solution), "error_bound": bound})
-    if throw and not solution.converged:
-        raise ConvergenceError(solution)
-    return solution
+    return operator
 
 
-def _with_gradients(operator: Any, rollout: Rollout, adjoint: Adjoint) -> Tensor:
+def _proof(G: Operator, inputs: tuple[Any, ...], layout: StateLayout, tolerance: Tolerance) -> Proof | None:
+    certificate = tolerance.certificate
+    if certificate is None or tolerance.error is None:
+        return None
+
+    def distances(rows: Tensor) -> Any:
+        return certificate.error_bound(G, layout.state(rows), *inputs).l2
+
+    return distances
+
+
+def _with_gradients(operator: Rows, rollout: Rollout, adjoint: Adjoint) -> Tensor:
     """The value, with gradients where they are enabled and something needs them."""
     if not torch.is_grad_enabled():
         return rollout.value
@@ -118,3 +152,22 @@ def _solution(layout: StateLayout, rollout: Rollout, value: Tensor, trace: bool)
         evaluations=rollout.evaluations,
         trace=torch.stack(rollout.trace) if trace else None,
     )
+
+
+def _with_error_bound(
+    solution: Solution,
+    G: Operator,
+    inputs: tuple[Any, ...],
+    layout: StateLayout,
+    certificate: ErrorCertificate,
+    error: float | None,
+) -> Solution:
+    """The solution with proven distances of the very value it holds; they overrule an earlier proof."""
+    with torch.no_grad():
+        bound = certificate.error_bound(G, layout.state(layout.rows(solution.value).detach()), *inputs)
+    distances = checked_distances(bound.l2, solution.residual)
+    result = solution.result
+    if error is not None:
+        unproven = (result == Result.CONVERGED) & ~(distances <= error)
+        result = torch.where(unproven, int(Result.STAGNATED), result)
+    return replace(solution, error_bound=bound, result=result)

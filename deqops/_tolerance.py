@@ -12,33 +12,37 @@ from deqops._errors import InputError
 
 
 class ProvenDistances(Protocol):
-    """Proven distances of a state to its equilibria; `l2` is (problems,) float64."""
+    """Proven distances of a state to the equilibrium, per problem."""
 
     @property
     def l2(self) -> Tensor:
-        """Upper bounds in the l2 norm, per problem."""
+        """Upper bounds in l2 over all leaves, (problems,) float64; infinite where nothing is proven."""
 
 
 @runtime_checkable
 class ErrorCertificate(Protocol):
-    """What the core asks of a certificate."""
+    """What the core asks of a certificate (`deqops.verify.certify` makes one)."""
 
     def error_bound(self, G: Any, y: Any, *inputs: Any) -> Any:
-        """Proven distances of y to the equilibrium of G, as `ProvenDistances`."""
+        """`ProvenDistances` of the state y to the equilibrium of G at these inputs."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Stop where `||G(z) - z|| <= absolute + relative * ||G(z)||`, l2 over all leaves, per problem.
+    """Stop a problem where `||G(z) - z|| <= absolute + relative ||G(z)||`, l2 over all of its leaves.
 
     Args:
         absolute: of the residual.
-        relative: of the residual, to the image.
-        error: stop only once the *proven* distance to the equilibrium is at most this (l2); needs a certificate.
-        certificate: fills in `Solution.error_bound`.
+        relative: of the residual, to the size of G(z).
+        error: stop only where, besides, the *proven* l2 distance of G(z) to the equilibrium is at most this.
+            The proof is attempted at the first candidate and again when the residual has shrunk by the factor
+            that was missing. Out of reach in the state's dtype, it ends as `STAGNATED`.
+        certificate: proves distances; fills in `Solution.error_bound`.
 
     Raises:
-        InputError: a negative or non-finite tolerance, or `error` without a certificate.
+        InputError: a tolerance that is negative or not finite, or `error` without a certificate.
+
+    Theorem: T1 `picard` turns residuals into errors where a constant q < 1 is proven.
     """
 
     absolute: float = 0.0
@@ -49,13 +53,21 @@ class Tolerance:
     def __post_init__(self) -> None:
         for name in ("absolute", "relative"):
             value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
+            if not (_is_finite(value) and value >= 0):
                 raise InputError(f"{name}: a tolerance must be finite and not negative, got {value!r}")
-        if self.error is not None and not (self.error > 0 and math.isfinite(self.error)):
-            raise InputError(f"error: a proven error must be positive and finite, got {self.error!r}")
+        if self.error is not None and not (_is_finite(self.error) and self.error > 0):
+            raise InputError(f"error: a proven error must be finite and above 0, got {self.error!r}")
         if self.error is not None and self.certificate is None:
-            raise InputError("error: a proven error needs certificate=...; make one with deqops.verify.certify")
+            raise InputError("error: a proven error needs certificate=; make one with deqops.verify.certify")
+        certificate: object = self.certificate
+        if certificate is not None and not isinstance(certificate, ErrorCertificate):
+            got = type(certificate).__name__
+            raise InputError(f"certificate: an object with error_bound(G, y, *inputs) is needed, got {got}")
 
     def threshold(self, image_norm: Tensor) -> Tensor:
         """The largest residual that stops, per problem."""
         return self.absolute + self.relative * image_norm
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -75,10 +75,14 @@ class StateLayout:
         """Raises InputError where an operator changed the structure, a shape or a dtype of the state."""
         leaves, spec = pytree.tree_flatten(image)
         if spec != self.spec:
-            raise InputError(f"G: it maps a state of structure {self.spec} to {spec}; return the same structure")
+            raise InputError(
+                f"G: it maps a state of structure {self.spec} to {spec}; return the same structure"
+            )
         for leaf, shape, dtype in zip(leaves, self.shapes, self.dtypes, strict=True):
             if not isinstance(leaf, Tensor):
-                raise InputError(f"G: it returned a {type(leaf).__name__} where a tensor is expected; return one")
+                raise InputError(
+                    f"G: it returned a {type(leaf).__name__} where a tensor is expected; return one"
+                )
             if leaf.shape != shape:
                 got, expected = tuple(leaf.shape), tuple(shape)
                 raise InputError(f"G: it maps a state of shape {expected} to shape {got}; return {expected}")
@@ -98,7 +102,9 @@ def check_batch_dims(batch_dims: object) -> None:
 
 def _check_leaf(leaf: object, batch_dims: int) -> None:
     if not isinstance(leaf, Tensor):
-        raise InputError(f"y0: every leaf must be a tensor, got {type(leaf).__name__}; make it one or drop it")
+        raise InputError(
+            f"y0: every leaf must be a tensor, got {type(leaf).__name__}; make it one or drop it"
+        )
     if not leaf.is_floating_point():
         raise InputError(f"y0: every leaf must hold real floating numbers, got {leaf.dtype}; convert it")
     if batch_dims and leaf.ndim == 0:
@@ -117,7 +123,7 @@ def _problems(leaves: Sequence[Tensor], batch_dims: int) -> int:
 def row_norms(rows: Tensor) -> Tensor:
     """The l2 norm of each row in at least float32, without overflow or underflow on the way; (problems,)."""
     wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    plain = torch.linalg.vector_norm(wide, dim=1)
+    plain: Tensor = torch.linalg.vector_norm(wide, dim=1)
     limit = torch.finfo(wide.dtype).tiny ** 0.25
     extreme = ~((plain > limit) & (plain < 1 / limit))
     if not bool(extreme.any()):
@@ -126,4 +132,5 @@ def row_norms(rows: Tensor) -> Tensor:
     largest = wide.abs().amax(dim=1)
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
-    return torch.where(extreme, scaled, plain)
+    norms: Tensor = torch.where(extreme, scaled, plain)
+    return norms

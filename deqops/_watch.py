@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError
-from deqops._solution import Result
+from deqops._solution import RUNNING, Result
 from deqops._tolerance import Tolerance
 from deqops._tree import row_norms
 
 GROWTH = 1e8
-"""DIVERGED: the residual still grows and exceeds this times the largest of ||z_0||, ||G(z_0)||, ||G(z_0) - z_0||."""
+"""DIVERGED: the residual grows and exceeds this times the largest of ||z_0||, ||G(z_0)||, ||G(z_0) - z_0||."""
 FLOOR = 100.0
 """A residual below this many units of rounding of the state may be nothing but rounding."""
 PATIENCE = 20
@@ -60,8 +60,12 @@ class Watch:
         done = finite & (residual <= self._tolerance.threshold(size))
         if self._tolerance.error is not None:
             done = self._proven(image, residual, done & running, stuck | last)
-        status = torch.full_like(running, int(Result.RUNNING), dtype=torch.int64)
-        for mask, result in ((diverged, Result.DIVERGED), (stuck, Result.STAGNATED), (done, Result.CONVERGED)):
+        status = torch.full_like(running, RUNNING, dtype=torch.int64)
+        for mask, result in (
+            (diverged, Result.DIVERGED),
+            (stuck, Result.STAGNATED),
+            (done, Result.CONVERGED),
+        ):
             status = torch.where(mask, int(result), status)
         return residual, torch.where(finite, status, int(Result.NONFINITE))
 
@@ -76,7 +80,9 @@ class Watch:
         better = residual < 0.99 * self._best
         self._idle = torch.where(better, 0, self._idle + 1)
         self._best = torch.where(better, residual, self._best)
-        return (self._idle >= PATIENCE) & (self._best <= FLOOR * self._unit * scale)
+        floor = FLOOR * self._unit * scale
+        # A diverging state grows until its best residual is below the floor, so the current one counts too.
+        return (self._idle >= PATIENCE) & (self._best <= floor) & (residual <= floor)
 
     def _proven(self, image: Tensor, residual: Tensor, candidates: Tensor, final: Tensor) -> Tensor:
         """Whether the proven distance is small enough; it is computed only where that may have changed."""

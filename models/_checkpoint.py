@@ -31,11 +31,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint with torch's restricted unpickler.
 
     Raises:
+        OSError: it cannot be read.
         ModelFileError: it is damaged, or not a checkpoint of this format.
     """
+    content = path.read_bytes()
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise ModelFileError(f"{path}: damaged checkpoint; remove it to train from the start") from error
     if not isinstance(saved, dict) or saved.get("format") != _FORMAT or set(saved) != _KEYS:
         raise ModelFileError(f"{path}: not a checkpoint of this version; remove it to train from the start")

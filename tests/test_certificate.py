@@ -111,7 +111,9 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, damage: str) -> N
     elif damage == "list":
         text = "[]"
     else:
-        key, value = {"foreign": ("format", "x"), "schema": ("schema", 2), "edited": ("rate", (0.25).hex())}[damage]
+        key, value = {"foreign": ("format", "x"), "schema": ("schema", 2), "edited": ("rate", (0.25).hex())}[
+            damage
+        ]
         text = json.dumps(document | {key: value})
     path.write_text(text)
     with pytest.raises(ModelFileError) as caught:
@@ -149,7 +151,7 @@ def test_local_certificates_bound_no_error_outside_their_ball() -> None:
     module = nn.Tanh()
     center = torch.zeros(2, 3, dtype=torch.float64) + 2.0
 
-    def G(z: Tensor) -> Tensor:  # noqa: N802
+    def G(z: Tensor) -> Tensor:
         return 2 * module(z)
 
     y = center
@@ -165,7 +167,7 @@ def test_local_certificates_bound_no_error_outside_their_ball() -> None:
 
 
 def test_auto_falls_back_to_a_ball_around_the_computed_equilibrium() -> None:
-    def G(z: Tensor) -> Tensor:  # noqa: N802
+    def G(z: Tensor) -> Tensor:
         return 2 * torch.tanh(z)
 
     certificate = certify(G, torch.ones(2, 3, dtype=torch.float64))

@@ -185,6 +185,11 @@ def test_rejects_after_each_change(tmp_path: Path) -> None:
     certificate.save(path)
     assert check(path, layer, z, x).accepted
     assert check(path, layer, z, 2 * x).accepted  # x is free
+    for inputs in ((), (x, x), (x.double(),), (x[:2],), (x[:, :4],), (None,), ("x",)):
+        assert not check(path, layer, z, *inputs).accepted, inputs
+    for state in (z.double(), z[:2], z[:, :4], [z], {"z": z}, None):
+        report = check(path, layer, state, x)
+        assert not report.accepted or isinstance(state, list | dict)
     document = certificate.document()
     lowered = (float(certificate.rate or 0) * (1 - 1e-9)).hex()
     edits: list[dict[str, Any]] = [

@@ -12,7 +12,15 @@ from deqops.verify import Ball, Norm, lipschitz_bound
 ZOO = cases()
 ORDERS = {"l1": 1, "l2": 2, "linf": float("inf")}
 # How far the composition bound may lie above the largest Jacobian norm seen at sampled points.
-LOOSE = {"tanh": 1.6, "two layers": 4.0, "gelu": 1.5, "left matmul": 3.0, "shapes": 2.0, "mean": 2.1, "residual": 1.3}
+LOOSE = {
+    "tanh": 1.6,
+    "two layers": 4.0,
+    "gelu": 1.5,
+    "left matmul": 3.0,
+    "shapes": 2.0,
+    "mean": 2.1,
+    "residual": 1.3,
+}
 
 
 def problem_jacobian(case: Case, z: Tensor) -> Tensor:
@@ -31,7 +39,10 @@ def problem_jacobian(case: Case, z: Tensor) -> Tensor:
 
 def points(case: Case) -> list[Tensor]:
     z = case[1]
-    return [torch.zeros_like(z), *[randn(*z.shape, seed=s, scale=c) for s, c in ((11, 0.01), (12, 0.1), (13, 1), (14, 10))]]
+    return [
+        torch.zeros_like(z),
+        *[randn(*z.shape, seed=s, scale=c) for s, c in ((11, 0.01), (12, 0.1), (13, 1), (14, 10))],
+    ]
 
 
 @pytest.mark.parametrize("name", list(ZOO))
@@ -39,7 +50,9 @@ def points(case: Case) -> list[Tensor]:
 def test_global_bound_holds_and_is_not_vacuous(name: str, order: str) -> None:
     case = ZOO[name]
     bound = lipschitz_bound(case[0], case[1], *case[2], norm=order, batch_dims=case[3])
-    seen = max(float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in points(case))
+    seen = max(
+        float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in points(case)
+    )
     assert seen <= float(bound) * (1 + 1e-12)
     if name not in ("sigmoid gate",):  # there the bound is over all problems, the sample over one
         assert float(bound) <= LOOSE.get(name, 1.2) * seen * (2.5 if order != "l2" else 1)
@@ -48,7 +61,9 @@ def test_global_bound_holds_and_is_not_vacuous(name: str, order: str) -> None:
 @pytest.mark.parametrize("name", list(ZOO))
 @pytest.mark.parametrize("order", list(ORDERS))
 @pytest.mark.parametrize("radius", [1e-3, 0.3])
-def test_local_bound_holds_on_the_ball_and_is_below_the_global_one(name: str, order: str, radius: float) -> None:
+def test_local_bound_holds_on_the_ball_and_is_below_the_global_one(
+    name: str, order: str, radius: float
+) -> None:
     case = ZOO[name]
     center = randn(*case[1].shape, seed=21)
     ball = Ball(center, radius)
@@ -63,7 +78,9 @@ def test_local_bound_holds_on_the_ball_and_is_below_the_global_one(name: str, or
             step = step / step.norm(p=ORDERS[order], dim=1, keepdim=True)
             length = torch.ones(())
         inside.append(center + radius * step / length)
-    seen = max(float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in [center, *inside])
+    seen = max(
+        float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in [center, *inside]
+    )
     assert seen <= local * (1 + 1e-12)
     assert local <= globally * (1 + 1e-12)
 
@@ -100,7 +117,9 @@ def test_message_passing_is_one_matrix() -> None:
     case = ZOO["gcn"]
     weight = case[0].conv.lin.weight.detach()  # type: ignore[union-attr]
     expected = 0.5 * float(torch.linalg.matrix_norm(weight, 2))
-    assert float(lipschitz_bound(case[0], case[1], *case[2], batch_dims=0)) == pytest.approx(expected, rel=1e-9)
+    assert float(lipschitz_bound(case[0], case[1], *case[2], batch_dims=0)) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 def test_saturated_units_count_with_their_own_slope() -> None:

@@ -48,21 +48,36 @@ def cases() -> dict[str, Case]:
     w, v = randn(6, 6, seed=2, scale=0.2), randn(6, 6, seed=3, scale=0.3)
     return {
         "tanh": (Module(lambda m, z, x: torch.tanh(z @ m.w + x), w=w), z, (x,), 1),
-        "two layers": (Module(lambda m, z, x: torch.tanh(torch.relu(z @ m.w + x) @ m.v), w=w, v=v), z, (x,), 1),
+        "two layers": (
+            Module(lambda m, z, x: torch.tanh(torch.relu(z @ m.w + x) @ m.v), w=w, v=v),
+            z,
+            (x,),
+            1,
+        ),
         "residual": (Module(lambda m, z, x: 0.5 * z + 0.25 * torch.tanh(z @ m.w) + x, w=w), z, (x,), 1),
         "linear sum": (Module(lambda m, z, x: 0.3 * z - z @ m.w + x, w=w), z, (x,), 1),
         "gelu": (Module(lambda m, z, x: nn.functional.gelu(z @ m.w + x), w=w), z, (x,), 1),
         "sigmoid gate": (Module(lambda m, z, x: torch.sigmoid(x) * torch.tanh(z @ m.w), w=w), z, (x,), 1),
         "shapes": (
-            Module(lambda m, z, x: torch.cat([torch.tanh(z[:, 3:]), z[:, :3] * 0.5], 1) / 2 + x), z, (x,), 1
-        ),
-        "permute": (
-            Module(lambda m, z, x: torch.tanh(z.reshape(-1, 2, 3).transpose(1, 2).reshape(-1, 6) @ m.w) + x, w=w),
+            Module(lambda m, z, x: torch.cat([torch.tanh(z[:, 3:]), z[:, :3] * 0.5], 1) / 2 + x),
             z,
             (x,),
             1,
         ),
-        "left matmul": (Module(lambda m, z, x: torch.relu(m.a @ z @ m.w) + x, a=randn(3, 3, seed=5), w=w), z, (x,), 0),
+        "permute": (
+            Module(
+                lambda m, z, x: torch.tanh(z.reshape(-1, 2, 3).transpose(1, 2).reshape(-1, 6) @ m.w) + x, w=w
+            ),
+            z,
+            (x,),
+            1,
+        ),
+        "left matmul": (
+            Module(lambda m, z, x: torch.relu(m.a @ z @ m.w) + x, a=randn(3, 3, seed=5), w=w),
+            z,
+            (x,),
+            0,
+        ),
         "mean": (Module(lambda m, z, x: torch.tanh(z - z.mean(1, keepdim=True)) * 0.4 + x), z, (x,), 1),
         "leaky": (Module(lambda m, z, x: nn.functional.leaky_relu(z @ m.w + x, 0.1), w=w), z, (x,), 1),
         "gcn": (gcn(10, 4), randn(10, 4), (randn(10, 4, seed=7), ring(10)), 0),

@@ -98,7 +98,9 @@ class Certificate:
         rate = self._proven_rate()
         step = float(first_step.max()) if isinstance(first_step, Tensor) else float(first_step)
         if not (eps > 0 and math.isfinite(eps)) or not (step >= 0 and math.isfinite(step)):
-            raise InputError(f"iterations: eps {eps!r} must be positive and first_step {step!r} not negative, both finite")
+            raise InputError(
+                f"iterations: eps {eps!r} must be positive and first_step {step!r} not negative, both finite"
+            )
         from ._guarantees import sufficient_steps
 
         return sufficient_steps(rate, eps, step)
@@ -136,14 +138,18 @@ class Certificate:
             lines.append(f"Theorem: {self.theorem}.")
         for h in self.hypotheses:
             mark = "holds" if h.holds else "not shown"
-            lines.append(f"  {h.name}: {h.statement} - {mark} ({_number(h.value)} against {_number(h.limit)})")
+            lines.append(
+                f"  {h.name}: {h.statement} - {mark} ({_number(h.value)} against {_number(h.limit)})"
+            )
         if self.contributions:
             lines.append("Gains of the parts, in the order of computation:")
             lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
         for record in self.inputs:
             lines.append(f"Input {record.name}: {'free, any value' if record.free else 'fixed'}.")
         if self.witness is not None:
-            lines.append(f"Witness: two states of problem {self.witness.problem} that G moves apart or keeps apart.")
+            lines.append(
+                f"Witness: two states of problem {self.witness.problem} that G moves apart or keeps apart."
+            )
         if self.reason:
             lines.append(f"Why unknown: {self.reason}")
         lines += [f"  tried {attempt}" for attempt in self.attempts]
@@ -186,6 +192,3 @@ def _number(value: float | None) -> str:
 def dtype_name(tensor: Tensor) -> str:
     """ "float32" for torch.float32."""
     return str(tensor.dtype).removeprefix("torch.")
-
-
-

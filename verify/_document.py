@@ -38,14 +38,18 @@ def read(path: Path) -> Certificate:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"certificate: {path} is not a JSON file ({error}); was it cut short?") from error
+        raise ModelFileError(
+            f"certificate: {path} is not a JSON file ({error}); was it cut short?"
+        ) from error
     return parse(document, path.parent)
 
 
 def digest(document: dict[str, Any]) -> str:
     """SHA-256 of the canonical JSON without the digest itself."""
     content = {key: value for key, value in document.items() if key != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")
+    ).hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------- writing
@@ -81,7 +85,13 @@ def document_of(certificate: Certificate, folder: Path | None) -> dict[str, Any]
             for record in certificate.inputs
         ],
         "hypotheses": [
-            {"name": h.name, "statement": h.statement, "value": _hex(h.value), "limit": _hex(h.limit), "holds": h.holds}
+            {
+                "name": h.name,
+                "statement": h.statement,
+                "value": _hex(h.value),
+                "limit": _hex(h.limit),
+                "holds": h.holds,
+            }
             for h in certificate.hypotheses
         ],
         "contributions": [{"part": part, "gain": _hex(gain)} for part, gain in certificate.contributions],
@@ -126,7 +136,11 @@ class _Writer:
             return {"kind": "contraction", "norm": self.norm(claim.norm), "region": region}
         if isinstance(claim, UniqueEquilibrium):
             return {"kind": "unique_equilibrium", "region": region}
-        return {"kind": "converges", "iteration": {"kind": "picard", "damping": _hex(claim.damping)}, "region": region}
+        return {
+            "kind": "converges",
+            "iteration": {"kind": "picard", "damping": _hex(claim.damping)},
+            "region": region,
+        }
 
     def evidence(self, certificate: Certificate) -> dict[str, Any] | None:
         if certificate.witness is not None:
@@ -155,7 +169,9 @@ def parse(document: Any, folder: Path | None) -> Certificate:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelFileError("certificate: this is not a deqops certificate")
     if document.get("schema") != SCHEMA:
-        raise ModelFileError(f"certificate: schema {document.get('schema')!r} is unknown; this deqops reads {SCHEMA}")
+        raise ModelFileError(
+            f"certificate: schema {document.get('schema')!r} is unknown; this deqops reads {SCHEMA}"
+        )
     if document.get("digest") != digest(document):
         raise ModelFileError("certificate: the digest does not match; the file was edited or damaged")
     try:
@@ -182,13 +198,17 @@ class _Reader:
             state=tuple((tuple(leaf["shape"]), leaf["dtype"]) for leaf in document["state"]),
             batch_dims=document["batch_dims"],
             fingerprint=document["model"]["fingerprint"],
-            inputs=tuple(InputRecord(i["name"], tuple(i["shape"]), i["dtype"], i["sha256"]) for i in document["inputs"]),
+            inputs=tuple(
+                InputRecord(i["name"], tuple(i["shape"]), i["dtype"], i["sha256"]) for i in document["inputs"]
+            ),
             theorem=document["theorem"],
             rate=_float(document["rate"]),
             bound=_float(evidence.get("bound")),
             residual=_float(evidence.get("residual")),
             hypotheses=tuple(
-                Hypothesis(h["name"], h["statement"], _float(h["value"]), _float(h["limit"]), bool(h["holds"]))
+                Hypothesis(
+                    h["name"], h["statement"], _float(h["value"]), _float(h["limit"]), bool(h["holds"])
+                )
                 for h in document["hypotheses"]
             ),
             contributions=tuple((c["part"], float.fromhex(c["gain"])) for c in document["contributions"]),

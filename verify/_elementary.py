@@ -33,7 +33,9 @@ r^2 <= 0.1202: 2.1 u; squaring, the product and the two sums add less than 0.2 u
 """
 _COEFFICIENTS = [1.0 / math.factorial(n) for n in range(2, 16)]
 
-_SQRT_HALF = MidRad(torch.tensor(math.sqrt(0.5), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64))
+_SQRT_HALF = MidRad(
+    torch.tensor(math.sqrt(0.5), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64)
+)
 _TWO_OVER_SQRT_PI = MidRad(
     torch.tensor(2 / math.sqrt(math.pi), dtype=torch.float64), torch.tensor(2.0**-51, dtype=torch.float64)
 )
@@ -290,7 +292,9 @@ def _erf_ends(x: Tensor) -> Ends:
     return _at_zero(x, 0.0, low, high)
 
 
-def _around_center(name: str, x: MidRad, point: Callable[[MidRad], MidRad], attributes: dict[str, object]) -> MidRad:
+def _around_center(
+    name: str, x: MidRad, point: Callable[[MidRad], MidRad], attributes: dict[str, object]
+) -> MidRad:
     """f on an interval that is not monotone there: `f(mid) +- sup |slope| rad`."""
     value = point(MidRad.exact(x.mid))
     if x.is_exact():
@@ -411,7 +415,9 @@ def slope_range(operation: str, attributes: object, x: MidRad | None) -> Slopes:
     whole = _global_slopes(operation, values)
     if x is None:
         if whole is None:
-            raise UnsupportedOperationError(operation, "has no Lipschitz constant on all of R, or none is known here")
+            raise UnsupportedOperationError(
+                operation, "has no Lipschitz constant on all of R, or none is known here"
+            )
         return whole
     rule = _LOCAL_SLOPES.get(operation)
     if rule is None:
@@ -496,8 +502,12 @@ def _elu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     below = midrad.mul(alpha, exp(MidRad.from_bounds(x.lower().clamp(max=0.0), x.upper().clamp(max=0.0))))
     one = torch.ones_like(x.mid)
     negative, positive = x.lower() <= 0, x.upper() >= 0
-    lower = torch.where(negative, torch.where(positive, torch.minimum(below.lower(), one), below.lower()), one)
-    upper = torch.where(negative, torch.where(positive, torch.maximum(below.upper(), one), below.upper()), one)
+    lower = torch.where(
+        negative, torch.where(positive, torch.minimum(below.lower(), one), below.lower()), one
+    )
+    upper = torch.where(
+        negative, torch.where(positive, torch.maximum(below.upper(), one), below.upper()), one
+    )
     return lower, upper
 
 
@@ -518,7 +528,10 @@ def _curved(name: str, derivative: Callable[[MidRad], MidRad], curvature: float)
 def _gelu_derivative(x: MidRad) -> MidRad:
     half = _const(0.5, x.mid)
     cdf = midrad.mul(half, midrad.add(_const(1.0, x.mid), erf(midrad.mul(x, _SQRT_HALF))))
-    density = midrad.mul(exp(midrad.neg(midrad.mul(half, square(x)))), midrad.mul(half, midrad.mul(_TWO_OVER_SQRT_PI, _SQRT_HALF)))
+    density = midrad.mul(
+        exp(midrad.neg(midrad.mul(half, square(x)))),
+        midrad.mul(half, midrad.mul(_TWO_OVER_SQRT_PI, _SQRT_HALF)),
+    )
     return midrad.add(cdf, midrad.mul(x, density))
 
 

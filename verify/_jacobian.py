@@ -218,8 +218,8 @@ def _along(combination: Combination, axis: int, matrix: DenseMatrix | SparseMatr
 
 
 @register_jacobian(
-    *"tanh sigmoid relu relu6 silu softsign abs leaky_relu elu gelu softplus hardtanh clamp mish selu hardswish".split(),
-    *"exp expm1 log log1p sqrt rsqrt reciprocal erf square sin cos pow_scalar".split(),
+    *["tanh", "sigmoid", "relu", "relu6", "silu", "softsign", "abs", "leaky_relu", "elu", "gelu", "softplus", "hardtanh", "clamp", "mish", "selu", "hardswish"],
+    *["exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "erf", "square", "sin", "cos", "pow_scalar"],
 )
 def _elementwise(builder: Builder, node: Node) -> Combination:
     return builder.elementwise(node, node.op, node.attributes)
@@ -287,7 +287,9 @@ def _matmul(builder: Builder, node: Node) -> Combination:
     variable, constant = (a, b) if right else (b, a)
     weight, source = builder.constants.floating(constant), builder.combinations[variable]
     if weight.mid.ndim not in (1, 2):
-        raise UnsupportedOperationError(node.source, "with a batch of constant matrices has no Lipschitz rule")
+        raise UnsupportedOperationError(
+            node.source, "with a batch of constant matrices has no Lipschitz rule"
+        )
     if right:
         rows = weight.apply_exact(lambda t: t.reshape(-1, 1).T if t.ndim == 1 else t.T)
         axis = len(source.shape) - 1
@@ -362,7 +364,9 @@ def _cat(builder: Builder, node: Node) -> Combination:
 def _where(builder: Builder, node: Node) -> Combination:
     condition, a, b = node.operands
     if builder.depends(condition):
-        raise UnsupportedOperationError(node.source, "chooses by the state: a jump, with no Lipschitz constant")
+        raise UnsupportedOperationError(
+            node.source, "chooses by the state: a jump, with no Lipschitz constant"
+        )
     mask = as_exact(node, builder.constants[condition]).to(torch.float64)
     total = Combination(node.shape)
     for value, keep in ((a, mask), (b, 1 - mask)):
@@ -393,7 +397,9 @@ def _reduction(builder: Builder, node: Node) -> Combination:
 def _int(node: Node, name: str) -> int:
     value = node.attributes[name]
     if not isinstance(value, int):
-        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, an integer is needed")
+        raise UnsupportedOperationError(
+            node.source, f"has attribute {name} = {value!r}, an integer is needed"
+        )
     return value
 
 

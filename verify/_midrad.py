@@ -211,7 +211,14 @@ def index_add(base: MidRad, dim: int, index: Tensor, source: MidRad) -> MidRad:
     return MidRad(mid, add_up(spread, mul_up(moduli, gamma(additions))) if additions else spread)
 
 
-_COMPARISONS = {"eq": torch.eq, "ne": torch.ne, "lt": torch.lt, "le": torch.le, "gt": torch.gt, "ge": torch.ge}
+_COMPARISONS = {
+    "eq": torch.eq,
+    "ne": torch.ne,
+    "lt": torch.lt,
+    "le": torch.le,
+    "gt": torch.gt,
+    "ge": torch.ge,
+}
 
 
 def compare(operation: str, a: MidRad, b: MidRad) -> tuple[Tensor, Tensor]:
@@ -227,8 +234,6 @@ def intersect(a: MidRad, lower: Tensor, upper: Tensor) -> MidRad:
     """The part of a within [lower, upper], where both are known to contain the value."""
     low = torch.maximum(a.lower(), lower)
     return MidRad.from_bounds(low, torch.maximum(low, torch.minimum(a.upper(), upper)))
-
-
 
 
 def shifted_bounds(a: MidRad, radius: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from deqops._errors import InputError
 from deqops.graph import ConcreteGraph, OperatorGraph
 
 from ._enclosures import Constants, enclose_image
-from ._jacobian import Jacobian, Builder
+from ._jacobian import Builder, Jacobian
 from ._midrad import MidRad, sub
 from ._norm import Norm
 from ._rounding import exact_float64
@@ -52,7 +52,9 @@ class Problem:
 
     def image(self, state: list[Tensor]) -> list[MidRad]:
         """Enclosure of G at a point."""
-        return enclose_image(self.graph, self.constants, [MidRad.exact(exact_float64(leaf)) for leaf in state])
+        return enclose_image(
+            self.graph, self.constants, [MidRad.exact(exact_float64(leaf)) for leaf in state]
+        )
 
     def residual(self, state: list[Tensor], norm: Norm) -> Tensor:
         """Proven bound of `||G(y) - y||`, per problem."""
@@ -69,5 +71,3 @@ def _refuse_nonfinite(graph: ConcreteGraph) -> None:
         if not bool(leaf.tensor.isfinite().all()):
             what = {"state": "state", "input": "input", "parameter": "weight"}[leaf.kind]
             raise InputError(f"{what} {leaf.name!r} holds NaN or infinity; mend the values and try again")
-
-

@@ -15,6 +15,7 @@ from ._rounding import div_up, gamma, mul_up, sqrt_up
 
 _ROUNDS = 40
 _FLOOR = 1e-100
+_DENSE = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def _gathered_sum(weights: Tensor, source: Tensor, target: Tensor, x: Tensor, si
 def _collatz_wielandt(A: SparseMatrix, degrees: Tensor) -> tuple[float, float]:
     """(proven bound, estimate) of `|| |A| ||_2`; `degrees` counts the triples of each column."""
     starts = [degrees.clamp(min=1.0).sqrt()]  # the Perron vector of a symmetrically normalised graph
-    starts.append(torch.ones(A.shape[1], dtype=torch.float64))
+    starts.append(_singular_vector(A) if max(A.shape) <= _DENSE else torch.ones(A.shape[1], dtype=torch.float64))
     best, estimate = float("inf"), 0.0
     for start in starts:
         x = start
@@ -150,3 +151,9 @@ def _collatz_wielandt(A: SparseMatrix, degrees: Tensor) -> tuple[float, float]:
         if best <= estimate**2 * (1 + 1e-12):
             break
     return float(sqrt_up(best)), estimate
+
+
+def _singular_vector(A: SparseMatrix) -> Tensor:
+    """About the first right singular vector of |A|, made positive: a proposal."""
+    vector = torch.linalg.svd(A.dense().magnitude(), full_matrices=False)[2][0].abs()
+    return vector.clamp(min=1e-12 * float(vector.max()))

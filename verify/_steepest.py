@@ -13,7 +13,15 @@ from ._midrad import MidRad
 from ._problem import Problem
 from ._rounding import exact_float64
 
-_STEEPEST = {"tanh": 0.0, "sigmoid": 0.0, "softsign": 0.0, "relu": 1.0, "softplus": 30.0, "gelu": 2.0**0.5, "silu": 2.4}
+_STEEPEST = {
+    "tanh": 0.0,
+    "sigmoid": 0.0,
+    "softsign": 0.0,
+    "relu": 1.0,
+    "softplus": 30.0,
+    "gelu": 2.0**0.5,
+    "silu": 2.4,
+}
 _LARGEST = 2048  # unknowns of a layer that is solved for
 
 
@@ -40,7 +48,9 @@ def _shift(problem: Problem, basis: Elementwise, start: Tensor) -> Tensor | None
     if matrix is None or max(matrix.shape) > _LARGEST:
         return None
     values = enclose_values(problem.graph, problem.constants, {problem.graph.state[0]: MidRad.exact(start)})
-    node = next(n for n in problem.graph.nodes if n.op == basis.name and n.output in problem.graph.state_dependent)
+    node = next(
+        n for n in problem.graph.nodes if n.op == basis.name and n.output in problem.graph.state_dependent
+    )
     now = as_midrad(values[node.operands[0]]).mid
     rows = (_STEEPEST[basis.name] - now).reshape(-1, now.shape[-1])
     solved = torch.linalg.lstsq(matrix.dense().mid, rows.T).solution.T

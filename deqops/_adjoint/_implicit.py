@@ -16,7 +16,7 @@ from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
 
 ROUNDING = 64.0
-"""A gradient that cancels to this many units of rounding of its terms is taken for the 0 it is in exact numbers."""
+"""Terms that cancel to this many units of their rounding are taken for the 0 they are in exact numbers."""
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -54,19 +54,22 @@ class ImplicitAdjoint:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}: a whole number of at least 1 is needed, got {value!r}")
         if self.tolerance.certificate is not None:
-            raise InputError("tolerance: an adjoint equation has no certificate; leave it out of its tolerance")
+            raise InputError(
+                "tolerance: an adjoint equation has no certificate; leave it out of its tolerance"
+            )
 
     def attach(self, operator: Rows, point: Tensor) -> Tensor:
         """`G(point)` whose derivatives are the equilibrium's, up to order `derivatives`."""
         image = operator(point.detach())
         if not image.requires_grad:
             return image
-        result: Tensor = _FirstOrder.apply(image, operator, self)
+        result: Tensor = _FirstOrder.apply(image, operator, self)  # type: ignore[no-untyped-call]
         for order in range(2, self.derivatives + 1):
             link = _Link()
-            anchor: Tensor = _Anchor.apply(result, link)
+            anchor: Tensor = _Anchor.apply(result, link)  # type: ignore[no-untyped-call]
             adjoint = replace(self, derivatives=order)
-            result = _HigherOrder.apply(operator(anchor), anchor, link, adjoint)
+            image = operator(anchor)
+            result = _HigherOrder.apply(image, anchor, link, adjoint)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -95,7 +98,7 @@ class _FirstOrder(torch.autograd.Function):
             image = ctx.operator(point)
         covector = _adjoint_solution(image, point, gradient, ctx.adjoint)
         if torch.is_grad_enabled():
-            covector = _Refused.apply(covector, gradient, output)
+            covector = _Refused.apply(covector, gradient, output)  # type: ignore[no-untyped-call]
         return covector, None, None
 
 
@@ -104,8 +107,8 @@ class _HigherOrder(torch.autograd.Function):
 
     `image` is G(w), w the anchor, whose derivatives are right up to one order less. With u the solution of
     `u = g + J(w)^T u` the gradient for G's other arguments is `dG/dx(w)^T u`, which the graph of `image`
-    computes from u. The same graph sends J^T u on to w; by the implicit function theorem nothing belongs there,
-    so -J^T u is sent along and the two cancel.
+    computes from u. The same graph sends J^T u on to w; by the implicit function theorem nothing belongs
+    there, so -J^T u is sent along and the two cancel.
     """
 
     @staticmethod
@@ -144,7 +147,7 @@ class _Link:
 
 
 class _Anchor(torch.autograd.Function):
-    """The identity; a gradient that is nothing but cancelled terms ends here, which saves a solve of its own."""
+    """The identity; a gradient of nothing but cancelled terms ends here, which saves a solve of its own."""
 
     @staticmethod
     def forward(ctx: Any, point: Tensor, link: _Link) -> Tensor:

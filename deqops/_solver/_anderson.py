@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._tree import row_norms
+
+from ._picard import check_damping
+
+SETBACK = 2.0
+"""Memory is dropped where the residual exceeds this times the best one since the last drop."""
 
 
 @dataclass(frozen=True)
 class AndersonMemory:
-    """The last points' differences, newest last: (problems, columns, unknowns) each."""
+    """The last point and the differences of consecutive points, newest first."""
 
-    z: Tensor
-    residual: Tensor
-    steps: Tensor  # differences of z + damping * residual
-    residuals: Tensor  # differences of the residual
-    best: Tensor  # (problems,) smallest residual norm so far
-    used: int
+    picard: Tensor  # (problems, unknowns): z + damping * r
+    residual: Tensor  # (problems, unknowns): r = G(z) - z
+    steps: Tensor  # (problems, columns, unknowns): differences of picard
+    residuals: Tensor  # (problems, columns, unknowns): differences of residual
+    best: Tensor  # (problems,): the smallest residual norm since the last drop
+    rested: Tensor  # (problems,) bool: the last step was no drop
 
 
 @dataclass(frozen=True)
 class Anderson:
-    """Anderson acceleration: `z <- g - sum_i c_i (g_i' - g_i)` with c minimising `||r - sum_i c_i (r_i' - r_i)||`.
+    """Anderson acceleration: `z <- z + b r - sum_i c_i (dz_i + b dr_i)`, c minimising `||r - sum_i c_i dr_i||`.
 
-    Differences of the last `memory` residuals are orthogonalised (QR by modified Gram-Schmidt, newest first);
-    a column whose part orthogonal to the newer ones is below `regularization` times its length is left out.
-    Every decision is relative, so scaling the problem changes nothing. Where the residual has grown beyond
-    `2` times the best one, the memory of that problem is dropped: the step is then Picard's.
+    r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. The
+    least squares problem is solved by a QR factorisation of the scaled columns, newest first. The first column
+    that depends on the newer ones (its orthogonal part is below `regularization` of its length) is left out,
+    and so are the older ones. Where the residual exceeds twice the best one, that problem's memory is dropped,
+    and the step is Picard's. All of this is relative: scaling a problem, z -> c z, changes nothing.
 
     Args:
         memory: how many differences to keep, at least 1.
-        regularization: the relative length under which a column counts as dependent; in (0, 1).
-        damping: b of the underlying Picard step, finite and not 0.
+        regularization: between 0 and 1; None for 10 units of rounding of the state's dtype.
+        damping: b of the underlying damped Picard step, above 0.
 
-    Source: Anderson (1965); Walker and Ni, *Anderson Acceleration for Fixed-Point Iterations*, SINUM 49, 2011.
+    Raises:
+        InputError: a setting is out of range.
+
+    Source: Anderson, J. ACM 12, 1965; Walker and Ni, *Anderson Acceleration for Fixed-Point Iterations*, SIAM
+    J. Numer. Anal. 49, 2011. No convergence theorem covers it in general: what it finds, the residual judges.
     """
 
     memory: int = 10
@@ -47,74 +57,71 @@ class Anderson:
     def __post_init__(self) -> None:
         if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 1:
             raise InputError(f"memory: a whole number of at least 1 is needed, got {self.memory!r}")
-        if self.regularization is not None and not 0 < self.regularization < 1:
-            raise InputError(f"regularization: a number between 0 and 1 is needed, got {self.regularization!r}")
-        if self.damping == 0 or not math.isfinite(self.damping):
-            raise InputError(f"damping: it must be finite and not 0, got {self.damping!r}")
+        given = self.regularization
+        if given is not None and not (isinstance(given, float | int) and 0 < given < 1):
+            raise InputError(f"regularization: a number between 0 and 1 is needed, got {given!r}")
+        check_damping(self.damping)
 
     def init(self, z: Tensor) -> AndersonMemory | None:
         """Nothing is known before the first evaluation."""
         return None
 
-    def step(self, memory: AndersonMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, AndersonMemory | None]:
-        """The accelerated point of each problem; Picard's where the accelerated one is not finite."""
-        residual = image - z
-        picard = z + self.damping * residual
-        norm = _norms(residual)
+    def step(self, memory: AndersonMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, AndersonMemory]:
+        """The accelerated point of each problem, and the memory with the newest difference in front."""
+        wide = torch.promote_types(z.dtype, torch.float32)
+        residual = image.to(wide) - z.to(wide)
+        picard = z.to(wide) + self.damping * residual
         if memory is None:
-            empty = z.new_zeros(z.shape[0], 0, z.shape[1])
-            return picard, AndersonMemory(z, residual, empty, empty, norm, 0)
-        steps = _remembered(memory.steps, picard - (memory.z + self.damping * memory.residual), self.memory)
-        residuals = _remembered(memory.residuals, residual - memory.residual, self.memory)
-        fresh = norm <= 2.0 * memory.best
-        keep = fresh[:, None, None]
-        steps, residuals = torch.where(keep, steps, 0.0), torch.where(keep, residuals, 0.0)
+            return picard.to(z.dtype), _first(picard, residual)
+        new = _remembered(memory, picard, residual, self.memory)
         floor = self.regularization or 10 * torch.finfo(z.dtype).eps
-        mixed = picard - _correction(steps, residuals, residual, floor)
-        good = mixed.isfinite().all(dim=1, keepdim=True)
-        best = torch.where(fresh, torch.minimum(norm, memory.best), norm)
-        new = AndersonMemory(z, residual, steps, residuals, best, memory.used + 1)
-        return torch.where(good, mixed, picard), new
+        weights = _least_squares(new.residuals, residual, floor)
+        return (picard - _combined(weights, new.steps)).to(z.dtype), new
 
 
-def _norms(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=-1)
+def _first(picard: Tensor, residual: Tensor) -> AndersonMemory:
+    problems, unknowns = residual.shape
+    empty = residual.new_zeros(problems, 0, unknowns)
+    rested = torch.zeros(problems, dtype=torch.bool, device=residual.device)
+    return AndersonMemory(picard, residual, empty, empty, row_norms(residual), rested)
 
 
-def _remembered(columns: Tensor, new: Tensor, limit: int) -> Tensor:
-    return torch.cat([columns, new[:, None]], dim=1)[:, -limit:]
+def _remembered(old: AndersonMemory, picard: Tensor, residual: Tensor, limit: int) -> AndersonMemory:
+    """The memory with the newest difference; empty for a problem that was set back (never twice in a row)."""
+    norm = row_norms(residual)
+    drop = (norm > SETBACK * old.best) & old.rested
+    steps = torch.cat([(picard - old.picard)[:, None], old.steps], dim=1)[:, :limit]
+    residuals = torch.cat([(residual - old.residual)[:, None], old.residuals], dim=1)[:, :limit]
+    return AndersonMemory(
+        picard,
+        residual,
+        torch.where(drop[:, None, None], 0.0, steps),
+        torch.where(drop[:, None, None], 0.0, residuals),
+        torch.where(drop, norm, torch.minimum(norm, old.best)),
+        ~drop,
+    )
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Row-wise inner products, (problems, 1): sums along one dimension, so rows cannot influence each other."""
-    return (a * b).sum(dim=-1, keepdim=True)
+def _combined(weights: Tensor, columns: Tensor) -> Tensor:
+    """`sum_i weights_i columns_i`: (problems, unknowns), by sums within a problem only."""
+    return (weights[:, :, None] * columns).sum(dim=1)
 
 
-def _correction(steps: Tensor, residuals: Tensor, target: Tensor, floor: float) -> Tensor:
-    """`sum_i c_i steps_i` for the c that minimises `||target - sum_i c_i residuals_i||`, per problem.
+def _least_squares(columns: Tensor, target: Tensor, floor: float) -> Tensor:
+    """The weights, (problems, columns), that minimise `||target - sum_i weights_i columns_i||`.
 
-    Orthogonalising the residual columns and applying the same operations to the step columns gives the sum
-    without forming c.
+    A column that is left out has weight 0. LAPACK factorises one problem after the other, so no problem's numbers reach another's.
     """
-    basis: list[Tensor] = []
-    moved: list[Tensor] = []
-    total = torch.zeros_like(target)
-    rest = target
-    for column in range(residuals.shape[1] - 1, -1, -1):
-        q, s = residuals[:, column], steps[:, column]
-        length = _norms(q)[:, None]
-        scale = torch.where(length > 0, length, torch.ones_like(length))
-        q, s = q / scale, s / scale
-        for _ in range(2):  # twice is enough (Kahan, Parlett)
-            for b, m in zip(basis, moved, strict=True):
-                weight = _dot(b, q)
-                q, s = q - weight * b, s - weight * m
-        left = _norms(q)[:, None]
-        usable = (length > 0) & (left > floor)
-        divisor = torch.where(usable, left, torch.ones_like(left))
-        q, s = torch.where(usable, q / divisor, 0.0), torch.where(usable, s / divisor, 0.0)
-        basis.append(q)
-        moved.append(s)
-        weight = _dot(q, rest)
-        rest, total = rest - weight * q, total + weight * s
-    return total
+    problems, count, unknowns = columns.shape
+    length = row_norms(columns.reshape(-1, unknowns)).reshape(problems, count)
+    scale = torch.where(length > 0, length, torch.ones_like(length))
+    q, r = torch.linalg.qr((columns / scale[:, :, None]).mT)
+    independent = r.diagonal(dim1=1, dim2=2).abs() > floor
+    used = independent.cumprod(dim=1).to(torch.bool)
+    rank = used.shape[1]  # at most min(columns, unknowns)
+    identity = torch.eye(rank, dtype=r.dtype, device=r.device)
+    triangle = torch.where(used[:, :, None] & used[:, None, :], r[:, :, :rank], identity)
+    goal = torch.where(used, (q * target[:, :, None]).sum(dim=1), 0.0)
+    weights = torch.linalg.solve_triangular(triangle, goal[:, :, None], upper=True)[:, :, 0]
+    weights = torch.where(used, weights / scale[:, :rank], 0.0)
+    return torch.nn.functional.pad(weights, (0, count - rank))

@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from deqops._errors import InputError
 
 
+def check_damping(damping: object) -> None:
+    """Raises InputError unless the damping is a finite number above 0: no other can help any operator."""
+    number = isinstance(damping, int | float) and not isinstance(damping, bool)
+    if not (number and 0 < float(damping) < math.inf):  # type: ignore[arg-type]
+        raise InputError(f"damping: a finite number above 0 is needed, got {damping!r}")
+
+
 @dataclass(frozen=True)
 class Picard:
-    """`z <- (1 - damping) z + damping G(z)`.
+    """`z <- (1 - b) z + b G(z)`, b the damping.
+
+    Converges to the one equilibrium from every start where G has a constant q < 1 in some norm and
+    `abs(1 - b) + b q < 1`.
 
     Args:
-        damping: the smoothing factor b, finite and not 0; b in (0, 1] averages.
+        damping: b, the paper's smoothing factor; below 1 it averages, 1 is Picard's iteration.
 
-    Converges for contractions G with `|1 - b| + |b| q < 1` (theorems T1 `picard`, T4 `damped`).
+    Raises:
+        InputError: the damping is not above 0.
+
+    Theorems: T1 `picard`, T4 `damped`, T5 `monotone`.
     """
 
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.damping == 0 or not math.isfinite(self.damping):
-            raise InputError(f"damping: it must be finite and not 0, got {self.damping!r}")
+        check_damping(self.damping)
 
-    def init(self, z: Tensor) -> Any:
+    def init(self, z: Tensor) -> None:
         """Picard's iteration remembers nothing."""
-        return None
 
-    def step(self, memory: Any, z: Tensor, image: Tensor) -> tuple[Tensor, Any]:
+    def step(self, memory: None, z: Tensor, image: Tensor) -> tuple[Tensor, None]:
         """The damped image."""
-        return (image if self.damping == 1.0 else z + self.damping * (image - z)), memory
+        return (image if self.damping == 1.0 else z + self.damping * (image - z)), None

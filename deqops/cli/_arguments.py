@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deqops._errors import ModelFileError
 from deqops._tensorfile import TensorFile, read_tensors
 
 from ._exit import MISSING_FILE, CommandError
@@ -37,7 +38,10 @@ def read_operator(model: Path, batch_dims: int | None) -> OperatorGraph:
     from deqops.graph import read_model
 
     require_file(model)
-    return read_model(model, batch_dims=batch_dims)
+    try:
+        return read_model(model, batch_dims=batch_dims)
+    except ModelFileError as error:
+        raise ModelFileError(f"{model}: {error}") from error
 
 
 def read_inputs(path: Path) -> TensorFile:

@@ -32,7 +32,9 @@ class Archive:
             self._zip = zipfile.ZipFile(data)
             entries = self._zip.infolist()
         except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, NotImplementedError, EOFError) as error:
-            raise ModelFileError(f"model file: it is no intact zip archive ({error}); was it cut short?") from None
+            raise ModelFileError(
+                f"model file: it is no intact zip archive ({error}); was it cut short?"
+            ) from None
         except UnicodeDecodeError:
             raise ModelFileError("model file: an entry's name is not text") from None
         self._entries = _checked(entries)
@@ -51,7 +53,14 @@ class Archive:
         try:
             with self._zip.open(info) as stream:
                 content = stream.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            OSError,
+        ) as error:
             raise ModelFileError(f"model file: entry {name!r} is damaged ({error})") from None
         if len(content) != info.file_size:
             raise ModelFileError(f"model file: entry {name!r} has not the size it declares")

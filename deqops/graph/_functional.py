@@ -55,7 +55,9 @@ class Assignment:
             if functional is not None and functional in KNOWN:
                 self._in_place(node, functional, place, last_use)
             elif functional is not None:
-                raise UnsupportedOperationError(node.op, "changes a tensor in place and has no pure form here")
+                raise UnsupportedOperationError(
+                    node.op, "changes a tensor in place and has no pure form here"
+                )
             else:
                 self._plain(node)
 
@@ -137,5 +139,3 @@ def _last_uses(nodes: Sequence[RawNode], outputs: Sequence[str]) -> dict[str, in
     for name in outputs:
         last[name] = len(nodes)
     return last
-
-

@@ -26,7 +26,9 @@ def parse_json(data: bytes, what: str) -> object:
 def get(record: object, key: str, kind: type[_T]) -> _T:
     """`record[key]`, which must be of type `kind` (bool is not int)."""
     if not isinstance(record, dict):
-        raise ModelFileError(f"model file: expected an object that has {key!r}, found {type(record).__name__}")
+        raise ModelFileError(
+            f"model file: expected an object that has {key!r}, found {type(record).__name__}"
+        )
     value = record.get(key)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ModelFileError(f"model file: {key!r} is missing or is not of type {kind.__name__}")

@@ -71,7 +71,13 @@ class Lowering:
     source: str = ""
     _count: int = 0
 
-    def run(self, state: Sequence[Tensor], inputs: Sequence[Tensor], names: Sequence[str], constants: Mapping[str, Tensor]) -> list[int]:
+    def run(
+        self,
+        state: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        names: Sequence[str],
+        constants: Mapping[str, Tensor],
+    ) -> list[int]:
         """Lower the whole program; returns the output values."""
         values: dict[int, Item] = {}
         for position, (value, tensor) in enumerate(zip(self.program.state, state, strict=True)):
@@ -98,18 +104,27 @@ class Lowering:
         return Known(tensor.cpu(), leaf.inputs)
 
     def emit(
-        self, op: str, operands: Sequence[Item], compute: Callable[..., Tensor], uses: Sequence[Item] = (), **attributes: Attribute
+        self,
+        op: str,
+        operands: Sequence[Item],
+        compute: Callable[..., Tensor],
+        uses: Sequence[Item] = (),
+        **attributes: Attribute,
     ) -> Dynamic:
         """A new node; `compute` gives its shape and dtype from meta operands, `uses` what its attributes came from."""
         dynamic = [self.as_dynamic(operand) for operand in operands]
         try:
             meta = compute(*(operand.meta for operand in dynamic))
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            raise InputError(f"operation {self.source}: {str(error).splitlines()[0]:.200}; check shapes and dtypes") from None
+            raise InputError(
+                f"operation {self.source}: {str(error).splitlines()[0]:.200}; check shapes and dtypes"
+            ) from None
         used = frozenset().union(*(item.inputs for item in uses)) if uses else NONE
         number = self._new()
         numbers = tuple(operand.number for operand in dynamic)
-        self.nodes.append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used))
+        self.nodes.append(
+            Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used)
+        )
         return Dynamic(number, meta, used.union(*(operand.inputs for operand in dynamic)))
 
     def as_dynamic(self, item: Any) -> Dynamic:
@@ -133,16 +148,25 @@ class Lowering:
             return self._opaque(instruction, arguments, values)
         return list(result) if isinstance(result, list | tuple) else [result]
 
-    def _opaque(self, instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]) -> list[Item]:
+    def _opaque(
+        self, instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]
+    ) -> list[Item]:
         """An operation without a rule stays under its exported name; whoever needs a rule for it refuses it."""
         if instruction.op not in operations():
             raise UnsupportedOperationError(instruction.op, "is not known to deqops")
-        operands = [self.as_dynamic(item) for argument in arguments.values() for item in _items(argument) if _is_tensor(item)]
+        operands = [
+            self.as_dynamic(item)
+            for argument in arguments.values()
+            for item in _items(argument)
+            if _is_tensor(item)
+        ]
         metas = {number: _meta(item) for number, item in values.items()}
         try:
             results = execute(instruction, metas)
         except (RuntimeError, IndexError, ValueError, TypeError, NotImplementedError) as error:
-            raise UnsupportedOperationError(instruction.op, f"has no shape rule here ({str(error).splitlines()[0]:.120})") from None
+            raise UnsupportedOperationError(
+                instruction.op, f"has no shape rule here ({str(error).splitlines()[0]:.120})"
+            ) from None
         numbers = tuple(operand.number for operand in operands)
         below = NONE.union(*(operand.inputs for operand in operands))
         made: list[Item] = []
@@ -150,7 +174,16 @@ class Lowering:
             number = self._new()
             attributes: dict[str, Attribute] = {"output": place}
             self.nodes.append(
-                Node(instruction.op, numbers, attributes, number, tuple(meta.shape), meta.dtype, instruction.op, NONE)
+                Node(
+                    instruction.op,
+                    numbers,
+                    attributes,
+                    number,
+                    tuple(meta.shape),
+                    meta.dtype,
+                    instruction.op,
+                    NONE,
+                )
             )
             made.append(Dynamic(number, meta, below))
         return made
@@ -198,26 +231,24 @@ def _meta(item: Item) -> Any:
 
 _FACTORIES = frozenset(
     f"aten.{name}"
-    for name in (
-        "zeros.default ones.default full.default zeros_like.default ones_like.default full_like.default"
-        " new_zeros.default new_ones.default new_full.default arange.default arange.start arange.start_step"
-        " eye.default eye.m scalar_tensor.default"
-    ).split()
+    for name in ["zeros.default", "ones.default", "full.default", "zeros_like.default", "ones_like.default", "full_like.default", "new_zeros.default", "new_ones.default", "new_full.default", "arange.default", "arange.start", "arange.start_step", "eye.default", "eye.m", "scalar_tensor.default"]
 )
 _MOVEMENTS = frozenset(
     f"aten.{name}"
-    for name in (
-        "view.default reshape.default expand.default expand_as.default permute.default transpose.int t.default mT.default"
-        " unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor clone.default"
-        " contiguous.default detach.default alias.default flatten.using_ints cat.default stack.default repeat.default"
-        " index_select.default _unsafe_view.default lift_fresh.default lift_fresh_copy.default detach_.default"
-    ).split()
+    for name in ["view.default", "reshape.default", "expand.default", "expand_as.default", "permute.default", "transpose.int", "t.default", "mT.default", "unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims", "select.int", "slice.Tensor", "clone.default", "contiguous.default", "detach.default", "alias.default", "flatten.using_ints", "cat.default", "stack.default", "repeat.default", "index_select.default", "_unsafe_view.default", "lift_fresh.default", "lift_fresh_copy.default", "detach_.default"]
 )
 
 
-def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]) -> list[Item] | None:
+def _evaluated(
+    instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]
+) -> list[Item] | None:
     """The results where they are exactly known; None where they are not."""
-    items = [item for argument in arguments.values() for item in _items(argument) if isinstance(item, Known | Dynamic)]
+    items = [
+        item
+        for argument in arguments.values()
+        for item in _items(argument)
+        if isinstance(item, Known | Dynamic)
+    ]
     used = NONE.union(*(item.inputs for item in items))
     if instruction.op in ("sym.size", "sym.numel"):
         metas = {ref: _meta(values[ref]) for ref in instruction.operands}
@@ -236,20 +267,29 @@ def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapp
         results = execute(instruction, {ref: _value(values[ref]) for ref in instruction.operands})
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         message = str(error).splitlines()[0]
-        raise InputError(f"operation {instruction.op}: {message:.200}; check shapes and index inputs") from None
+        raise InputError(
+            f"operation {instruction.op}: {message:.200}; check shapes and index inputs"
+        ) from None
     if not floating and any(isinstance(r, Tensor) and r.is_floating_point() for r in results):
         return [Known(r, used) for r in results] if _is_exact_cast(instruction, results, items) else None
     return [Known(result, used) for result in results]
 
 
 _EXACT_COMPARISONS = frozenset(
-    f"aten.{op}.{overload}" for op in ("eq", "ne", "lt", "le", "gt", "ge") for overload in ("Tensor", "Scalar")
+    f"aten.{op}.{overload}"
+    for op in ("eq", "ne", "lt", "le", "gt", "ge")
+    for overload in ("Tensor", "Scalar")
 )
 
 
 def _is_exact_cast(instruction: Instruction, results: list[Any], items: list[Item]) -> bool:
     """Whether integers became floats without rounding."""
-    if instruction.op not in ("aten.to.dtype", "aten._to_copy.default", "aten.type_as.default", "aten.to.dtype_layout"):
+    if instruction.op not in (
+        "aten.to.dtype",
+        "aten._to_copy.default",
+        "aten.type_as.default",
+        "aten.to.dtype_layout",
+    ):
         return False
     first = next((i.value for i in items if isinstance(i, Known) and isinstance(i.value, Tensor)), None)
     return first is not None and bool((results[0].to(torch.float64) == first.to(torch.float64)).all())

@@ -43,7 +43,9 @@ class OperatorGraph:
         trees = source.arguments.children
         self._state_tree, self._input_trees = trees[0], trees[1:]
         names = source.argument_names[1:]
-        self.input_names = tuple(n for tree, name in zip(self._input_trees, names, strict=True) for n in tree.names(name))
+        self.input_names = tuple(
+            n for tree, name in zip(self._input_trees, names, strict=True) for n in tree.names(name)
+        )
 
     def __call__(self, state: Any, *inputs: Any) -> Any:
         """The new state, computed by torch operation by operation."""
@@ -51,7 +53,9 @@ class OperatorGraph:
         try:
             images = run(self._source.program, leaves, self.constants)
         except (RuntimeError, IndexError) as error:
-            raise InputError(f"operator: {str(error).splitlines()[0]:.200}; check shapes and dtypes") from error
+            raise InputError(
+                f"operator: {str(error).splitlines()[0]:.200}; check shapes and dtypes"
+            ) from error
         order = self._state_tree.leaf_order(self._source.output_tree)
         if order is None:
             raise InputError("operator: its result has not the structure of the state")
@@ -70,12 +74,16 @@ class OperatorGraph:
         outputs = lowering.run(leaves[:states], leaves[states:], self.input_names, self.constants)
         order = self._state_tree.leaf_order(self._source.output_tree)
         if order is None:
-            raise InputError("operator: its result has not the structure of the state; return the same structure")
+            raise InputError(
+                "operator: its result has not the structure of the state; return the same structure"
+            )
         graph = _without_dead_values(lowering, [outputs[place] for place in order], self)
         for value, leaf in zip(graph.outputs, leaves[:states], strict=True):
             if graph.shape(value) != tuple(leaf.shape):
                 got, expected = graph.shape(value), tuple(leaf.shape)
-                raise InputError(f"operator: it maps a state of shape {expected} to shape {got}; return {expected}")
+                raise InputError(
+                    f"operator: it maps a state of shape {expected} to shape {got}; return {expected}"
+                )
         return graph
 
     def _leaves(self, state: Any, inputs: Sequence[Any]) -> list[Tensor]:
@@ -162,7 +170,7 @@ def _filled(cell: Any) -> bool:
     return True
 
 
-def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGraph:  # noqa: N803
+def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGraph:
     """The operator graph of `G(state, *inputs)`.
 
     Args:
@@ -182,7 +190,7 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGrap
     return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
 
 
-def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> None:  # noqa: N803
+def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> None:
     """Write `G(state, *inputs)` as a `.pt2` file that `deqops.load` and `torch.export.load` read; atomically.
 
     Raises:
@@ -198,7 +206,7 @@ def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int =
     write_atomically(Path(path), content)
 
 
-def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any] | None) -> bytes:  # noqa: N803
+def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any] | None) -> bytes:
     program = G if isinstance(G, torch.export.ExportedProgram) else _export_program(G, state, inputs)
     buffer = io.BytesIO()
     extra = None if record is None else {"deqops.json": json.dumps(record, sort_keys=True)}
@@ -208,7 +216,7 @@ def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any
     return buffer.getvalue()
 
 
-def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:  # noqa: N803
+def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
     operator = G if isinstance(G, nn.Module) and not hasattr(G, "operator") else getattr(G, "operator", G)
     if not callable(operator):
         raise InputError(f"G: a module or callable is needed, got {type(operator).__name__}")
@@ -220,10 +228,12 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
             with torch.no_grad():
                 module(*example)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            raise InputError(f"G: it fails on the example state and inputs: {str(error).splitlines()[0]:.200}") from error
+            raise InputError(
+                f"G: it fails on the example state and inputs: {str(error).splitlines()[0]:.200}"
+            ) from error
         try:
             return torch.export.export(module, example, strict=False)
-        except Exception as error:  # noqa: BLE001  (the exporter raises many kinds; each means the same here)
+        except Exception as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UnsupportedOperationError("torch.export", f"cannot export G: {first:.200}") from error
 

@@ -44,14 +44,31 @@ def run(*command: str, cwd: Path, env: dict[str, str] | None = None) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder)
+        run(
+            sys.executable,
+            "-m",
+            "build",
+            "--wheel",
+            "--no-isolation",
+            "--outdir",
+            str(folder),
+            str(ROOT),
+            cwd=folder,
+        )
         (wheel,) = folder.glob("deqops-*.whl")
         venv.create(folder / "env", with_pip=True)
         python = str(folder / "env" / "bin" / "python")
         # The dependencies come from this environment; deqops itself, installed here as an editable, must not.
         run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel), cwd=folder)
         env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True).stdout.strip())
+        site = Path(
+            subprocess.run(
+                [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.strip()
+        )
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
         run(python, "-W", "error::DeprecationWarning:deqops", "-c", USE, str(ROOT), cwd=folder, env=env)
         run(str(folder / "env" / "bin" / "deqops"), "info", cwd=folder, env=env)

@@ -1,0 +1,60 @@
+"""Exact arithmetic that bounds are compared with."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch
+from flint import arb, ctx, fmpq, fmpq_mat
+from torch import Tensor
+
+ctx.prec = 300
+
+
+def ball(value: float) -> arb:
+    """A float as a ball of radius 0."""
+    numerator, denominator = float(value).as_integer_ratio()
+    return arb(numerator) / arb(denominator)
+
+
+def rational(value: float) -> fmpq:
+    numerator, denominator = float(value).as_integer_ratio()
+    return fmpq(numerator, denominator)
+
+
+def fractions(tensor: Tensor) -> list[list[Fraction]]:
+    return [[Fraction(v) for v in row] for row in tensor.tolist()]
+
+
+def rational_matrix(tensor: Tensor) -> fmpq_mat:
+    rows, cols = tensor.shape
+    return fmpq_mat(rows, cols, [rational(v) for v in tensor.reshape(-1).tolist()])
+
+
+def is_positive_semidefinite(matrix: fmpq_mat) -> bool:
+    """Exactly, by symmetric elimination: every pivot >= 0, and a zero pivot only with a zero row."""
+    size = matrix.nrows()
+    a = [[matrix[i, j] for j in range(size)] for i in range(size)]
+    for k in range(size):
+        if a[k][k] < 0 or (a[k][k] == 0 and any(a[i][k] != 0 for i in range(k + 1, size))):
+            return False
+        if a[k][k] == 0:
+            continue
+        for i in range(k + 1, size):
+            factor = a[i][k] / a[k][k]
+            for j in range(k + 1, size):
+                a[i][j] = a[i][j] - factor * a[k][j]
+    return True
+
+
+def bounds_norm(tensor: Tensor, bound: float) -> bool:
+    """Whether `||W||_2 <= bound`, exactly: `bound^2 I - W^T W` is positive semidefinite."""
+    w = rational_matrix(tensor)
+    square = rational(bound) * rational(bound)
+    size = w.ncols()
+    identity = fmpq_mat(size, size, [square if i == j else fmpq(0) for i in range(size) for j in range(size)])
+    return is_positive_semidefinite(identity - w.transpose() * w)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,324 @@
+"""Every ending of a command: its exit code, and one line that says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli_cases import (
+    Layer,
+    Narrowing,
+    Sorting,
+    Splitting,
+    arguments,
+    edit_certificate,
+    write_inputs,
+    write_model,
+)
+from safetensors.torch import save_file
+
+from deqops._tensorfile import read_tensors
+from deqops.cli import main
+from deqops.cli._progress import stage
+from deqops.verify import Certificate, Verdict
+
+Output = Any
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """good.pt2 (contractive), steep.pt2 (expansive), sort.pt2 (no rule), in.safetensors, good.json."""
+    folder = tmp_path_factory.mktemp("files")
+    write_model(folder / "good.pt2", Layer(0.5))
+    write_model(folder / "steep.pt2", Layer(3.0))
+    write_model(folder / "sort.pt2", Sorting())
+    write_inputs(folder / "in.safetensors")
+    assert certify(folder / "good.pt2", folder / "in.safetensors", "-o", str(folder / "good.json")) == 0
+    return folder
+
+
+def certify(model: Path, inputs: Path, *more: str) -> int:
+    return main(["certify", str(model), "--inputs", str(inputs), *more])
+
+
+def check(certificate: Path, model: Path, inputs: Path, *more: str) -> int:
+    return main(["check", str(certificate), "--model", str(model), "--inputs", str(inputs), *more])
+
+
+def solve(model: Path, inputs: Path, output: Path, *more: str) -> int:
+    return main(["solve", str(model), "--inputs", str(inputs), "-o", str(output), *more])
+
+
+def complaint(captured: Output) -> str:
+    """The one line on stderr, progress apart; nothing that looks like a traceback."""
+    lines = [line for line in captured.readouterr().err.splitlines() if not line.endswith(" ...")]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("deqops: ")
+    return lines[0]
+
+
+# -------------------------------------------------------------------------------------------- verdicts
+
+
+def test_certified_is_0(files: Path, tmp_path: Path, capsys: Output) -> None:
+    assert certify(files / "good.pt2", files / "in.safetensors", "-o", str(tmp_path / "c.json")) == 0
+    printed = capsys.readouterr().out
+    assert "Verdict: certified" in printed
+    assert f"wrote {tmp_path / 'c.json'}" in printed
+    assert Certificate.load(tmp_path / "c.json").verdict is Verdict.CERTIFIED
+
+
+def test_refuted_is_1(files: Path, tmp_path: Path) -> None:
+    options = ["--theorem", "picard", "--norm", "l2", "-o", str(tmp_path / "c.json")]
+    assert certify(files / "steep.pt2", files / "in.safetensors", *options) == 1
+    assert Certificate.load(tmp_path / "c.json").verdict is Verdict.REFUTED
+    assert check(tmp_path / "c.json", files / "steep.pt2", files / "in.safetensors") == 0
+
+
+def test_unknown_is_2_and_names_the_operation(files: Path, tmp_path: Path, capsys: Output) -> None:
+    assert certify(files / "sort.pt2", files / "in.safetensors", "-o", str(tmp_path / "c.json")) == 2
+    assert "sort" in capsys.readouterr().out
+    assert check(tmp_path / "c.json", files / "sort.pt2", files / "in.safetensors") == 2
+
+
+def test_a_ball_is_centred_at_the_state_in_the_inputs_file(files: Path, tmp_path: Path) -> None:
+    output, certificate = tmp_path / "out.safetensors", tmp_path / "c.json"
+    assert solve(files / "good.pt2", files / "in.safetensors", output) == 0
+    assert certify(files / "good.pt2", output, "--region", "ball:0.25", "-o", str(certificate)) == 0
+    loaded = Certificate.load(certificate)
+    assert loaded.theorem == "local_picard"
+    assert loaded.region.radius == 0.25  # type: ignore[union-attr]
+    assert torch.equal(loaded.region.leaves[0], read_tensors(output).state.double())  # type: ignore[union-attr]
+    assert check(certificate, files / "good.pt2", output) == 0
+
+
+def test_solved_is_0_with_a_proven_distance(files: Path, tmp_path: Path, capsys: Output) -> None:
+    output = tmp_path / "out.safetensors"
+    options = ["--certificate", str(files / "good.json"), "--error", "1e-4", "--json"]
+    assert solve(files / "good.pt2", files / "in.safetensors", output, *options) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["converged"] is True
+    assert 0 < max(document["error_bound"]["l2"]) <= 1e-4
+    state, x = read_tensors(output).state, arguments()[1]
+    truth = torch.zeros(2, 3, dtype=torch.float64)
+    for _ in range(100):
+        truth = torch.tanh(0.5 * truth + x.double())
+    assert float((state.double() - truth).norm(dim=1).max()) <= 1e-4
+
+
+def test_not_converged_is_1_and_writes_nothing(files: Path, tmp_path: Path, capsys: Output) -> None:
+    output = tmp_path / "out.safetensors"
+    assert solve(files / "good.pt2", files / "in.safetensors", output, "--max-evaluations", "2") == 1
+    assert "MAX_EVALUATIONS" in capsys.readouterr().out
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("rate", ["0x1.0p-2", "0x0.0p+0", "0x1.0p+0"])
+def test_an_edited_rate_is_rejected(files: Path, capsys: Output, rate: str) -> None:
+    edited = edit_certificate(files / "good.json", rate=rate)
+    assert check(edited, files / "good.pt2", files / "in.safetensors") == 1
+    assert "rejected" in capsys.readouterr().out
+
+
+def test_another_model_is_rejected(files: Path) -> None:
+    assert check(files / "good.json", files / "steep.pt2", files / "in.safetensors") == 1
+
+
+# ----------------------------------------------------------------------------------------------- usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["certfy"], "certify"),
+        (["certify", "m.pt2", "--input", "x"], "--inputs"),
+        (["certify", "m.pt2"], "--inputs"),
+        (["certify", "m.pt2", "--inputs", "x", "--norm", "l3"], "l2"),
+        (["certify", "m.pt2", "--inputs", "x", "--region", "ball:-1"], "ball:0.1"),
+        (["certify", "m.pt2", "--inputs", "x", "--region", "box"], "global"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--error", "1e-6"], "--certificate"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--tolerance", "small"], "--tolerance"),
+        (["train", "pigm"], "pign"),
+        (["train", "pign", "--dataset", "cora"], "digits"),
+        (["train", "pign", "--set", "epoch=3"], "'epochs'"),
+        (["train", "pign", "--set", "epochs=few"], "whole number"),
+        (["train", "pign", "--set", "epochs"], "KEY=VALUE"),
+        (["demo", "--name", "../up"], "--name"),
+        (["demo", "--seed", "-1"], "--seed"),
+        ([], "--help"),
+    ],
+)
+def test_usage_errors_are_64(arguments: list[str], hint: str, capsys: Output) -> None:
+    assert main(arguments) == 64
+    assert hint in complaint(capsys)
+
+
+def test_help_and_version_are_0(capsys: Output) -> None:
+    for given in (["--help"], ["--version"], ["demo", "--help"], ["certify", "-h"]):
+        assert main(given) == 0
+    assert "Exit codes" in capsys.readouterr().out
+
+
+# -------------------------------------------------------------------------------------------- bad data
+
+
+@pytest.mark.parametrize("role", ["model", "inputs", "certificate"])
+def test_a_missing_file_is_66(files: Path, tmp_path: Path, capsys: Output, role: str) -> None:
+    paths = {
+        "model": files / "good.pt2",
+        "inputs": files / "in.safetensors",
+        "certificate": files / "good.json",
+    }
+    paths[role] = tmp_path / "none"
+    assert check(paths["certificate"], paths["model"], paths["inputs"]) == 66
+    assert str(tmp_path / "none") in complaint(capsys)
+
+
+@pytest.mark.parametrize("keep", [0, 100, -30])
+def test_a_truncated_model_is_65(files: Path, tmp_path: Path, capsys: Output, keep: int) -> None:
+    (tmp_path / "m.pt2").write_bytes((files / "good.pt2").read_bytes()[:keep])
+    assert certify(tmp_path / "m.pt2", files / "in.safetensors") == 65
+    complaint(capsys)
+
+
+def test_a_text_is_no_model_no_inputs_and_no_certificate(files: Path, tmp_path: Path, capsys: Output) -> None:
+    text = tmp_path / "text"
+    text.write_text("not what you think\n")
+    good, inputs = files / "good.pt2", files / "in.safetensors"
+    for run in (
+        lambda: certify(text, inputs),
+        lambda: certify(good, text),
+        lambda: check(text, good, inputs),
+        lambda: solve(good, inputs, tmp_path / "o", "--certificate", str(text)),
+    ):
+        assert run() == 65
+        assert str(text) in complaint(capsys)
+
+
+@pytest.mark.parametrize("command", [certify, solve])
+def test_nan_in_weights_is_65(files: Path, tmp_path: Path, capsys: Output, command: Any) -> None:
+    model = write_model(tmp_path / "m.pt2", Layer(float("nan")))
+    output = tmp_path / "out"
+    code = command(model, files / "in.safetensors", *([output] if command is solve else []))
+    assert code == (65 if command is certify else 1)
+    assert not output.exists()
+    if command is certify:
+        assert "NaN" in complaint(capsys)
+    else:
+        assert "NONFINITE" in capsys.readouterr().out
+
+
+def test_nan_in_inputs_is_65(files: Path, tmp_path: Path, capsys: Output) -> None:
+    state, x = arguments()
+    save_file({"state": state, "input_0": x * torch.nan}, tmp_path / "in")
+    assert certify(files / "good.pt2", tmp_path / "in") == 65
+    assert "input_0 holds NaN" in complaint(capsys)
+    assert solve(files / "good.pt2", tmp_path / "in", tmp_path / "out") == 65
+    assert "input_0 holds NaN" in complaint(capsys)
+
+
+@pytest.mark.parametrize("state", [torch.zeros(2, 4), torch.zeros(3), torch.zeros(2, 3, dtype=torch.int64)])
+@pytest.mark.parametrize("command", [certify, solve])
+def test_a_state_that_does_not_fit_is_65(
+    files: Path, tmp_path: Path, capsys: Output, command: Any, state: torch.Tensor
+) -> None:
+    inputs = write_inputs(tmp_path / "in", state=state)
+    more = [tmp_path / "out"] if command is solve else []
+    assert command(files / "good.pt2", inputs, *more) == 65
+    complaint(capsys)
+
+
+def test_a_dtype_that_does_not_fit_is_65(files: Path, tmp_path: Path, capsys: Output) -> None:
+    state, x = arguments()
+    inputs = write_inputs(tmp_path / "in", state=state.double(), x=x.double())
+    assert solve(files / "good.pt2", inputs, tmp_path / "out") == 65
+    assert "dtype" in complaint(capsys)
+
+
+def test_an_input_too_many_is_65(files: Path, tmp_path: Path, capsys: Output) -> None:
+    state, x = arguments()
+    save_file({"state": state, "input_0": x, "input_1": x.clone()}, tmp_path / "in")
+    assert certify(files / "good.pt2", tmp_path / "in") == 65
+    assert "inputs" in complaint(capsys)
+
+
+@pytest.mark.parametrize("module", [Narrowing(), Splitting()])
+def test_an_operator_that_changes_the_state_is_65(
+    files: Path, tmp_path: Path, capsys: Output, module: Any
+) -> None:
+    model = write_model(tmp_path / "m.pt2", module)
+    assert certify(model, files / "in.safetensors") == 65
+    assert "state" in complaint(capsys)
+    assert solve(model, files / "in.safetensors", tmp_path / "out") == 65
+    assert "state" in complaint(capsys)
+
+
+# --------------------------------------------------------------------------------------------- writing
+
+
+def test_an_output_that_cannot_be_made_is_73(files: Path, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "file").write_text("")
+    inside = tmp_path / "file" / "out"
+    assert certify(files / "good.pt2", files / "in.safetensors", "-o", str(inside)) == 73
+    complaint(capsys)
+    assert solve(files / "good.pt2", files / "in.safetensors", inside) == 73
+    complaint(capsys)
+    assert solve(files / "good.pt2", files / "in.safetensors", tmp_path) == 73
+    complaint(capsys)
+    assert main(["train", "pign", "--root", str(tmp_path / "file")]) == 73
+    complaint(capsys)
+
+
+def test_a_full_disk_is_74(
+    files: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deqops.cli._solve.write_tensors", full)
+    assert solve(files / "good.pt2", files / "in.safetensors", tmp_path / "out") == 74
+    assert "No space" in complaint(capsys)
+
+
+def test_a_missing_package_is_69(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Output) -> None:
+    def missing(**_: Any) -> None:
+        raise ModuleNotFoundError("No module named 'sklearn'")
+
+    monkeypatch.setattr("deqops.cli._training.digits_graph", missing)
+    assert main(["train", "pign", "--root", str(tmp_path)]) == 69
+    assert "sklearn" in complaint(capsys)
+
+
+# ------------------------------------------------------------------------------------------------ info
+
+
+def test_info_says_versions(capsys: Output) -> None:
+    assert main(["info"]) == 0
+    assert torch.__version__ in capsys.readouterr().out
+    assert main(["info", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["versions"]["torch"] == torch.__version__
+    assert document["devices"][0] == "cpu"
+
+
+def test_json_is_one_object_on_stdout(files: Path, capsys: Output) -> None:
+    assert certify(files / "good.pt2", files / "in.safetensors", "--json") == 0
+    certified = json.loads(capsys.readouterr().out)
+    assert (certified["verdict"], certified["theorem"]) == ("certified", "picard")
+    assert 0.5 <= certified["rate"] < 0.5 + 1e-6
+    assert check(files / "good.json", files / "good.pt2", files / "in.safetensors", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["accepted"] is True
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_removed(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TTY_INTERACTIVE", "1")
+    with stage("counting") as advance:
+        advance(1, 2, "one of two")
+    drawn = capsys.readouterr()
+    assert "counting" in drawn.err
+    assert "one of two" in drawn.err
+    assert drawn.out == ""

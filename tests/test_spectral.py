@@ -1,0 +1,157 @@
+"""Verified norms of dense matrices: never below the exact norm, and close to it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from exact import bounds_norm, seeded
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from deqops.verify import InputError, spectral_norm_bound
+from deqops.verify._midrad import MidRad
+from deqops.verify._spectral import _negative_part, inf_norm_bound, one_norm_bound
+
+CLOSE = 1 + 1e-11
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> Tensor:
+    rows, cols = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    kind = draw(st.sampled_from(["plain", "integers", "rank one", "scaled columns", "orthogonal", "subnormal"]))
+    generator = seeded(draw(st.integers(0, 10**6)))
+    base = torch.randn(rows, cols, generator=generator, dtype=torch.float64)
+    if kind == "integers":
+        return (3 * base).round()
+    if kind == "rank one":
+        return torch.outer(base[:, 0], base[0])
+    if kind == "scaled columns":
+        powers = torch.randint(-60, 60, (cols,), generator=generator)
+        return base * torch.tensor([10.0 ** int(p) for p in powers], dtype=torch.float64)
+    if kind == "orthogonal":
+        return torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0][:rows, :cols]
+    return base * 2.0**-1060 if kind == "subnormal" else base
+
+
+@given(matrices())
+def test_bound_is_at_least_the_exact_norm_and_close(matrix: Tensor) -> None:
+    upper = float(spectral_norm_bound(matrix))
+    assert bounds_norm(matrix, upper)
+    if upper > 1e-290:
+        assert not bounds_norm(matrix, upper / CLOSE), "the bound is far above the norm"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_narrow_weights_are_taken_exactly(dtype: torch.dtype) -> None:
+    matrix = torch.randn(5, 4, generator=seeded(1)).to(dtype)
+    assert bounds_norm(matrix.double(), float(spectral_norm_bound(matrix)))
+
+
+@pytest.mark.parametrize("size", [64, 300])
+def test_overshoot_is_small_at_size(size: int) -> None:
+    matrix = torch.randn(size, size // 2, generator=seeded(size), dtype=torch.float64)
+    bound = spectral_norm_bound(matrix)
+    assert bound.method == "Cholesky"
+    assert float(bound) <= float(torch.linalg.matrix_norm(matrix, 2)) * (1 + 1e-10)
+
+
+def test_ties_at_norm_one_are_not_below_one() -> None:
+    """A permutation and an exact reflection have norm 1: no bound may say less."""
+    reflection = torch.eye(8, dtype=torch.float64) - torch.full((8, 8), 0.25, dtype=torch.float64)
+    for matrix in (torch.eye(5, dtype=torch.float64)[[1, 0, 3, 4, 2]], reflection):
+        assert 1 <= float(spectral_norm_bound(matrix)) <= 1 + 1e-12
+
+
+def test_plain_svdvals_falls_below_the_exact_norm_and_the_bound_does_not() -> None:
+    below = 0
+    for seed in range(40):
+        matrix = torch.randn(5, 5, generator=seeded(seed), dtype=torch.float64)
+        below += not bounds_norm(matrix, float(torch.linalg.svdvals(matrix)[0]))
+        assert bounds_norm(matrix, float(spectral_norm_bound(matrix)))
+    assert below > 5
+
+
+def test_float32_singular_values_call_an_expansion_a_contraction() -> None:
+    """||W|| = 1 + 3e-8 often looks below 1 in float32; the bound never does."""
+    wrong = 0
+    for seed in range(60):
+        generator = seeded(seed)
+        u, v = (torch.linalg.qr(torch.randn(10, 10, generator=generator, dtype=torch.float64))[0] for _ in "uv")
+        matrix = u @ torch.diag(torch.linspace(1 + 3e-8, 0.1, 10, dtype=torch.float64)) @ v
+        assert not bounds_norm(matrix, 1 + 2e-8)
+        wrong += bool(torch.linalg.svdvals(matrix.float())[0] < 1)
+        assert float(spectral_norm_bound(matrix)) > 1
+    assert wrong > 0
+
+
+def test_power_iteration_claims_contraction_where_the_bound_does_not() -> None:
+    """numerics: after 10 power steps ||W|| = 1.0005 is mostly taken for a contraction."""
+    fooled = 0
+    for seed in range(30):
+        generator = seeded(seed)
+        u, v = (torch.linalg.qr(torch.randn(90, 90, generator=generator, dtype=torch.float64))[0] for _ in "uv")
+        matrix = u @ torch.diag(torch.linspace(1.0005, 0.0, 90, dtype=torch.float64)) @ v
+        x = torch.randn(90, generator=generator, dtype=torch.float64)
+        for _ in range(10):
+            x = matrix.T @ (matrix @ (x / x.norm()))
+        fooled += float((matrix @ (x / x.norm())).norm()) < 1
+        assert float(spectral_norm_bound(matrix)) > 1
+    assert fooled > 15
+
+
+def test_radius_is_added() -> None:
+    mid = torch.randn(6, 6, generator=seeded(3), dtype=torch.float64)
+    rad = torch.full_like(mid, 1e-3)
+    upper = float(spectral_norm_bound(MidRad(mid, rad)))
+    assert upper >= float(torch.linalg.matrix_norm(mid + rad, 2))
+    assert upper >= float(torch.linalg.matrix_norm(mid - rad, 2))
+    assert upper <= float(torch.linalg.matrix_norm(mid, 2)) + 6.1e-3
+
+
+@given(matrices())
+def test_row_and_column_sums_bound_exactly(matrix: Tensor) -> None:
+    from fractions import Fraction
+
+    entries = [[abs(Fraction(v)) for v in row] for row in matrix.tolist()]
+    assert Fraction(inf_norm_bound(matrix)) >= max(sum(row) for row in entries)
+    assert Fraction(one_norm_bound(matrix)) >= max(sum(column) for column in zip(*entries, strict=True))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_and_infinity_are_refused_not_bounded(bad: float) -> None:
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[1, 2] = bad
+    for bound in (spectral_norm_bound, one_norm_bound, inf_norm_bound):
+        with pytest.raises(InputError, match="NaN"):
+            bound(matrix)
+
+
+def test_nan_through_cholesky_never_verifies() -> None:
+    """torch's Cholesky may report success on non-finite input; the residual test must not."""
+    gram = torch.eye(4, dtype=torch.float64)
+    gram[3, 0] = gram[0, 3] = math.nan
+    assert _negative_part(gram, 2.0) is None
+    gram[3, 0] = gram[0, 3] = math.inf
+    assert _negative_part(gram, 2.0) is None
+
+
+def test_flushing_subnormals_is_noticed() -> None:
+    from deqops import DeqopsError
+
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormal numbers")
+    try:
+        with pytest.raises(DeqopsError, match="subnormal"):
+            spectral_norm_bound(torch.eye(2))
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (1, 7), (7, 1)])
+def test_degenerate_shapes(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=seeded(5), dtype=torch.float64)
+    upper = float(spectral_norm_bound(matrix))
+    assert upper == 0 if not matrix.numel() else bounds_norm(matrix, upper)
