@@ -20,11 +20,12 @@ class OperatorEquation(nn.Module):
 
     Args:
         T: callable or module `T(y, *inputs) -> y'`, y' of y's structure.
-        f: a tensor (or tree of tensors), a callable or module of the inputs, or None for 0.
+        f: a tensor (it becomes a buffer, a parameter stays one), a callable or module of the inputs, or None
+            for 0.
         scale: the finite scalar lambda.
 
     Raises:
-        InputError: `T` is not callable, or `scale` is not a finite number.
+        InputError: `T` is not callable, `f` is none of these, or `scale` is not a finite number.
 
     Source: Zappala et al., *Operator Learning Meets Numerical Analysis*, arXiv:2310.01618, section 3.
     """
@@ -36,9 +37,8 @@ class OperatorEquation(nn.Module):
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
             raise InputError(f"scale: a finite number is needed, got {scale!r}")
         if f is not None and not callable(f) and not isinstance(f, Tensor):
-            raise InputError(
-                f"f: a tensor, a callable of the inputs or None is needed, got {type(f).__name__}"
-            )
+            got = type(f).__name__
+            raise InputError(f"f: a tensor, a callable of the inputs or None is needed, got {got}")
         self.T = T
         self.scale = float(scale)
         if isinstance(f, Tensor) and not isinstance(f, nn.Parameter):
@@ -56,4 +56,6 @@ class OperatorEquation(nn.Module):
         offset = self.f if isinstance(self.f, Tensor) else self.f(*inputs)
         if isinstance(image, Tensor):
             return offset + image
+        if isinstance(offset, Tensor):
+            raise InputError("f: T returns a tree of tensors and f one tensor; let f return the same tree")
         return pytree.tree_map(lambda a, b: a + b, offset, image)

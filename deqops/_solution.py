@@ -66,7 +66,7 @@ class Solution:
         evaluations: of G spent on each problem, (problems,) int64; not counted are those that attach
             gradients and those of the backward pass.
         error_bound: proven distances of `value` to the equilibrium by the tolerance's certificate, or None.
-        trace: on request, the residual of each evaluation, (evaluations, problems); NaN after a problem's end.
+        trace: on request, the residual of each evaluation, (evaluations, problems); NaN after the end.
     """
 
     value: Any

@@ -39,8 +39,8 @@ def solve(
     Args:
         G: operator; maps a state to one of the same structure, shapes and dtypes.
         y0: where to start: a tensor or a tree of tensors, finite; no gradient passes to it. With
-            `batch_dims=1` dimension 0 of every leaf counts independent problems: each stops by itself, is then
-            frozen, and does not depend on the others' values.
+            `batch_dims=1` dimension 0 of every leaf counts independent problems: each stops by itself, is
+            then frozen, and does not depend on the others' values.
         inputs: passed on to G.
         solver: None for `Anderson()`.
         adjoint: None for `ImplicitAdjoint()`; used where gradients are enabled and something needs them.

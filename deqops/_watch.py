@@ -13,7 +13,7 @@ from deqops._tolerance import Tolerance
 from deqops._tree import row_norms
 
 GROWTH = 1e8
-"""DIVERGED: the residual grows and exceeds this times the largest of ||z_0||, ||G(z_0)||, ||G(z_0) - z_0||."""
+"""DIVERGED: the residual grows, above this times the largest of ||z_0||, ||G(z_0)|| and their distance."""
 FLOOR = 100.0
 """A residual below this many units of rounding of the state may be nothing but rounding."""
 PATIENCE = 20

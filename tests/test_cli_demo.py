@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 from cli_cases import edit_certificate
 
 import deqops
+import deqops.verify
 from deqops._tensorfile import TensorFile, read_tensors, write_tensors
 from deqops.cli import main
 from deqops.models import PIGN, PIGNSettings, TrainedPIGN, digits_graph, train_pign
@@ -221,7 +223,11 @@ def test_a_damaged_checkpoint_is_65(run: Path, tmp_path: Path, capsys: Any) -> N
     assert "remove it" in capsys.readouterr().err
 
 
-def test_without_a_contractive_limit_the_demo_says_unknown(tmp_path: Path, capsys: Any) -> None:
+def test_an_unknown_verdict_is_2_and_bounds_no_error(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_damped = functools.partial(deqops.verify.certify, theorem="damped", norm="l2")  # needs ||W|| < 1
+    monkeypatch.setattr("deqops.verify.certify", only_damped)
     settings = ["--set", "epochs=1", "--set", "channels=2", "--set", "neighbours=4", "--set", "limit=1.01"]
     assert main(["demo", "--root", str(tmp_path), *settings, "--json"]) == 2
     metrics = json.loads(capsys.readouterr().out)

@@ -30,13 +30,13 @@ class AndersonMemory:
 
 @dataclass(frozen=True)
 class Anderson:
-    """Anderson acceleration: `z <- z + b r - sum_i c_i (dz_i + b dr_i)`, c minimising `||r - sum_i c_i dr_i||`.
+    """Anderson acceleration: `z <- z + b r - sum_i c_i (dz_i + b dr_i)`, c minimises `||r - sum c_i dr_i||`.
 
     r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. The
-    least squares problem is solved by a QR factorisation of the scaled columns, newest first. The first column
-    that depends on the newer ones (its orthogonal part is below `regularization` of its length) is left out,
-    and so are the older ones. Where the residual exceeds twice the best one, that problem's memory is dropped,
-    and the step is Picard's. All of this is relative: scaling a problem, z -> c z, changes nothing.
+    least squares problem is solved by a QR factorisation of the scaled columns, newest first. The first
+    column that depends on the newer ones (its orthogonal part is below `regularization` of its length) is
+    left out, and so are the older ones. Where the residual exceeds twice the best one, that problem's memory is
+    dropped, and the step is Picard's. All of this is relative: scaling a problem, z -> c z, changes nothing.
 
     Args:
         memory: how many differences to keep, at least 1.
@@ -110,7 +110,8 @@ def _combined(weights: Tensor, columns: Tensor) -> Tensor:
 def _least_squares(columns: Tensor, target: Tensor, floor: float) -> Tensor:
     """The weights, (problems, columns), that minimise `||target - sum_i weights_i columns_i||`.
 
-    A column that is left out has weight 0. LAPACK factorises one problem after the other, so no problem's numbers reach another's.
+    A column that is left out has weight 0. LAPACK factorises one problem after the other: no problem's
+    numbers reach another's.
     """
     problems, count, unknowns = columns.shape
     length = row_norms(columns.reshape(-1, unknowns)).reshape(problems, count)

@@ -17,6 +17,6 @@ class Solver(Protocol):
     def step(self, memory: Any, z: Tensor, image: Tensor) -> tuple[Tensor, Any]:
         """The next point of each problem from z and G(z), and the new memory.
 
-        Row i of the result may depend on the rows i of z and of its images alone; its dtype is z's. It need not
-        be finite: where it is not, the loop takes the image.
+        Row i of the result may depend on the rows i of z and of its images alone; its dtype is z's. It need
+        not be finite: where it is not, the loop takes the image.
         """
