@@ -101,9 +101,7 @@ def checked_settings(
         Tolerance() if tolerance is None else tolerance,
     )
     kinds = (("solver", Solver, "Anderson()"), ("adjoint", Adjoint, "ImplicitAdjoint()"))
-    for (name, kind, example), given in zip(
-        (*kinds, ("tolerance", Tolerance, "Tolerance()")), chosen, strict=True
-    ):
+    for (name, kind, example), given in zip((*kinds, ("tolerance", Tolerance, "Tolerance()")), chosen, strict=True):
         if isinstance(given, type) or not isinstance(given, kind):
             raise InputError(f"{name}: an object like {example} is needed, got {given!r}")
     if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:

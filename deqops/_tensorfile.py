@@ -117,16 +117,12 @@ def _named(name: str, value: Any) -> dict[str, Tensor]:
     """Each leaf of a tree under its dotted name."""
     if isinstance(value, Tensor):
         if value.dtype not in _FLOATING and value.dtype not in _WHOLE:
-            raise InputError(
-                f"{name}: dtype {value.dtype} cannot be stored; convert it to a plain real dtype"
-            )
+            raise InputError(f"{name}: dtype {value.dtype} cannot be stored; convert it to a plain real dtype")
         return {name: value.detach().cpu().contiguous().clone()}
     if isinstance(value, tuple | list):
         items = [(str(number), item) for number, item in enumerate(value)]
     elif isinstance(value, dict) and all(isinstance(key, str) and key and "." not in key for key in value):
         items = list(value.items())
     else:
-        raise InputError(
-            f"{name}: got {type(value).__name__}; pass tensors in tuples, lists or dicts with plain keys"
-        )
+        raise InputError(f"{name}: got {type(value).__name__}; pass tensors in tuples, lists or dicts with plain keys")
     return {key: leaf for label, item in items for key, leaf in _named(f"{name}.{label}", item).items()}

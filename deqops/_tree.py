@@ -75,14 +75,10 @@ class StateLayout:
         """Raises InputError where an operator changed the structure, a shape or a dtype of the state."""
         leaves, spec = pytree.tree_flatten(image)
         if spec != self.spec:
-            raise InputError(
-                f"G: it maps a state of structure {self.spec} to {spec}; return the same structure"
-            )
+            raise InputError(f"G: it maps a state of structure {self.spec} to {spec}; return the same structure")
         for leaf, shape, dtype in zip(leaves, self.shapes, self.dtypes, strict=True):
             if not isinstance(leaf, Tensor):
-                raise InputError(
-                    f"G: it returned a {type(leaf).__name__} where a tensor is expected; return one"
-                )
+                raise InputError(f"G: it returned a {type(leaf).__name__} where a tensor is expected; return one")
             if leaf.shape != shape:
                 got, expected = tuple(leaf.shape), tuple(shape)
                 raise InputError(f"G: it maps a state of shape {expected} to shape {got}; return {expected}")
@@ -102,9 +98,7 @@ def check_batch_dims(batch_dims: object) -> None:
 
 def _check_leaf(leaf: object, batch_dims: int) -> None:
     if not isinstance(leaf, Tensor):
-        raise InputError(
-            f"y0: every leaf must be a tensor, got {type(leaf).__name__}; make it one or drop it"
-        )
+        raise InputError(f"y0: every leaf must be a tensor, got {type(leaf).__name__}; make it one or drop it")
     if not leaf.is_floating_point():
         raise InputError(f"y0: every leaf must hold real floating numbers, got {leaf.dtype}; convert it")
     if batch_dims and leaf.ndim == 0:

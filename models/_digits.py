@@ -17,9 +17,7 @@ _CLASSES = 10
 _BRIGHTEST = 16.0
 
 
-def digits_graph(
-    *, neighbours: int = 10, labels_per_class: int = 5, validation: int = 300, seed: int = 0
-) -> Data:
+def digits_graph(*, neighbours: int = 10, labels_per_class: int = 5, validation: int = 300, seed: int = 0) -> Data:
     """The digits as one graph for semi-supervised node classification.
 
     Two images are joined when either is among the other's nearest neighbours (Euclidean distance of the
@@ -76,9 +74,7 @@ def _neighbour_edges(points: Tensor, neighbours: int) -> Tensor:
     return torch.stack([rows[order], columns[order]])
 
 
-def _split(
-    labels: Tensor, labels_per_class: int, validation: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _split(labels: Tensor, labels_per_class: int, validation: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Masks of a class-balanced training set, a validation set and the rest."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     train = torch.cat([order[labels[order] == c][:labels_per_class] for c in range(_CLASSES)])

@@ -194,9 +194,7 @@ class _Training:
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from a checkpoint of the same run."""
         if saved["identity"] != self._identity():
-            raise InputError(
-                "checkpoint: it belongs to other settings, seed or data; remove it or choose another name"
-            )
+            raise InputError("checkpoint: it belongs to other settings, seed or data; remove it or choose another name")
         self.model.load_state_dict(saved["model"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.generator.set_state(saved["generator"])

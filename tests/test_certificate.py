@@ -111,9 +111,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path: Path, damage: str) -> N
     elif damage == "list":
         text = "[]"
     else:
-        key, value = {"foreign": ("format", "x"), "schema": ("schema", 2), "edited": ("rate", (0.25).hex())}[
-            damage
-        ]
+        key, value = {"foreign": ("format", "x"), "schema": ("schema", 2), "edited": ("rate", (0.25).hex())}[damage]
         text = json.dumps(document | {key: value})
     path.write_text(text)
     with pytest.raises(ModelFileError) as caught:

@@ -184,9 +184,7 @@ def test_values_agree_with_torch_and_global_slopes_are_reached(name: str, attrib
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.sampled_from(FUNCTIONS), st.floats(-6, 6), st.floats(0, 3))
-def test_images_and_slopes_over_intervals(
-    function: tuple[str, dict[str, Any]], low: float, width: float
-) -> None:
+def test_images_and_slopes_over_intervals(function: tuple[str, dict[str, Any]], low: float, width: float) -> None:
     name, attributes = function
     with ball.working_precision():
         table = elementary(name, attributes)
@@ -218,9 +216,7 @@ def test_pieces_are_monotone(name: str, attributes: dict[str, Any]) -> None:
     slope = table.pieces[0][1]
     values = [slope(x) for x in grid]
     turns = [
-        g
-        for a, b, c, g in zip(values, values[1:], values[2:], grid[1:], strict=False)
-        if not (a < b < c or a > b > c)
+        g for a, b, c, g in zip(values, values[1:], values[2:], grid[1:], strict=False) if not (a < b < c or a > b > c)
     ]
     signs = [g for a, b, g in zip(values, values[1:], grid, strict=False) if not (a * b > 0)]
     for x in turns + signs:
@@ -265,22 +261,16 @@ def test_linear_operators_get_their_norm(order: str, kind: str) -> None:
     elif kind == "two_sided":
         out = build.op("matmul", a, build.op("matmul", z, w))
     elif kind == "reshaped":
-        flat = build.op(
-            "reshape", build.op("permute", build.op("matmul", z, w), dims=(1, 0)), shape=(1, 3, 4)
-        )
+        flat = build.op("reshape", build.op("permute", build.op("matmul", z, w), dims=(1, 0)), shape=(1, 3, 4))
         out = build.op("permute", build.op("reshape", flat, shape=(3, 4)), dims=(1, 0))
     elif kind == "stacked":
         top = build.op("slice", z, dim=0, start=0, stop=3, step=2)
-        out = build.op(
-            "cat", top, build.op("slice", build.op("matmul", z, w), dim=0, start=1, stop=3, step=1), dim=0
-        )
+        out = build.op("cat", top, build.op("slice", build.op("matmul", z, w), dim=0, start=1, stop=3, step=1), dim=0)
     elif kind == "mean":
         out = build.op("sub", z, build.op("mean", z, dims=(0,), keepdim=True))
     else:
         messages = build.op("mul", weight, build.op("index_select", z, index, dim=0))
-        out = build.op(
-            "index_add", build.constant(torch.zeros(4, 3, dtype=torch.float64)), target, messages, dim=0
-        )
+        out = build.op("index_add", build.constant(torch.zeros(4, 3, dtype=torch.float64)), target, messages, dim=0)
     graph = build.graph(out)
     truth = exact_norm(_jacobian(graph, state), order)
     bound = constant_of(graph, order)
@@ -295,9 +285,7 @@ def _jacobian(graph: Any, state: torch.Tensor) -> torch.Tensor:
     from checker_builder import _RUN
 
     def run(flat: torch.Tensor) -> torch.Tensor:
-        values = {v: leaf.tensor for v, leaf in graph.leaves.items()} | {
-            graph.state[0]: flat.reshape(state.shape)
-        }
+        values = {v: leaf.tensor for v, leaf in graph.leaves.items()} | {graph.state[0]: flat.reshape(state.shape)}
         for node in graph.nodes:
             values[node.output] = _RUN[node.op](*[values[v] for v in node.operands], **node.attributes)
         return values[graph.outputs[0]].flatten()

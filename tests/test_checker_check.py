@@ -130,9 +130,7 @@ def test_accepts_and_bounds_damping() -> None:
 def test_accepts_weighted_norms_and_rejects_edited_weights() -> None:
     w = torch.tensor([[0.1, 5.0], [0.01, 0.1]], dtype=torch.float64)
     build = GraphBuilder(random(3, 2), batch_dims=1)
-    graph = build.graph(
-        build.op("tanh", build.op("matmul", build.state[0], build.constant(w.T.contiguous())))
-    )
+    graph = build.graph(build.op("tanh", build.op("matmul", build.state[0], build.constant(w.T.contiguous()))))
     weight = torch.tensor([0.05, 1.0], dtype=torch.float64)
     scaled = torch.diag(weight) @ w @ torch.diag(1 / weight)
     truths = {"l1": scaled.abs().sum(0).max(), "linf": scaled.abs().sum(1).max(), "l2": norm(scaled)}
@@ -187,9 +185,7 @@ def test_accepts_a_local_claim_and_no_larger_ball(order: str) -> None:
         assert accepted(claimed(graph, kind=kind, radius=0.05, **good), graph)
     rejected(claimed(graph, radius=0.0501, **good), graph, because="on the ball")
     rejected(claimed(graph, radius=0.05, **good | {"theorem": "picard"}), graph, because="evidence")
-    rejected(
-        claimed(graph, radius=0.05, **good | {"residual": None, "theorem": "picard"}), graph, because="region"
-    )
+    rejected(claimed(graph, radius=0.05, **good | {"residual": None, "theorem": "picard"}), graph, because="region")
     rejected(claimed(graph, radius=0.05, **good | {"centre": None}), graph, because="region")
     moved = good | {"centre": [centre + 0.01]}
     rejected(claimed(graph, radius=0.05, **moved), graph, because="residual")
@@ -222,9 +218,7 @@ def test_a_local_l2_claim_uses_the_rows_of_the_map() -> None:
     graph = build.graph(out)
     radius = 0.25
     x = torch.tensor(radius, dtype=torch.float64)
-    slope = float(
-        0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-    )
+    slope = float(0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * torch.exp(-x * x / 2) / math.sqrt(2 * math.pi))
     good = {"theorem": "local_picard", "centre": [torch.zeros(1, n)], "radius": radius, "residual": 0.0}
     assert accepted(claimed(graph, bound=slope * SLACK, **good), graph)
     rejected(claimed(graph, bound=slope * (1 - 1e-6), **good), graph, because="on the ball")
@@ -335,9 +329,7 @@ def test_unsupported_operations_are_rejected_by_name() -> None:
 def test_nothing_is_claimed_by_an_unknown_verdict() -> None:
     graph, x, _ = layer()
     document = claimed(graph)
-    document = sealed(
-        document | {"verdict": "unknown", "theorem": None, "rate": None, "evidence": None, "reason": "?"}
-    )
+    document = sealed(document | {"verdict": "unknown", "theorem": None, "rate": None, "evidence": None, "reason": "?"})
     found = report(document, graph, x)
     assert (found.accepted, found.verdict, found.reasons) == (False, "unknown", ("nothing is claimed",))
 

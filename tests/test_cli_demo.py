@@ -40,9 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "pign"
 
 
-def check(
-    run: Path, *, certificate: Path | None = None, model: Path | None = None, inputs: Path | None = None
-) -> int:
+def check(run: Path, *, certificate: Path | None = None, model: Path | None = None, inputs: Path | None = None) -> int:
     chosen = [
         certificate or run / "certificate.json",
         model or run / "model.pt2",
@@ -105,10 +103,7 @@ def test_a_changed_weight_is_rejected(run: Path, tmp_path: Path, capsys: Any) ->
     with torch.no_grad():
         bias = model.operator.T.convolution.bias  # type: ignore[union-attr]
         bias[0] = torch.nextafter(bias[0], torch.tensor(1.0))  # type: ignore[index]
-    assert (
-        check(run, model=export_again(tmp_path / "m.pt2", model, read_tensors(run / "inputs.safetensors")))
-        == 1
-    )
+    assert check(run, model=export_again(tmp_path / "m.pt2", model, read_tensors(run / "inputs.safetensors"))) == 1
     assert "rejected" in capsys.readouterr().out
 
 
@@ -133,9 +128,7 @@ def test_another_graph_is_rejected_and_other_features_are_not(run: Path, tmp_pat
     other[0, 0] = (other[0, 0] + 1) % len(x)
     write_tensors(tmp_path / "graph", given.state, (x, other))
     assert check(run, inputs=tmp_path / "graph") == 1
-    write_tensors(
-        tmp_path / "features", given.state, (x / 2, edges)
-    )  # free: the claim holds for all features
+    write_tensors(tmp_path / "features", given.state, (x / 2, edges))  # free: the claim holds for all features
     assert check(run, inputs=tmp_path / "features") == 0
 
 

@@ -246,9 +246,7 @@ def test_an_input_too_many_is_65(files: Path, tmp_path: Path, capsys: Output) ->
 
 
 @pytest.mark.parametrize("module", [Narrowing(), Splitting()])
-def test_an_operator_that_changes_the_state_is_65(
-    files: Path, tmp_path: Path, capsys: Output, module: Any
-) -> None:
+def test_an_operator_that_changes_the_state_is_65(files: Path, tmp_path: Path, capsys: Output, module: Any) -> None:
     model = write_model(tmp_path / "m.pt2", module)
     assert certify(model, files / "in.safetensors") == 65
     assert "state" in complaint(capsys)
@@ -272,9 +270,7 @@ def test_an_output_that_cannot_be_made_is_73(files: Path, tmp_path: Path, capsys
     complaint(capsys)
 
 
-def test_a_full_disk_is_74(
-    files: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_74(files: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from deqops import InputError, ModelFileError
 from deqops._tensorfile import read_tensors, write_tensors
+from deqops.cli._output import at_most
 
 ONE = torch.ones(2, 3)
 
@@ -26,29 +28,34 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and len(first) == len(second) and all(map(same, first, second))
 
 
-LEAVES = st.sampled_from(
-    [torch.zeros(0, 2), ONE, ONE.double(), ONE.bfloat16(), torch.arange(3), torch.tensor(True)]
-)
+LEAVES = st.sampled_from([torch.zeros(0, 2), ONE, ONE.double(), ONE.bfloat16(), torch.arange(3), torch.tensor(True)])
 KEYS = st.text("abz_", min_size=1, max_size=3)
 TREES = st.recursive(
     LEAVES,
-    lambda inner: (
-        st.lists(inner, min_size=1, max_size=3).map(tuple) | st.dictionaries(KEYS, inner, min_size=1)
-    ),
+    lambda inner: st.lists(inner, min_size=1, max_size=3).map(tuple) | st.dictionaries(KEYS, inner, min_size=1),
     max_leaves=5,
 )
 
 
 @settings(max_examples=25)
 @given(state=TREES, inputs=st.lists(TREES, max_size=11).map(tuple))
-def test_what_is_written_is_read(
-    tmp_path_factory: pytest.TempPathFactory, state: Any, inputs: tuple[Any, ...]
-) -> None:
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, state: Any, inputs: tuple[Any, ...]) -> None:
     file = tmp_path_factory.mktemp("tensors") / "in.safetensors"
     write_tensors(file, state, inputs)
     read = read_tensors(file)
     assert same(read.state, state)
     assert same(read.inputs, inputs)
+
+
+@given(st.floats(min_value=1e-30, max_value=1e30), st.integers(1, 9))
+def test_a_printed_bound_is_still_a_bound(bound: float, digits: int) -> None:
+    printed = Fraction(at_most(bound, digits).removeprefix("at most "))
+    assert Fraction(bound) <= printed <= Fraction(bound) * (1 + Fraction(10) ** (1 - digits))
+
+
+def test_a_rate_just_below_one_is_not_printed_smaller() -> None:
+    assert at_most(1 - 2**-53, 9) == "at most 1.00000000"
+    assert at_most(float("inf"), 3) == "at most Infinity"
 
 
 def test_a_view_is_stored_by_its_values(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def test_point_enclosures_contain_the_truth_and_are_narrow(name: str) -> None:
         truth = TRUTH[name](ball(value))
         assert math.isinf(low) or not ball(low) > truth, value
         assert math.isinf(high) or not truth > ball(high), value
-        assert not math.isnan(low) and not math.isnan(high), value
+        assert not math.isnan(low), value
+        assert not math.isnan(high), value
         if abs(value) < 300 and math.isfinite(high):
             assert (high - low) <= 1e-12 * max(1.0, abs(high)), value
 

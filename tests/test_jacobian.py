@@ -50,9 +50,7 @@ def points(case: Case) -> list[Tensor]:
 def test_global_bound_holds_and_is_not_vacuous(name: str, order: str) -> None:
     case = ZOO[name]
     bound = lipschitz_bound(case[0], case[1], *case[2], norm=order, batch_dims=case[3])
-    seen = max(
-        float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in points(case)
-    )
+    seen = max(float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in points(case))
     assert seen <= float(bound) * (1 + 1e-12)
     if name not in ("sigmoid gate",):  # there the bound is over all problems, the sample over one
         assert float(bound) <= LOOSE.get(name, 1.2) * seen * (2.5 if order != "l2" else 1)
@@ -61,9 +59,7 @@ def test_global_bound_holds_and_is_not_vacuous(name: str, order: str) -> None:
 @pytest.mark.parametrize("name", list(ZOO))
 @pytest.mark.parametrize("order", list(ORDERS))
 @pytest.mark.parametrize("radius", [1e-3, 0.3])
-def test_local_bound_holds_on_the_ball_and_is_below_the_global_one(
-    name: str, order: str, radius: float
-) -> None:
+def test_local_bound_holds_on_the_ball_and_is_below_the_global_one(name: str, order: str, radius: float) -> None:
     case = ZOO[name]
     center = randn(*case[1].shape, seed=21)
     ball = Ball(center, radius)
@@ -78,9 +74,7 @@ def test_local_bound_holds_on_the_ball_and_is_below_the_global_one(
             step = step / step.norm(p=ORDERS[order], dim=1, keepdim=True)
             length = torch.ones(())
         inside.append(center + radius * step / length)
-    seen = max(
-        float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in [center, *inside]
-    )
+    seen = max(float(torch.linalg.matrix_norm(problem_jacobian(case, p), ORDERS[order])) for p in [center, *inside])
     assert seen <= local * (1 + 1e-12)
     assert local <= globally * (1 + 1e-12)
 
@@ -117,9 +111,7 @@ def test_message_passing_is_one_matrix() -> None:
     case = ZOO["gcn"]
     weight = case[0].conv.lin.weight.detach()  # type: ignore[union-attr]
     expected = 0.5 * float(torch.linalg.matrix_norm(weight, 2))
-    assert float(lipschitz_bound(case[0], case[1], *case[2], batch_dims=0)) == pytest.approx(
-        expected, rel=1e-9
-    )
+    assert float(lipschitz_bound(case[0], case[1], *case[2], batch_dims=0)) == pytest.approx(expected, rel=1e-9)
 
 
 def test_saturated_units_count_with_their_own_slope() -> None:

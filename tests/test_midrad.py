@@ -119,7 +119,10 @@ def test_sums_enclose(reduce: str) -> None:
         if reduce == "index_add":
             base = MidRad.exact(torch.ones(4, dtype=torch.float64))
             found = midrad.index_add(base, 0, index, x)
-            exact = [1 + sum((v for v, k in zip(values, index.tolist(), strict=True) if k == n), Fraction(0)) for n in range(4)]
+            exact = [
+                1 + sum((v for v, k in zip(values, index.tolist(), strict=True) if k == n), Fraction(0))
+                for n in range(4)
+            ]
         else:
             found = midrad.sum_(x, (0,), True) if reduce == "sum" else midrad.mean(x, (0,), True)
             exact = [sum(values, Fraction(0)) / (1 if reduce == "sum" else 30)]

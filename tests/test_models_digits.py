@@ -41,9 +41,7 @@ def test_the_split_is_balanced_disjoint_complete_and_fixed_by_the_seed() -> None
     assert int(data.val_mask.sum()) == 200
     assert bool((data.train_mask.int() + data.val_mask.int() + data.test_mask.int() == 1).all())
     assert torch.equal(data.train_mask, digits_graph(labels_per_class=7, validation=200).train_mask)
-    assert not torch.equal(
-        data.train_mask, digits_graph(labels_per_class=7, validation=200, seed=1).train_mask
-    )
+    assert not torch.equal(data.train_mask, digits_graph(labels_per_class=7, validation=200, seed=1).train_mask)
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,7 @@ def test_a_small_weight_is_left_alone_bit_for_bit() -> None:
     assert torch.equal(weight, before)
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("channels", 0), ("limit", 0.0), ("limit", float("nan")), ("steps", -1)]
-)
+@pytest.mark.parametrize(("option", "value"), [("channels", 0), ("limit", 0.0), ("limit", float("nan")), ("steps", -1)])
 def test_numbers_out_of_range_are_named(option: str, value: float) -> None:
     options = {"channels": 4, option: value}
     with pytest.raises(InputError, match=option):

@@ -71,9 +71,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path) -> N
         train_pign(ring(), SETTINGS, checkpoint=file, progress=stop)
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
     epochs: list[int] = []
-    resumed = train_pign(
-        ring(), SETTINGS, checkpoint=file, progress=lambda done, total, loss: epochs.append(done)
-    )
+    resumed = train_pign(ring(), SETTINGS, checkpoint=file, progress=lambda done, total, loss: epochs.append(done))
     assert epochs == [6, 7, 8]
     assert same_weights(resumed, train_pign(ring(), SETTINGS))
     again = train_pign(ring(), SETTINGS, checkpoint=file)
@@ -129,9 +127,7 @@ def test_data_without_a_part_or_with_nan_are_refused() -> None:
         train_pign(data, SETTINGS)
 
 
-@pytest.mark.parametrize(
-    "options", [{"epochs": 0}, {"learning_rate": 0.0}, {"dropout": 1.0}, {"weight_decay": -1.0}]
-)
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"learning_rate": 0.0}, {"dropout": 1.0}, {"weight_decay": -1.0}])
 def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         PIGNSettings(**options)

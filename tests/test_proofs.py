@@ -36,7 +36,9 @@ def test_no_file_admits_or_assumes_anything() -> None:
 
 
 def test_the_table_names_exactly_the_exported_theorems_and_files() -> None:
-    rows = re.findall(r"^\| ([\w ]+) \|.*?\| `(theory/\w+\.v)` \| `([\w.]+)` \|", (PROOFS / "README.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| ([\w ]+) \|.*?\| `(theory/\w+\.v)` \| `([\w.]+)` \|", (PROOFS / "README.md").read_text(), re.M
+    )
     recorded = json.loads((PROOFS / "exported.json").read_text())
     assert {(name, file, coq) for name, file, coq in rows} == {
         (name, entry["file"], entry["coq"]) for name, entry in recorded.items()
@@ -74,7 +76,15 @@ def compiled(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda t: t.replace("Theorem refute_points", "Axiom sub : False.\nTheorem refute_points").replace("Proof.", "Proof. destruct sub. Qed.\n(*", 1) + "*)", "rests on"),
+        (
+            lambda t: (
+                t.replace("Theorem refute_points", "Axiom sub : False.\nTheorem refute_points").replace(
+                    "Proof.", "Proof. destruct sub. Qed.\n(*", 1
+                )
+                + "*)"
+            ),
+            "rests on",
+        ),
         (lambda t: t.split("Proof.")[0] + "Proof. Admitted.\n", "rests on"),
         (lambda t: t.replace("forall q, q < 1", "forall q, q < 1 / 2").replace("nra.", "nra."), "statement"),
     ],

@@ -35,14 +35,14 @@ def test_t1_bounds_hold_along_the_iteration(rate: float, seed: int, steps: int) 
         throw=False,
     )
     error = torch.linalg.vector_norm(solution.value - exact, dim=1)
-    slack = 1 + 1e-9
+    rounding = 1e-13 * torch.linalg.vector_norm(exact, dim=1)
     # y_n = value: a-posteriori q/(1-q) ||y_n - y_{n-1}|| and a-priori q^n/(1-q) ||y_1 - y_0||, y_0 = 0
-    assert (error <= rate / (1 - rate) * solution.residual * slack).all()
+    assert (error <= rate / (1 - rate) * solution.residual + rounding).all()
     first = torch.linalg.vector_norm(b, dim=1)
-    assert (error <= rate**steps / (1 - rate) * first * slack).all()
+    assert (error <= rate**steps / (1 - rate) * first + rounding).all()
     # not vacuous: an orthogonal W shrinks every error by exactly the rate
     start = torch.linalg.vector_norm(exact, dim=1)
-    assert torch.allclose(error, rate**steps * start, rtol=1e-6)
+    assert ((error - rate**steps * start).abs() <= 1e-9 * rate**steps * start + rounding).all()
 
 
 @pytest.mark.parametrize("damping", DAMPINGS)
@@ -53,6 +53,7 @@ def test_t4_damping_keeps_the_equilibrium(damping: float) -> None:
         torch.zeros_like(b),
         solver=Picard(damping),
         tolerance=Tolerance(relative=1e-12),
+        max_evaluations=1000,
     )
     assert torch.allclose(solution.value, exact, rtol=0, atol=1e-10)
 

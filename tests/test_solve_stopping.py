@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -59,7 +60,8 @@ def test_a_frozen_problem_is_fed_the_same_numbers_again() -> None:
         seen.append(z.clone())
         return rates(z, RATES)
 
-    solution = solve(G, START, solver=Picard())
+    with torch.no_grad():
+        solution = solve(G, START, solver=Picard())
     ended = int(solution.evaluations[0])
     assert ended < len(seen)
     assert all(torch.equal(z[0], seen[ended - 1][0]) for z in seen[ended - 1 :])
@@ -73,7 +75,8 @@ def test_residual_belongs_to_the_last_point_and_value_is_its_image() -> None:
         seen.append(z.clone())
         return rates(z, RATES[:1])
 
-    solution = solve(G, START[:1], solver=Picard(), trace=True)
+    with torch.no_grad():
+        solution = solve(G, START[:1], solver=Picard(), trace=True)
     assert torch.equal(rates(seen[-1], RATES[:1]), solution.value)
     assert solution.residual == torch.linalg.vector_norm(solution.value - seen[-1])
     assert solution.trace is not None
@@ -131,20 +134,27 @@ def test_a_growing_but_bounded_iteration_is_not_called_divergent() -> None:
     assert torch.allclose(solution.value, torch.tensor(0.9575040240772688, dtype=torch.float64))
 
 
+def flickering(scale: float) -> Callable[[Tensor], Tensor]:
+    """As rounding may do it: at its equilibrium `scale` this map goes back and forth between two neighbours."""
+
+    def G(z: Tensor) -> Tensor:
+        target = torch.full_like(z, scale)
+        image = target + 0.1 * (z - target)
+        there = (image - target).abs() <= 2 * torch.finfo(z.dtype).eps * scale
+        return torch.where(there, torch.where(z > target, target, torch.nextafter(target, 2 * target)), image)
+
+    return G
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", [1.0, 1e-12, 1e9])
 def test_stagnation_at_the_rounding_floor(dtype: torch.dtype, scale: float) -> None:
-    torch.manual_seed(1)
-    W, b = 0.1 * torch.randn(20, 20, dtype=dtype), scale * torch.randn(1, 20, dtype=dtype)
-    tolerance = Tolerance(relative=torch.finfo(dtype).eps / 1e3)
-
-    def G(z: Tensor) -> Tensor:  # rounding errors of the sum make the residual flicker above the tolerance
-        return z @ W.mT + b + scale * torch.cos(1e3 * z / scale) * torch.finfo(dtype).eps
-
-    solution = solve(G, torch.zeros(1, 20, dtype=dtype), solver=Picard(), tolerance=tolerance, throw=False)
+    tolerance = Tolerance(relative=torch.finfo(dtype).eps / 100)
+    start = torch.zeros(1, 20, dtype=dtype)
+    solution = solve(flickering(scale), start, solver=Picard(), tolerance=tolerance, throw=False)
     assert solution.results == [Result.STAGNATED]
-    assert solution.evaluations < 100
-    assert solution.residual < 100 * torch.finfo(dtype).eps * torch.linalg.vector_norm(solution.value)
+    assert solution.evaluations < 60
+    assert 0 < solution.residual < 2 * torch.finfo(dtype).eps * torch.linalg.vector_norm(solution.value)
 
 
 def test_slow_convergence_is_not_stagnation() -> None:

@@ -82,7 +82,9 @@ def test_normalisation_stored_in_float32_exceeds_one_and_is_enclosed() -> None:
         degree = torch.bincount(edges[1], minlength=12).float()
         weights = degree[edges[0]].pow(-0.5) * degree[edges[1]].pow(-0.5)
         matrix = SparseMatrix(edges[1], edges[0], MidRad.exact(weights.double()), (12, 12))
-        dense = torch.zeros(12, 12, dtype=torch.float64).index_put_((edges[1], edges[0]), weights.double(), accumulate=True)
+        dense = torch.zeros(12, 12, dtype=torch.float64).index_put_(
+            (edges[1], edges[0]), weights.double(), accumulate=True
+        )
         upper = float(matrix.norm_bound("l2"))
         above += not bounds_norm(dense, 1.0)
         assert upper >= float(torch.linalg.matrix_norm(dense, 2)) * (1 - 1e-14)

@@ -5,6 +5,7 @@ The truth is computed with 60 decimal digits by mpmath; no float64 result is tak
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import mpmath
@@ -81,14 +82,9 @@ entries = st.floats(-2, 2, width=32)
 @st.composite
 def layers(draw: st.DrawFn, scale: float) -> tuple[Layer, Tensor, Tensor]:
     size = draw(st.integers(1, 4))
-    weight = torch.tensor(
-        draw(st.lists(st.lists(entries, min_size=size, max_size=size), min_size=size, max_size=size))
-    )
+    weight = torch.tensor(draw(st.lists(st.lists(entries, min_size=size, max_size=size), min_size=size, max_size=size)))
     name = draw(st.sampled_from(sorted(EXACT)))
-    x, y = (
-        torch.tensor([draw(st.lists(entries, min_size=size, max_size=size))], dtype=torch.float64)
-        for _ in "xy"
-    )
+    x, y = (torch.tensor([draw(st.lists(entries, min_size=size, max_size=size))], dtype=torch.float64) for _ in "xy")
     return Layer(weight.double() * scale, name), y, x
 
 
@@ -97,9 +93,7 @@ def test_picard_bounds_hold(case: tuple[Layer, Tensor, Tensor], order: str) -> N
     """T1 `picard`: a-priori, a-posteriori and residual bounds, the enclosure, and the promised number of steps."""
     layer, y0, x = case
     certificate = certify(layer, y0, x, theorem="picard", norm=order)
-    assume(
-        certificate.verdict is Verdict.CERTIFIED and certificate.rate is not None and certificate.rate < 0.97
-    )
+    assume(certificate.verdict is Verdict.CERTIFIED and certificate.rate is not None and certificate.rate < 0.97)
     q = mpmath.mpf(certificate.rate)
     truth = equilibrium(layer, x)
     iterates = exact_iterates(layer, y0, x, 12)
@@ -116,9 +110,7 @@ def test_picard_bounds_hold(case: tuple[Layer, Tensor, Tensor], order: str) -> N
     ball = enclose(certificate, layer, y0, x)
     assert certificate_distance(certificate, start, truth) <= mpmath.mpf(float(ball.radius))
     steps = certificate.iterations(1e-3, float(first) * (1 + 1e-12) + 1e-300)
-    assert certificate_distance(certificate, exact_iterates(layer, y0, x, steps)[-1], truth) <= mpmath.mpf(
-        "1e-3"
-    )
+    assert certificate_distance(certificate, exact_iterates(layer, y0, x, steps)[-1], truth) <= mpmath.mpf("1e-3")
 
 
 @given(layers(scale=0.3), st.sampled_from([0.3, 0.5, 0.9, 1.1, -0.1]))
@@ -130,21 +122,17 @@ def test_damped_rate_holds(case: tuple[Layer, Tensor, Tensor], damping: float) -
     truth = equilibrium(layer, x)
     iterates = exact_iterates(layer, y0, x, 5, damping)
     errors = [certificate_distance(certificate, y, truth) for y in iterates]
-    for before, after in zip(errors, errors[1:], strict=False):
+    for before, after in itertools.pairwise(errors):
         assert after <= mpmath.mpf(certificate.rate or 0) * before + mpmath.mpf(10) ** -35
 
 
 @given(layers(scale=0.9), st.sampled_from(ORDERS), st.floats(1e-3, 0.5))
-def test_local_picard_ball_holds_the_equilibrium(
-    case: tuple[Layer, Tensor, Tensor], order: str, radius: float
-) -> None:
+def test_local_picard_ball_holds_the_equilibrium(case: tuple[Layer, Tensor, Tensor], order: str, radius: float) -> None:
     """T2 `local_picard`: the ball is mapped into itself, and iterates from inside stay and converge at the rate."""
     layer, y0, x = case
     center = torch.tensor([[float(v) for v in exact_iterates(layer, y0, x, 60)[-1]]], dtype=torch.float64)
     certificate = certify(layer, center, x, theorem="local_picard", norm=order, region=Ball(center, radius))
-    assume(
-        certificate.verdict is Verdict.CERTIFIED and certificate.rate is not None and certificate.rate < 0.97
-    )
+    assume(certificate.verdict is Verdict.CERTIFIED and certificate.rate is not None and certificate.rate < 0.97)
     middle = [mpmath.mpf(v) for v in center[0].tolist()]
     limit = exact_iterates(layer, center, x, 900)[-1]
     assert certificate_distance(certificate, limit, middle) <= radius
@@ -153,7 +141,7 @@ def test_local_picard_ball_holds_the_equilibrium(
     iterates = exact_iterates(layer, edge, x, 6)
     errors = [certificate_distance(certificate, y, limit) for y in iterates]
     assert all(certificate_distance(certificate, y, middle) <= radius for y in iterates[1:])
-    for before, after in zip(errors, errors[1:], strict=False):
+    for before, after in itertools.pairwise(errors):
         assert after <= mpmath.mpf(certificate.rate or 0) * before + mpmath.mpf(10) ** -35
 
 

@@ -65,9 +65,7 @@ def cases() -> dict[str, Case]:
             1,
         ),
         "permute": (
-            Module(
-                lambda m, z, x: torch.tanh(z.reshape(-1, 2, 3).transpose(1, 2).reshape(-1, 6) @ m.w) + x, w=w
-            ),
+            Module(lambda m, z, x: torch.tanh(z.reshape(-1, 2, 3).transpose(1, 2).reshape(-1, 6) @ m.w) + x, w=w),
             z,
             (x,),
             1,

@@ -138,18 +138,14 @@ class Certificate:
             lines.append(f"Theorem: {self.theorem}.")
         for h in self.hypotheses:
             mark = "holds" if h.holds else "not shown"
-            lines.append(
-                f"  {h.name}: {h.statement} - {mark} ({_number(h.value)} against {_number(h.limit)})"
-            )
+            lines.append(f"  {h.name}: {h.statement} - {mark} ({_number(h.value)} against {_number(h.limit)})")
         if self.contributions:
             lines.append("Gains of the parts, in the order of computation:")
             lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
         for record in self.inputs:
             lines.append(f"Input {record.name}: {'free, any value' if record.free else 'fixed'}.")
         if self.witness is not None:
-            lines.append(
-                f"Witness: two states of problem {self.witness.problem} that G moves apart or keeps apart."
-            )
+            lines.append(f"Witness: two states of problem {self.witness.problem} that G moves apart or keeps apart.")
         if self.reason:
             lines.append(f"Why unknown: {self.reason}")
         lines += [f"  tried {attempt}" for attempt in self.attempts]

@@ -107,9 +107,7 @@ class _Request:
 
 
 class _Certifier:
-    def __init__(
-        self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...], request: _Request
-    ) -> None:
+    def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...], request: _Request) -> None:
         self._operator, self._inputs, self._request = operator, inputs, request
         self._state = state
         self._problem = Problem(operator, state, inputs)
@@ -289,9 +287,7 @@ class _Certifier:
 # ------------------------------------------------------------------------------------------------- arguments
 
 
-def _arguments(
-    G: Any, arguments: tuple[Any, ...], batch_dims: int | None
-) -> tuple[Any, Any, tuple[Any, ...], float]:
+def _arguments(G: Any, arguments: tuple[Any, ...], batch_dims: int | None) -> tuple[Any, Any, tuple[Any, ...], float]:
     from deqops import EquilibriumLayer, Picard
 
     if isinstance(G, EquilibriumLayer):
@@ -321,9 +317,7 @@ def _check_weights(norm: Norm, problem: Problem) -> None:
         return
     got = [tuple(weight.shape) for weight in norm.weights]
     if got != problem.problem_shapes:
-        raise InputError(
-            f"norm: weights of shape {got}, the state of one problem has {problem.problem_shapes}"
-        )
+        raise InputError(f"norm: weights of shape {got}, the state of one problem has {problem.problem_shapes}")
 
 
 def _check_ball(ball: Ball, problem: Problem) -> None:

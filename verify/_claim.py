@@ -52,9 +52,7 @@ class Converges:
 
     def describe(self) -> str:
         """The claim in words."""
-        steps = (
-            "Picard's iteration" if self.damping == 1 else f"Picard's iteration damped by {self.damping:g}"
-        )
+        steps = "Picard's iteration" if self.damping == 1 else f"Picard's iteration damped by {self.damping:g}"
         return f"{steps} converges to the one equilibrium {self.region.describe()} from every start there"
 
 

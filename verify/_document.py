@@ -38,18 +38,14 @@ def read(path: Path) -> Certificate:
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(
-            f"certificate: {path} is not a JSON file ({error}); was it cut short?"
-        ) from error
+        raise ModelFileError(f"certificate: {path} is not a JSON file ({error}); was it cut short?") from error
     return parse(document, path.parent)
 
 
 def digest(document: dict[str, Any]) -> str:
     """SHA-256 of the canonical JSON without the digest itself."""
     content = {key: value for key, value in document.items() if key != "digest"}
-    return hashlib.sha256(
-        json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------- writing
@@ -169,9 +165,7 @@ def parse(document: Any, folder: Path | None) -> Certificate:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ModelFileError("certificate: this is not a deqops certificate")
     if document.get("schema") != SCHEMA:
-        raise ModelFileError(
-            f"certificate: schema {document.get('schema')!r} is unknown; this deqops reads {SCHEMA}"
-        )
+        raise ModelFileError(f"certificate: schema {document.get('schema')!r} is unknown; this deqops reads {SCHEMA}")
     if document.get("digest") != digest(document):
         raise ModelFileError("certificate: the digest does not match; the file was edited or damaged")
     try:
@@ -206,9 +200,7 @@ class _Reader:
             bound=_float(evidence.get("bound")),
             residual=_float(evidence.get("residual")),
             hypotheses=tuple(
-                Hypothesis(
-                    h["name"], h["statement"], _float(h["value"]), _float(h["limit"]), bool(h["holds"])
-                )
+                Hypothesis(h["name"], h["statement"], _float(h["value"]), _float(h["limit"]), bool(h["holds"]))
                 for h in document["hypotheses"]
             ),
             contributions=tuple((c["part"], float.fromhex(c["gain"])) for c in document["contributions"]),

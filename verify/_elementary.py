@@ -33,9 +33,7 @@ r^2 <= 0.1202: 2.1 u; squaring, the product and the two sums add less than 0.2 u
 """
 _COEFFICIENTS = [1.0 / math.factorial(n) for n in range(2, 16)]
 
-_SQRT_HALF = MidRad(
-    torch.tensor(math.sqrt(0.5), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64)
-)
+_SQRT_HALF = MidRad(torch.tensor(math.sqrt(0.5), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64))
 _TWO_OVER_SQRT_PI = MidRad(
     torch.tensor(2 / math.sqrt(math.pi), dtype=torch.float64), torch.tensor(2.0**-51, dtype=torch.float64)
 )
@@ -176,8 +174,7 @@ def pow_scalar(x: MidRad, exponent: float | int) -> MidRad:
     if doubled != round(doubled) or abs(doubled) > 128:
         raise UnsupportedOperationError("pow", f"with exponent {exponent} has no enclosure rule")
     if doubled < 0:
-        base = rsqrt(x) if doubled == -1 else reciprocal(pow_scalar(x, -float(exponent)))
-        return base
+        return rsqrt(x) if doubled == -1 else reciprocal(pow_scalar(x, -float(exponent)))
     whole, root = divmod(int(doubled), 2)
     result = _whole_power(x, whole)
     return midrad.mul(result, sqrt(x)) if root else result
@@ -292,9 +289,7 @@ def _erf_ends(x: Tensor) -> Ends:
     return _at_zero(x, 0.0, low, high)
 
 
-def _around_center(
-    name: str, x: MidRad, point: Callable[[MidRad], MidRad], attributes: dict[str, object]
-) -> MidRad:
+def _around_center(name: str, x: MidRad, point: Callable[[MidRad], MidRad], attributes: dict[str, object]) -> MidRad:
     """f on an interval that is not monotone there: `f(mid) +- sup |slope| rad`."""
     value = point(MidRad.exact(x.mid))
     if x.is_exact():
@@ -415,9 +410,7 @@ def slope_range(operation: str, attributes: object, x: MidRad | None) -> Slopes:
     whole = _global_slopes(operation, values)
     if x is None:
         if whole is None:
-            raise UnsupportedOperationError(
-                operation, "has no Lipschitz constant on all of R, or none is known here"
-            )
+            raise UnsupportedOperationError(operation, "has no Lipschitz constant on all of R, or none is known here")
         return whole
     rule = _LOCAL_SLOPES.get(operation)
     if rule is None:
@@ -502,12 +495,8 @@ def _elu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     below = midrad.mul(alpha, exp(MidRad.from_bounds(x.lower().clamp(max=0.0), x.upper().clamp(max=0.0))))
     one = torch.ones_like(x.mid)
     negative, positive = x.lower() <= 0, x.upper() >= 0
-    lower = torch.where(
-        negative, torch.where(positive, torch.minimum(below.lower(), one), below.lower()), one
-    )
-    upper = torch.where(
-        negative, torch.where(positive, torch.maximum(below.upper(), one), below.upper()), one
-    )
+    lower = torch.where(negative, torch.where(positive, torch.minimum(below.lower(), one), below.lower()), one)
+    upper = torch.where(negative, torch.where(positive, torch.maximum(below.upper(), one), below.upper()), one)
     return lower, upper
 
 

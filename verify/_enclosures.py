@@ -103,9 +103,7 @@ class Constants:
         return [node for node in self._graph.nodes if node.output in wanted]
 
 
-def enclose_values(
-    graph: ConcreteGraph, constants: Constants, state: Mapping[int, MidRad]
-) -> dict[int, Enclosed]:
+def enclose_values(graph: ConcreteGraph, constants: Constants, state: Mapping[int, MidRad]) -> dict[int, Enclosed]:
     """Enclosures of every state-dependent value, for states in the given boxes (keyed by the state's values)."""
     values: dict[int, Enclosed] = dict(state)
     for node in graph.nodes:
@@ -139,7 +137,26 @@ def as_exact(node: Node, value: Enclosed) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------------- rules
 
-_UNARY = ["tanh", "sigmoid", "relu", "relu6", "silu", "softsign", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "erf", "square", "mish", "selu", "hardswish"]
+_UNARY = [
+    "tanh",
+    "sigmoid",
+    "relu",
+    "relu6",
+    "silu",
+    "softsign",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "erf",
+    "square",
+    "mish",
+    "selu",
+    "hardswish",
+]
 
 
 @register_enclosure(*_UNARY)
@@ -231,9 +248,7 @@ def _where(node: Node, condition: Enclosed, a: Enclosed, b: Enclosed) -> MidRad:
 def _comparison(node: Node, a: Enclosed, b: Enclosed) -> Tensor:
     decided, truth = midrad.compare(node.op, as_midrad(a), as_midrad(b))
     if not bool(decided.all()):
-        raise UnsupportedOperationError(
-            node.source, "compares values too close to decide in exact arithmetic"
-        )
+        raise UnsupportedOperationError(node.source, "compares values too close to decide in exact arithmetic")
     return truth
 
 

@@ -56,9 +56,7 @@ def apply_magnitude(jacobian: Jacobian, state: list[Tensor]) -> list[Tensor]:
     values: list[Tensor] = []
     for basis in jacobian.bases:
         values.append(
-            state[basis.position]
-            if isinstance(basis, StateLeaf)
-            else _slope(basis, _forward(basis.source, values))
+            state[basis.position] if isinstance(basis, StateLeaf) else _slope(basis, _forward(basis.source, values))
         )
     return [_forward(output, values) for output in jacobian.outputs]
 
@@ -170,9 +168,7 @@ class _Composition:
             for one in maps:
                 bound = sloped_norm(one, slope, row, self._weight(self._bases[k]))
                 if one.stages and one.norm_bound("l2") != 1.0:
-                    self.contributions.append(
-                        ("linear map", one.norm_bound("l2", row, self._weight(self._bases[k])))
-                    )
+                    self.contributions.append(("linear map", one.norm_bound("l2", row, self._weight(self._bases[k]))))
                 total = add_up(total, mul_up(self._gains[k], torch.full_like(self._gains[k], bound)))
         return total
 

@@ -101,9 +101,7 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
     value = div_up(residual, gap)
     if isinstance(certificate.region, Ball):
         centers = [exact_float64(leaf) for leaf in certificate.region.leaves]
-        apart = _distance(
-            certificate.norm, [exact_float64(leaf) for leaf in leaves], centers, certificate.batch_dims
-        )
+        apart = _distance(certificate.norm, [exact_float64(leaf) for leaf in leaves], centers, certificate.batch_dims)
         inside = apart <= certificate.region.radius
         value = torch.where(inside, value, torch.full_like(value, math.inf))
     value = torch.where(value.isnan(), torch.full_like(value, math.inf), value)
@@ -151,10 +149,6 @@ def _check_state(certificate: Certificate, name: str, leaves: list[Any]) -> None
 def _check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
     for record, leaf in zip(certificate.inputs, leaves, strict=True):
         if tuple(leaf.shape) != record.shape:
-            raise InputError(
-                f"input {record.name}: certified for shape {record.shape}, got {tuple(leaf.shape)}"
-            )
+            raise InputError(f"input {record.name}: certified for shape {record.shape}, got {tuple(leaf.shape)}")
         if record.sha256 is not None and tensor_digest(leaf) != record.sha256:
-            raise InputError(
-                f"input {record.name}: the certificate holds for another value; certify with this one"
-            )
+            raise InputError(f"input {record.name}: the certificate holds for another value; certify with this one")

@@ -218,7 +218,24 @@ def _along(combination: Combination, axis: int, matrix: DenseMatrix | SparseMatr
 
 
 @register_jacobian(
-    *["tanh", "sigmoid", "relu", "relu6", "silu", "softsign", "abs", "leaky_relu", "elu", "gelu", "softplus", "hardtanh", "clamp", "mish", "selu", "hardswish"],
+    *[
+        "tanh",
+        "sigmoid",
+        "relu",
+        "relu6",
+        "silu",
+        "softsign",
+        "abs",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "softplus",
+        "hardtanh",
+        "clamp",
+        "mish",
+        "selu",
+        "hardswish",
+    ],
     *["exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "erf", "square", "sin", "cos", "pow_scalar"],
 )
 def _elementwise(builder: Builder, node: Node) -> Combination:
@@ -246,14 +263,12 @@ def _cast(builder: Builder, node: Node) -> Combination:
 
 @register_jacobian("add", "sub")
 def _sum(builder: Builder, node: Node) -> Combination:
-    total = Combination(node.shape)
+    total, minus = Combination(node.shape), MidRad.exact(torch.tensor(-1.0, dtype=torch.float64))
     for number, value in enumerate(node.operands):
         if builder.depends(value):
             part = builder.broadcast(builder.combinations[value], node.shape)
-            if number == 1 and node.op == "sub":
-                minus = MidRad.exact(torch.tensor(-1.0, dtype=torch.float64))
-                part = part.mapped(lambda a: a.scaled(minus), node.shape)
-            total = total.plus(part)
+            negated = number == 1 and node.op == "sub"
+            total = total.plus(part.mapped(lambda a: a.scaled(minus), node.shape) if negated else part)
     return total
 
 
@@ -287,9 +302,7 @@ def _matmul(builder: Builder, node: Node) -> Combination:
     variable, constant = (a, b) if right else (b, a)
     weight, source = builder.constants.floating(constant), builder.combinations[variable]
     if weight.mid.ndim not in (1, 2):
-        raise UnsupportedOperationError(
-            node.source, "with a batch of constant matrices has no Lipschitz rule"
-        )
+        raise UnsupportedOperationError(node.source, "with a batch of constant matrices has no Lipschitz rule")
     if right:
         rows = weight.apply_exact(lambda t: t.reshape(-1, 1).T if t.ndim == 1 else t.T)
         axis = len(source.shape) - 1
@@ -364,9 +377,7 @@ def _cat(builder: Builder, node: Node) -> Combination:
 def _where(builder: Builder, node: Node) -> Combination:
     condition, a, b = node.operands
     if builder.depends(condition):
-        raise UnsupportedOperationError(
-            node.source, "chooses by the state: a jump, with no Lipschitz constant"
-        )
+        raise UnsupportedOperationError(node.source, "chooses by the state: a jump, with no Lipschitz constant")
     mask = as_exact(node, builder.constants[condition]).to(torch.float64)
     total = Combination(node.shape)
     for value, keep in ((a, mask), (b, 1 - mask)):
@@ -397,9 +408,7 @@ def _reduction(builder: Builder, node: Node) -> Combination:
 def _int(node: Node, name: str) -> int:
     value = node.attributes[name]
     if not isinstance(value, int):
-        raise UnsupportedOperationError(
-            node.source, f"has attribute {name} = {value!r}, an integer is needed"
-        )
+        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, an integer is needed")
     return value
 
 

@@ -240,9 +240,7 @@ class LinearMap:
         mine, theirs = self._single_kron(), other._single_kron()
         if mine is None or theirs is None or mine.perm != theirs.perm:
             return None
-        differing = [
-            i for i, (a, b) in enumerate(zip(mine.matrices, theirs.matrices, strict=True)) if a is not b
-        ]
+        differing = [i for i, (a, b) in enumerate(zip(mine.matrices, theirs.matrices, strict=True)) if a is not b]
         if not differing:
             return LinearMap(self.in_shape, (replace(mine, scale=midrad.add(mine.scale, theirs.scale)),))
         if len(differing) > 1:
@@ -251,9 +249,7 @@ class LinearMap:
         total = added(_folded(mine, axis), _folded(theirs, axis))
         if total is None:
             return None
-        return LinearMap(
-            self.in_shape, (replace(mine, matrices=_put(mine.matrices, axis, total), scale=ONE),)
-        )
+        return LinearMap(self.in_shape, (replace(mine, matrices=_put(mine.matrices, axis, total), scale=ONE),))
 
     def _single_kron(self) -> Kron | None:
         if not self.stages:

@@ -38,9 +38,7 @@ def lipschitz_bound(
     chosen = as_norm(norm)
     operator = trace(G, y0, *inputs, batch_dims=batch_dims)
     if operator.impure:
-        raise UnsupportedOperationError(
-            operator.impure[0], "the operator is not one fixed map; use eval mode"
-        )
+        raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
     problem = Problem(operator, y0, inputs)
     check_independent(problem.graph)
     where = region or Global()

@@ -41,9 +41,7 @@ class _Refinement:
 
     def __call__(self, builder: Builder, value: int, combination: Combination, box: MidRad) -> MidRad:
         center = as_midrad(self._at_center[value])
-        deviation = mul_up(
-            self._rows(builder, combination), torch.full((), self._radius, dtype=torch.float64)
-        )
+        deviation = mul_up(self._rows(builder, combination), torch.full((), self._radius, dtype=torch.float64))
         ball = MidRad(center.mid, center.rad)
         lower = torch.maximum(box.lower(), _lower(ball, deviation))
         upper = torch.minimum(box.upper(), _upper(ball, deviation))

@@ -52,9 +52,7 @@ class Problem:
 
     def image(self, state: list[Tensor]) -> list[MidRad]:
         """Enclosure of G at a point."""
-        return enclose_image(
-            self.graph, self.constants, [MidRad.exact(exact_float64(leaf)) for leaf in state]
-        )
+        return enclose_image(self.graph, self.constants, [MidRad.exact(exact_float64(leaf)) for leaf in state])
 
     def residual(self, state: list[Tensor], norm: Norm) -> Tensor:
         """Proven bound of `||G(y) - y||`, per problem."""

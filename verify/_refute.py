@@ -22,9 +22,7 @@ _STARTS = 3
 Flat = Callable[[Tensor], Tensor]
 
 
-def refuting_points(
-    problem: Problem, inputs: tuple[object, ...], norm: Norm, region: Region
-) -> TwoPoints | None:
+def refuting_points(problem: Problem, inputs: tuple[object, ...], norm: Norm, region: Region) -> TwoPoints | None:
     """Two states y, z with `||G(y) - G(z)|| >= ||y - z|| > 0` proven, in the region; None where none was found.
 
     The search maximises the gain `||J(y) v|| / ||v||` over y and v in the model's own arithmetic; what it finds is
@@ -56,9 +54,7 @@ class _Search:
             yield from (self._flatten(leaves) for leaves in steepest_states(self._problem))
             generator = torch.Generator().manual_seed(0)
             base = self._flatten(self._examples)
-            noise = [
-                torch.randn(base.shape, generator=generator, dtype=base.dtype) for _ in range(_STARTS - 2)
-            ]
+            noise = [torch.randn(base.shape, generator=generator, dtype=base.dtype) for _ in range(_STARTS - 2)]
             starts = [base, torch.zeros_like(base), *noise]
         yield from starts
         yield from (self._ascend(start) for start in starts)
@@ -97,10 +93,7 @@ class _Search:
         near = self._norm.lower(after, batch_dims)
         growth = sub_down(near, far)
         # Where every entry is at least as large after as before, the norm is too, without any rounding.
-        rows = [
-            (a >= b.magnitude()).reshape(len(growth), -1).all(dim=1)
-            for a, b in zip(after, before, strict=True)
-        ]
+        rows = [(a >= b.magnitude()).reshape(len(growth), -1).all(dim=1) for a, b in zip(after, before, strict=True)]
         dominated = torch.stack(rows).all(dim=0)
         growth = torch.where(dominated, growth.clamp(min=0.0), growth)
         return torch.where(distinct & growth.isfinite(), growth, torch.full_like(growth, -1.0))

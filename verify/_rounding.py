@@ -38,14 +38,10 @@ def check_environment() -> None:
     """
     small = torch.full((8,), 2.0**-1060, dtype=torch.float64)
     if not bool((small * 0.5 > 0).all()):
-        raise DeqopsError(
-            "arithmetic: subnormal numbers are flushed to zero; call torch.set_flush_denormal(False)"
-        )
+        raise DeqopsError("arithmetic: subnormal numbers are flushed to zero; call torch.set_flush_denormal(False)")
     one = torch.ones(8, dtype=torch.float64)
     if bool((one + U != 1).any() | (one - U / 4 != 1).any()):
-        raise DeqopsError(
-            "arithmetic: float64 does not round to nearest here; restore the default rounding mode"
-        )
+        raise DeqopsError("arithmetic: float64 does not round to nearest here; restore the default rounding mode")
 
 
 def gamma(k: int) -> float:

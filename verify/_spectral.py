@@ -182,9 +182,7 @@ def _estimate(V: Tensor) -> float:
 
 def _largest_ritz_value(alpha: list[float], beta: list[float]) -> float:
     off = torch.diag(torch.tensor(beta, dtype=torch.float64), 1)
-    return float(
-        torch.linalg.eigvalsh(torch.diag(torch.tensor(alpha, dtype=torch.float64)) + off + off.T)[-1]
-    )
+    return float(torch.linalg.eigvalsh(torch.diag(torch.tensor(alpha, dtype=torch.float64)) + off + off.T)[-1])
 
 
 def _gram_bound(V: Tensor) -> tuple[float, float, str]:

@@ -48,9 +48,7 @@ def _shift(problem: Problem, basis: Elementwise, start: Tensor) -> Tensor | None
     if matrix is None or max(matrix.shape) > _LARGEST:
         return None
     values = enclose_values(problem.graph, problem.constants, {problem.graph.state[0]: MidRad.exact(start)})
-    node = next(
-        n for n in problem.graph.nodes if n.op == basis.name and n.output in problem.graph.state_dependent
-    )
+    node = next(n for n in problem.graph.nodes if n.op == basis.name and n.output in problem.graph.state_dependent)
     now = as_midrad(values[node.operands[0]]).mid
     rows = (_STEEPEST[basis.name] - now).reshape(-1, now.shape[-1])
     solved = torch.linalg.lstsq(matrix.dense().mid, rows.T).solution.T

@@ -67,11 +67,7 @@ def _decode(name: str, entry: Any, folder: Path | None) -> Tensor:
     data = _inline(name, entry["data"]) if "data" in entry else _sibling(name, entry.get("file"), folder)
     if len(data) != size or hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise ModelFileError(f"certificate: witness {name!r} does not match its shape and sha256")
-    flat = (
-        torch.frombuffer(bytearray(data), dtype=torch.float64)
-        if size
-        else torch.empty(0, dtype=torch.float64)
-    )
+    flat = torch.frombuffer(bytearray(data), dtype=torch.float64) if size else torch.empty(0, dtype=torch.float64)
     return flat.reshape(shape)
 
 

@@ -54,9 +54,7 @@ class ImplicitAdjoint:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}: a whole number of at least 1 is needed, got {value!r}")
         if self.tolerance.certificate is not None:
-            raise InputError(
-                "tolerance: an adjoint equation has no certificate; leave it out of its tolerance"
-            )
+            raise InputError("tolerance: an adjoint equation has no certificate; leave it out of its tolerance")
 
     def attach(self, operator: Rows, point: Tensor) -> Tensor:
         """`G(point)` whose derivatives are the equilibrium's, up to order `derivatives`."""
@@ -128,9 +126,7 @@ class _HigherOrder(torch.autograd.Function):
         keep = torch.is_grad_enabled()
         if keep:
             lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
-            covector = lower.attach(
-                lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector
-            )
+            covector = lower.attach(lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector)
         back = _pulled(image, anchor, covector, create_graph=keep)
         ctx.link.scale = float(back.detach().abs().max())
         return covector, -back, None, None

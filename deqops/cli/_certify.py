@@ -27,9 +27,7 @@ THEOREMS = ("auto", "picard", "local_picard", "damped")
 @click.option("-o", "--output", type=FILE, help="Where the certificate goes (.json), whatever the verdict.")
 @click.option("--norm", type=click.Choice(NORMS), default="auto", show_default=True)
 @click.option("--theorem", type=click.Choice(THEOREMS), default="auto", show_default=True)
-@click.option(
-    "--damping", type=float, help="b of the iteration y <- (1-b) y + b G(y) that is claimed to converge."
-)
+@click.option("--damping", type=float, help="b of the iteration y <- (1-b) y + b G(y) that is claimed to converge.")
 @click.option(
     "--region",
     metavar="global|ball:R",
@@ -87,9 +85,7 @@ def parse_region(text: str | None) -> float | None:
     except ValueError:
         radius = math.nan
     if kind != "ball" or not 0 < radius < math.inf:
-        raise click.BadParameter(
-            f"{text!r}: write global, or ball:0.1 with a positive radius", param_hint="--region"
-        )
+        raise click.BadParameter(f"{text!r}: write global, or ball:0.1 with a positive radius", param_hint="--region")
     return radius
 
 

@@ -14,15 +14,11 @@ from ._progress import stage
 
 @click.command("check")
 @click.argument("certificate", type=FILE)
-@click.option(
-    "--model", type=FILE, required=True, help="The model file (.pt2) that the certificate is about."
-)
+@click.option("--model", type=FILE, required=True, help="The model file (.pt2) that the certificate is about.")
 @inputs_option
 @batch_dims_option
 @json_option
-def check_command(
-    certificate: Path, model: Path, inputs_path: Path, batch_dims: int | None, as_json: bool
-) -> int:
+def check_command(certificate: Path, model: Path, inputs_path: Path, batch_dims: int | None, as_json: bool) -> int:
     """Check CERTIFICATE (.json) against a model and its inputs, believing nothing it says.
 
     Exit code 0: verified, 1: rejected, 2: the certificate's verdict is unknown, so there is nothing to check.
@@ -40,9 +36,7 @@ def check_command(
         "verified": report.verified,
     }
     if report.accepted:
-        emit(
-            as_json, document, [f"verified: the certificate's verdict is {report.verdict}", *report.verified]
-        )
+        emit(as_json, document, [f"verified: the certificate's verdict is {report.verdict}", *report.verified])
         return DONE
     emit(as_json, document, ["rejected:", *(f"  {reason}" for reason in report.reasons)])
     return UNKNOWN if report.verdict == "unknown" else FAILED

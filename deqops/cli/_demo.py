@@ -12,7 +12,7 @@ from deqops._tensorfile import read_tensors, write_tensors
 
 from ._certify import VERDICT_CODES, summary
 from ._exit import DONE, FAILED, writing
-from ._output import emit, json_option
+from ._output import at_most, emit, json_option
 from ._progress import stage
 from ._run_folder import RunFolder
 from ._settings import parse_settings, set_option
@@ -131,8 +131,8 @@ def _lines(folder: RunFolder, metrics: dict[str, Any], findings: Findings) -> li
     ]
     if findings.error is not None:
         lines += [
-            f"rate           at most {metrics['rate']:.6f} per step (theorem {metrics['theorem']})",
-            f"proven error   at most {findings.error['l2']:.2e} after {metrics['evaluations']} steps"
+            f"rate           {at_most(metrics['rate'], 9)} per step (theorem {metrics['theorem']})",
+            f"proven error   {at_most(findings.error['l2'], 3)} after {metrics['evaluations']} steps"
             " (l2 distance to the true equilibrium, so in every entry too)",
         ]
     return [

@@ -35,9 +35,7 @@ def writing(path: Path) -> Iterator[None]:
     if path.is_dir():
         raise CommandError(CANNOT_CREATE, f"cannot write {path}: it is a folder; give a file name")
     if not path.parent.is_dir():
-        raise CommandError(
-            CANNOT_CREATE, f"cannot write {path}: {path.parent} is not a folder; create it first"
-        )
+        raise CommandError(CANNOT_CREATE, f"cannot write {path}: {path.parent} is not a folder; create it first")
     try:
         yield
     except (

@@ -38,9 +38,7 @@ def info_command(as_json: bool) -> int:
     tools = {name: shutil.which(name) for name in TOOLS}
     lines = [f"{name:16} {version or 'not installed'}" for name, version in versions.items()]
     lines.append(f"{'devices':16} {', '.join(devices)} ({torch.get_num_threads()} threads)")
-    lines += [
-        f"{name:16} {path or 'not found (optional: compiles the proofs)'}" for name, path in tools.items()
-    ]
+    lines += [f"{name:16} {path or 'not found (optional: compiles the proofs)'}" for name, path in tools.items()]
     emit(as_json, {"versions": versions, "devices": devices, "tools": tools}, lines)
     return DONE
 

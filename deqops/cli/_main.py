@@ -35,9 +35,7 @@ Exit codes: 0 certified, verified or done; 1 refuted, rejected or not converged;
 73, 74 cannot write; 130 interrupted."""
 
 
-@click.group(
-    no_args_is_help=False, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(no_args_is_help=False, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="deqops", message="deqops %(version)s")
 def commands() -> None:
     """Equilibrium models that can be proven to converge."""
@@ -62,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else DONE
     except (click.Abort, KeyboardInterrupt):
-        return _fail(
-            INTERRUPTED, "interrupted; files already written are whole, and training resumes when run again"
-        )
+        return _fail(INTERRUPTED, "interrupted; files already written are whole, and training resumes when run again")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: flush nowhere at exit
         return CANNOT_WRITE
@@ -79,7 +75,7 @@ def _explained(error: Exception) -> tuple[int, str]:
             return error.code, str(error)
         case click.UsageError():
             where = error.ctx.command_path if error.ctx is not None else "deqops"
-            return USAGE, f"{error.format_message().rstrip('.')}; see `{where} --help`"
+            return USAGE, f"{error.format_message().rstrip('.')} (see `{where} --help`)"
         case click.ClickException():
             return USAGE, error.format_message()
         case ConvergenceError():

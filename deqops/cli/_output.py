@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_CEILING, Context
 from typing import Any
 
 import click
@@ -18,6 +19,12 @@ def emit(as_json: bool, document: Mapping[str, Any], lines: Sequence[str]) -> No
         click.echo(json.dumps(plain(document), indent=1, allow_nan=False))
     else:
         click.echo("\n".join(lines))
+
+
+def at_most(bound: float, digits: int) -> str:
+    """A proven upper bound in so many significant digits, rounded up: what is printed is proven too."""
+    rounded = Context(prec=digits, rounding=ROUND_CEILING).create_decimal_from_float(bound)
+    return f"at most {rounded:g}"
 
 
 def plain(value: Any) -> Any:

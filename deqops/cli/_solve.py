@@ -11,7 +11,7 @@ from deqops._tensorfile import write_tensors
 
 from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator, require_file
 from ._exit import DONE, FAILED, writing
-from ._output import emit, json_option
+from ._output import at_most, emit, json_option
 from ._progress import stage
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def solve_command(
             max_evaluations=max_evaluations,
             batch_dims=graph.batch_dims,
             throw=False,
-            callback=lambda done, residual: advance(
-                done, max_evaluations, f"residual {float(residual.max()):.2e}"
-            ),
+            callback=lambda done, residual: advance(done, max_evaluations, f"residual {float(residual.max()):.2e}"),
         )
     if solution.converged:
         with writing(output):
@@ -116,7 +114,6 @@ def _lines(solution: Solution, document: dict[str, Any]) -> list[str]:
         f"residual {max(document['residual']):.3g}"
     ]
     if document["error_bound"] is not None:
-        lines.append(
-            f"proven distance to the equilibrium: at most {max(document['error_bound']['l2']):.3g} (l2)"
-        )
+        distance = at_most(max(document["error_bound"]["l2"]), 3)
+        lines.append(f"proven distance to the equilibrium: {distance} (l2)")
     return [*lines, f"wrote {document['output']}"]

@@ -62,9 +62,7 @@ class TrainingRun:
     def baseline(self, data: Data) -> TrainedPIGN:
         """The same network and training without iteration: the operator applied once, to f(X)."""
         with stage("training the same network without iteration") as advance, one_thread():
-            return train_pign(
-                data, replace(self.settings, steps=1), seed=self.seed, progress=_epochs(advance)
-            )
+            return train_pign(data, replace(self.settings, steps=1), seed=self.seed, progress=_epochs(advance))
 
 
 def export_run(trained: TrainedPIGN, data: Data, folder: RunFolder) -> None:

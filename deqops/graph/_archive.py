@@ -32,9 +32,7 @@ class Archive:
             self._zip = zipfile.ZipFile(data)
             entries = self._zip.infolist()
         except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, NotImplementedError, EOFError) as error:
-            raise ModelFileError(
-                f"model file: it is no intact zip archive ({error}); was it cut short?"
-            ) from None
+            raise ModelFileError(f"model file: it is no intact zip archive ({error}); was it cut short?") from None
         except UnicodeDecodeError:
             raise ModelFileError("model file: an entry's name is not text") from None
         self._entries = _checked(entries)

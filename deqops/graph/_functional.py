@@ -55,9 +55,7 @@ class Assignment:
             if functional is not None and functional in KNOWN:
                 self._in_place(node, functional, place, last_use)
             elif functional is not None:
-                raise UnsupportedOperationError(
-                    node.op, "changes a tensor in place and has no pure form here"
-                )
+                raise UnsupportedOperationError(node.op, "changes a tensor in place and has no pure form here")
             else:
                 self._plain(node)
 

@@ -54,10 +54,7 @@ def _elementwise(graph: ConcreteGraph, node: Node, place: Places) -> int:
     for value in node.operands:
         if value in place:
             found.add(place[value] + len(node.shape) - len(graph.shape(value)))
-            if (
-                graph.shape(value)[place[value]]
-                != node.shape[place[value] + len(node.shape) - len(graph.shape(value))]
-            ):
+            if graph.shape(value)[place[value]] != node.shape[place[value] + len(node.shape) - len(graph.shape(value))]:
                 raise _mixed(node)  # one problem broadcast over many
     if len(found) != 1:
         raise _mixed(node)
@@ -73,16 +70,13 @@ def _matmul(graph: ConcreteGraph, node: Node, place: Places) -> int:
             continue
         rank, at = ranks[side], place[value]
         contracted = rank - 1 if side == 0 else max(rank - 2, 0)
-        if at == contracted or (at < rank - 2 and min(ranks) < 2):
-            if at == contracted:
-                raise _mixed(node)
+        if at == contracted:
+            raise _mixed(node)
         from_right = rank - at
         if from_right <= 2:  # the free matrix dimension: rows of a, columns of b
             other = ranks[1 - side]
             position = (
-                len(node.shape) - (from_right if other > 1 else from_right - 1)
-                if side == 0
-                else len(node.shape) - 1
+                len(node.shape) - (from_right if other > 1 else from_right - 1) if side == 0 else len(node.shape) - 1
             )
         else:
             dropped = 1 if ranks[1 - side] == 1 else 0
@@ -149,7 +143,61 @@ def _layer_norm(graph: ConcreteGraph, node: Node, place: Places) -> int:
 
 
 _RULES: dict[str, Rule] = dict.fromkeys(
-    ["tanh", "sigmoid", "relu", "relu6", "silu", "softsign", "abs", "neg", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "erf", "sin", "cos", "square", "sign", "floor", "ceil", "round", "hardswish", "mish", "selu", "leaky_relu", "elu", "gelu", "softplus", "hardtanh", "clamp", "pow_scalar", "add", "sub", "mul", "div", "pow", "maximum", "minimum", "where", "eq", "ne", "lt", "le", "gt", "ge", "logical_not", "logical_and", "logical_or", "isinf", "isnan", "cast"],
+    [
+        "tanh",
+        "sigmoid",
+        "relu",
+        "relu6",
+        "silu",
+        "softsign",
+        "abs",
+        "neg",
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "erf",
+        "sin",
+        "cos",
+        "square",
+        "sign",
+        "floor",
+        "ceil",
+        "round",
+        "hardswish",
+        "mish",
+        "selu",
+        "leaky_relu",
+        "elu",
+        "gelu",
+        "softplus",
+        "hardtanh",
+        "clamp",
+        "pow_scalar",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "pow",
+        "maximum",
+        "minimum",
+        "where",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "logical_not",
+        "logical_and",
+        "logical_or",
+        "isinf",
+        "isnan",
+        "cast",
+    ],
     _elementwise,
 )
 _RULES |= {

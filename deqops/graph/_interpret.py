@@ -43,9 +43,7 @@ def execute(instruction: Instruction, values: Mapping[int, Any]) -> list[Any]:
     several = isinstance(result, tuple | list)
     results = list(result) if several else [result]
     if len(results) < len(instruction.outputs):
-        raise ModelFileError(
-            f"model file: operation {op} has {len(results)} results, not {len(instruction.outputs)}"
-        )
+        raise ModelFileError(f"model file: operation {op} has {len(results)} results, not {len(instruction.outputs)}")
     return results[: len(instruction.outputs)]
 
 

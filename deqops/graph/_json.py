@@ -13,9 +13,7 @@ _T = TypeVar("_T")
 def parse_json(data: bytes, what: str) -> object:
     """Parse UTF-8 JSON; raises ModelFileError for damage, duplicate keys, deep nesting or huge numbers."""
     try:
-        parsed: object = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
+        parsed: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError:
         raise ModelFileError(f"model file: {what} is nested too deeply") from None
     except ValueError as error:
@@ -26,9 +24,7 @@ def parse_json(data: bytes, what: str) -> object:
 def get(record: object, key: str, kind: type[_T]) -> _T:
     """`record[key]`, which must be of type `kind` (bool is not int)."""
     if not isinstance(record, dict):
-        raise ModelFileError(
-            f"model file: expected an object that has {key!r}, found {type(record).__name__}"
-        )
+        raise ModelFileError(f"model file: expected an object that has {key!r}, found {type(record).__name__}")
     value = record.get(key)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ModelFileError(f"model file: {key!r} is missing or is not of type {kind.__name__}")

@@ -122,9 +122,7 @@ class Lowering:
         used = frozenset().union(*(item.inputs for item in uses)) if uses else NONE
         number = self._new()
         numbers = tuple(operand.number for operand in dynamic)
-        self.nodes.append(
-            Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used)
-        )
+        self.nodes.append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used))
         return Dynamic(number, meta, used.union(*(operand.inputs for operand in dynamic)))
 
     def as_dynamic(self, item: Any) -> Dynamic:
@@ -148,17 +146,12 @@ class Lowering:
             return self._opaque(instruction, arguments, values)
         return list(result) if isinstance(result, list | tuple) else [result]
 
-    def _opaque(
-        self, instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]
-    ) -> list[Item]:
+    def _opaque(self, instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]) -> list[Item]:
         """An operation without a rule stays under its exported name; whoever needs a rule for it refuses it."""
         if instruction.op not in operations():
             raise UnsupportedOperationError(instruction.op, "is not known to deqops")
         operands = [
-            self.as_dynamic(item)
-            for argument in arguments.values()
-            for item in _items(argument)
-            if _is_tensor(item)
+            self.as_dynamic(item) for argument in arguments.values() for item in _items(argument) if _is_tensor(item)
         ]
         metas = {number: _meta(item) for number, item in values.items()}
         try:
@@ -231,24 +224,61 @@ def _meta(item: Item) -> Any:
 
 _FACTORIES = frozenset(
     f"aten.{name}"
-    for name in ["zeros.default", "ones.default", "full.default", "zeros_like.default", "ones_like.default", "full_like.default", "new_zeros.default", "new_ones.default", "new_full.default", "arange.default", "arange.start", "arange.start_step", "eye.default", "eye.m", "scalar_tensor.default"]
+    for name in [
+        "zeros.default",
+        "ones.default",
+        "full.default",
+        "zeros_like.default",
+        "ones_like.default",
+        "full_like.default",
+        "new_zeros.default",
+        "new_ones.default",
+        "new_full.default",
+        "arange.default",
+        "arange.start",
+        "arange.start_step",
+        "eye.default",
+        "eye.m",
+        "scalar_tensor.default",
+    ]
 )
 _MOVEMENTS = frozenset(
     f"aten.{name}"
-    for name in ["view.default", "reshape.default", "expand.default", "expand_as.default", "permute.default", "transpose.int", "t.default", "mT.default", "unsqueeze.default", "squeeze.default", "squeeze.dim", "squeeze.dims", "select.int", "slice.Tensor", "clone.default", "contiguous.default", "detach.default", "alias.default", "flatten.using_ints", "cat.default", "stack.default", "repeat.default", "index_select.default", "_unsafe_view.default", "lift_fresh.default", "lift_fresh_copy.default", "detach_.default"]
+    for name in [
+        "view.default",
+        "reshape.default",
+        "expand.default",
+        "expand_as.default",
+        "permute.default",
+        "transpose.int",
+        "t.default",
+        "mT.default",
+        "unsqueeze.default",
+        "squeeze.default",
+        "squeeze.dim",
+        "squeeze.dims",
+        "select.int",
+        "slice.Tensor",
+        "clone.default",
+        "contiguous.default",
+        "detach.default",
+        "alias.default",
+        "flatten.using_ints",
+        "cat.default",
+        "stack.default",
+        "repeat.default",
+        "index_select.default",
+        "_unsafe_view.default",
+        "lift_fresh.default",
+        "lift_fresh_copy.default",
+        "detach_.default",
+    ]
 )
 
 
-def _evaluated(
-    instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]
-) -> list[Item] | None:
+def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]) -> list[Item] | None:
     """The results where they are exactly known; None where they are not."""
-    items = [
-        item
-        for argument in arguments.values()
-        for item in _items(argument)
-        if isinstance(item, Known | Dynamic)
-    ]
+    items = [item for argument in arguments.values() for item in _items(argument) if isinstance(item, Known | Dynamic)]
     used = NONE.union(*(item.inputs for item in items))
     if instruction.op in ("sym.size", "sym.numel"):
         metas = {ref: _meta(values[ref]) for ref in instruction.operands}
@@ -267,18 +297,14 @@ def _evaluated(
         results = execute(instruction, {ref: _value(values[ref]) for ref in instruction.operands})
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         message = str(error).splitlines()[0]
-        raise InputError(
-            f"operation {instruction.op}: {message:.200}; check shapes and index inputs"
-        ) from None
+        raise InputError(f"operation {instruction.op}: {message:.200}; check shapes and index inputs") from None
     if not floating and any(isinstance(r, Tensor) and r.is_floating_point() for r in results):
         return [Known(r, used) for r in results] if _is_exact_cast(instruction, results, items) else None
     return [Known(result, used) for result in results]
 
 
 _EXACT_COMPARISONS = frozenset(
-    f"aten.{op}.{overload}"
-    for op in ("eq", "ne", "lt", "le", "gt", "ge")
-    for overload in ("Tensor", "Scalar")
+    f"aten.{op}.{overload}" for op in ("eq", "ne", "lt", "le", "gt", "ge") for overload in ("Tensor", "Scalar")
 )
 
 

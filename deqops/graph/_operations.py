@@ -60,11 +60,46 @@ einsum ravel real imag unfold sum_to_size broadcast_tensors meshgrid:default,ind
 """
 
 _CHECKS = frozenset(
-    ["aten._assert_scalar.default", "aten._assert_tensor_metadata.default", "aten._assert_async.msg", "aten._assert_async.default", "aten.sym_constrain_range.default", "aten.sym_constrain_range_for_size.default", "aten._print.default"]
+    [
+        "aten._assert_scalar.default",
+        "aten._assert_tensor_metadata.default",
+        "aten._assert_async.msg",
+        "aten._assert_async.default",
+        "aten.sym_constrain_range.default",
+        "aten.sym_constrain_range_for_size.default",
+        "aten._print.default",
+    ]
 )
 
 _RANDOM_BASES = frozenset(
-    ["rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial", "normal", "normal_functional", "poisson", "binomial", "uniform", "exponential", "log_normal", "geometric", "cauchy", "random", "rrelu", "rrelu_with_noise", "native_dropout", "alpha_dropout", "feature_alpha_dropout", "fractional_max_pool2d", "fractional_max_pool3d"]
+    [
+        "rand",
+        "randn",
+        "randint",
+        "randperm",
+        "rand_like",
+        "randn_like",
+        "randint_like",
+        "bernoulli",
+        "multinomial",
+        "normal",
+        "normal_functional",
+        "poisson",
+        "binomial",
+        "uniform",
+        "exponential",
+        "log_normal",
+        "geometric",
+        "cauchy",
+        "random",
+        "rrelu",
+        "rrelu_with_noise",
+        "native_dropout",
+        "alpha_dropout",
+        "feature_alpha_dropout",
+        "fractional_max_pool2d",
+        "fractional_max_pool3d",
+    ]
 )
 
 # In-place forms whose functional overload has another name.

@@ -53,9 +53,7 @@ class OperatorGraph:
         try:
             images = run(self._source.program, leaves, self.constants)
         except (RuntimeError, IndexError) as error:
-            raise InputError(
-                f"operator: {str(error).splitlines()[0]:.200}; check shapes and dtypes"
-            ) from error
+            raise InputError(f"operator: {str(error).splitlines()[0]:.200}; check shapes and dtypes") from error
         order = self._state_tree.leaf_order(self._source.output_tree)
         if order is None:
             raise InputError("operator: its result has not the structure of the state")
@@ -74,16 +72,12 @@ class OperatorGraph:
         outputs = lowering.run(leaves[:states], leaves[states:], self.input_names, self.constants)
         order = self._state_tree.leaf_order(self._source.output_tree)
         if order is None:
-            raise InputError(
-                "operator: its result has not the structure of the state; return the same structure"
-            )
+            raise InputError("operator: its result has not the structure of the state; return the same structure")
         graph = _without_dead_values(lowering, [outputs[place] for place in order], self)
         for value, leaf in zip(graph.outputs, leaves[:states], strict=True):
             if graph.shape(value) != tuple(leaf.shape):
                 got, expected = graph.shape(value), tuple(leaf.shape)
-                raise InputError(
-                    f"operator: it maps a state of shape {expected} to shape {got}; return {expected}"
-                )
+                raise InputError(f"operator: it maps a state of shape {expected} to shape {got}; return {expected}")
         return graph
 
     def _leaves(self, state: Any, inputs: Sequence[Any]) -> list[Tensor]:

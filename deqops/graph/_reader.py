@@ -34,9 +34,7 @@ class Source:
         document = parse_json(archive.read("models/model.json"), "models/model.json")
         major = get(get(document, "schema_version", dict), "major", int)
         if major != _SCHEMA_MAJOR:
-            raise ModelFileError(
-                f"model file: export schema {major} is unknown; export with torch 2.9 to 2.13"
-            )
+            raise ModelFileError(f"model file: export schema {major} is unknown; export with torch 2.9 to 2.13")
         module = get(document, "graph_module", dict)
         self._graph = get(module, "graph", dict)
         self._signature = get(module, "signature", dict)
@@ -94,14 +92,10 @@ class Source:
             if kind == "user_input":
                 tag, argument = union(get(entry, "arg", dict))
                 if tag != "as_tensor":
-                    raise ModelFileError(
-                        f"model file: an input is no tensor ({tag}); export with tensor inputs only"
-                    )
+                    raise ModelFileError(f"model file: an input is no tensor ({tag}); export with tensor inputs only")
                 user.append(get(argument, "name", str))
             elif kind in ("parameter", "buffer", "tensor_constant"):
-                key = {"parameter": "parameter_name", "buffer": "buffer_name"}.get(
-                    kind, "tensor_constant_name"
-                )
+                key = {"parameter": "parameter_name", "buffer": "buffer_name"}.get(kind, "tensor_constant_name")
                 model[get(get(entry, "arg", dict), "name", str)] = get(entry, key, str)
             else:
                 raise ModelFileError(f"model file: it needs a {kind!r:.40} input, which could hold code")
@@ -266,9 +260,7 @@ def _impurities(node: RawNode) -> list[str]:
     if "dropout" in node.op and arguments.get("train") is True and arguments.get("p") != 0.0:
         return [f"dropout in training mode: {node.op}"]
     training = (
-        arguments.get("training") is True
-        or arguments.get("train") is True
-        or arguments.get("use_input_stats") is True
+        arguments.get("training") is True or arguments.get("train") is True or arguments.get("use_input_stats") is True
     )
     if "_norm" in node.op and training:
         return [f"batch statistics in training mode: {node.op}"]

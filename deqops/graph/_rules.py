@@ -46,7 +46,33 @@ def _shape(item: Item) -> tuple[int, ...]:
 
 # ------------------------------------------------------------------------------------------------- elementwise
 
-_UNARY = ["tanh", "sigmoid", "relu", "relu6", "silu", "abs", "neg", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "erf", "sin", "cos", "square", "sign", "floor", "ceil", "round", "hardswish", "mish", "selu"]
+_UNARY = [
+    "tanh",
+    "sigmoid",
+    "relu",
+    "relu6",
+    "silu",
+    "abs",
+    "neg",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "erf",
+    "sin",
+    "cos",
+    "square",
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "hardswish",
+    "mish",
+    "selu",
+]
 
 
 def _unary(name: str) -> None:
@@ -78,9 +104,7 @@ def _elu(low: Lowering, a: Arguments) -> Any:
 
 @lowers("gelu")
 def _gelu(low: Lowering, a: Arguments) -> Any:
-    return low.emit(
-        "gelu", [a["self"]], torch.nn.functional.gelu, approximate=str(a.get("approximate", "none"))
-    )
+    return low.emit("gelu", [a["self"]], torch.nn.functional.gelu, approximate=str(a.get("approximate", "none")))
 
 
 @lowers("softplus")
@@ -133,12 +157,7 @@ def scalar_item(value: Any, beside: Any) -> Known:
     """A Python number as an operand beside a tensor: a float literal next to floating tensors."""
     number = _number(value)
     dtype = beside.meta.dtype if isinstance(beside, Dynamic) else None
-    if (
-        dtype is not None
-        and dtype.is_floating_point
-        and isinstance(number, int)
-        and not isinstance(number, bool)
-    ):
+    if dtype is not None and dtype.is_floating_point and isinstance(number, int) and not isinstance(number, bool):
         number = float(number)
     return Known(scalar_tensor(number), value.inputs if isinstance(value, Known) else frozenset())
 
@@ -177,9 +196,7 @@ def _mul(low: Lowering, a: Arguments) -> Any:
     return low.emit("mul", [a["self"], _operand(a["other"], a["self"])], _promoted(torch.mul))
 
 
-@lowers(
-    "div.Tensor", "div.Scalar", "true_divide.Tensor", "true_divide.Scalar", "divide.Tensor", "divide.Scalar"
-)
+@lowers("div.Tensor", "div.Scalar", "true_divide.Tensor", "true_divide.Scalar", "divide.Tensor", "divide.Scalar")
 def _div(low: Lowering, a: Arguments) -> Any:
     return low.emit("div", [a["self"], _operand(a["other"], a["self"])], _promoted(torch.div))
 
@@ -320,9 +337,7 @@ def _unsqueeze(low: Lowering, a: Arguments) -> Any:
 @lowers("squeeze", "squeeze.dim", "squeeze.dims")
 def _squeeze(low: Lowering, a: Arguments) -> Any:
     meta, dim = a["self"].meta, a.get("dim")
-    squeezed = (
-        meta.squeeze() if dim is None else meta.squeeze(tuple(dim) if isinstance(dim, list) else int(dim))
-    )
+    squeezed = meta.squeeze() if dim is None else meta.squeeze(tuple(dim) if isinstance(dim, list) else int(dim))
     return _reshaped(low, a["self"], squeezed.shape, [])
 
 
@@ -389,9 +404,7 @@ def _select(low: Lowering, a: Arguments) -> Any:
     item = a["self"]
     dim = _dim(a["dim"], _rank(item))
     index = _dim(a["index"], item.shape[dim])
-    return low.emit(
-        "select", [item], lambda x: x.select(dim, index), _knowns(a["index"]), dim=dim, index=index
-    )
+    return low.emit("select", [item], lambda x: x.select(dim, index), _knowns(a["index"]), dim=dim, index=index)
 
 
 def _sliced(low: Lowering, item: Dynamic, dim: int, part: slice, uses: list[Item]) -> Any:
@@ -440,8 +453,7 @@ def _unbind(low: Lowering, a: Arguments) -> Any:
     item = a["self"]
     dim = _dim(a.get("dim", 0), _rank(item))
     return [
-        low.emit("select", [item], lambda x, i=i: x.select(dim, i), dim=dim, index=i)
-        for i in range(item.shape[dim])
+        low.emit("select", [item], lambda x, i=i: x.select(dim, i), dim=dim, index=i) for i in range(item.shape[dim])
     ]
 
 
@@ -480,11 +492,7 @@ def _dropout(low: Lowering, a: Arguments) -> Any:
 @lowers("to.dtype", "to.dtype_layout", "_to_copy", "type_as", "to.device", "to.other")
 def _to(low: Lowering, a: Arguments) -> Any:
     other = a.get("other")
-    dtype = (
-        a.get("dtype")
-        if other is None
-        else (other.meta.dtype if isinstance(other, Dynamic) else other.value.dtype)
-    )
+    dtype = a.get("dtype") if other is None else (other.meta.dtype if isinstance(other, Dynamic) else other.value.dtype)
     item = a["self"]
     if isinstance(item, Known) or dtype is None or not isinstance(item, Dynamic):
         return NotImplemented if isinstance(item, Known) else item
@@ -570,9 +578,7 @@ def _scatter_add(low: Lowering, a: Arguments) -> Any:
 
 
 def _added(low: Lowering, base: Any, dim: int, index: Known, source: Any) -> Any:
-    return low.emit(
-        "index_add", [base, index, source], lambda b, i, s: b.index_add(dim, i, s.to(b.dtype)), dim=dim
-    )
+    return low.emit("index_add", [base, index, source], lambda b, i, s: b.index_add(dim, i, s.to(b.dtype)), dim=dim)
 
 
 @lowers("index_add")

@@ -71,9 +71,7 @@ def evaluate(name: str, arguments: Sequence[object]) -> Number:
     try:
         result = _FUNCTIONS[name](*arguments)
     except (ArithmeticError, TypeError, ValueError) as error:
-        raise ModelFileError(
-            f"model file: the size computation {name}{tuple(arguments)} fails: {error}"
-        ) from error
+        raise ModelFileError(f"model file: the size computation {name}{tuple(arguments)} fails: {error}") from error
     if not isinstance(result, (bool, int, float)) or not abs(result) < _LIMIT:
         raise ModelFileError(f"model file: the size computation {name} leaves the range of 64-bit integers")
     return result

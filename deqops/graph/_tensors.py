@@ -47,9 +47,7 @@ def read_tensors(archive: Archive, folder: str, config_name: str) -> dict[str, T
 
 def _read(archive: Archive, folder: str, name: str, entry: object, shared: dict[str, bytes]) -> Tensor:
     if get(entry, "use_pickle", bool):
-        raise ModelFileError(
-            f"model file: tensor {name!r:.80} is pickled, which could run code; export it plainly"
-        )
+        raise ModelFileError(f"model file: tensor {name!r:.80} is pickled, which could run code; export it plainly")
     path, meta = get(entry, "path_name", str), get(entry, "tensor_meta", dict)
     if "/" in path or not path:
         raise ModelFileError(f"model file: tensor {name!r:.80} names no plain entry")
@@ -65,9 +63,7 @@ def _tensor(name: str, data: bytes, meta: dict[str, object]) -> Tensor:
     sizes, strides = _numbers(name, meta.get("sizes")), _numbers(name, meta.get("strides"))
     (offset,) = _numbers(name, [meta.get("storage_offset")])
     if len(sizes) != len(strides):
-        raise ModelFileError(
-            f"model file: tensor {name!r:.80} has {len(sizes)} sizes and {len(strides)} strides"
-        )
+        raise ModelFileError(f"model file: tensor {name!r:.80} has {len(sizes)} sizes and {len(strides)} strides")
     item = dtype.itemsize
     if math.prod(sizes) == 0:
         return torch.empty(sizes, dtype=dtype)
@@ -93,8 +89,6 @@ def _numbers(name: str, entries: object) -> list[int]:
     for entry in entries:
         value = entry.get("as_int") if isinstance(entry, dict) else None
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**48:
-            raise ModelFileError(
-                f"model file: tensor {name!r:.80} has a size, stride or offset that is no number"
-            )
+            raise ModelFileError(f"model file: tensor {name!r:.80} has a size, stride or offset that is no number")
         numbers.append(value)
     return numbers

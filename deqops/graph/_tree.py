@@ -34,9 +34,7 @@ class Tree:
             return [value]
         parts = self._parts(value, name)
         return [
-            leaf
-            for child, (path, part) in zip(self.children, parts, strict=True)
-            for leaf in child.flatten(part, path)
+            leaf for child, (path, part) in zip(self.children, parts, strict=True) for leaf in child.flatten(part, path)
         ]
 
     def _parts(self, value: object, name: str) -> list[tuple[str, object]]:
@@ -46,16 +44,13 @@ class Tree:
             return [(f"{name}.{key}", value[key]) for key in self.keys]
         expected = tuple if self.kind == "tuple" else list
         if not isinstance(value, expected) or len(value) != len(self.children):
-            raise InputError(
-                f"{name} is {_describe(value)}: pass a {self.kind} of {len(self.children)} entries"
-            )
+            raise InputError(f"{name} is {_describe(value)}: pass a {self.kind} of {len(self.children)} entries")
         return [(f"{name}.{index}", part) for index, part in enumerate(value)]
 
     def unflatten(self, leaves: Sequence[Any]) -> Any:
         """The structure filled with `leaves`, in order."""
         remaining = iter(leaves)
-        result = self._fill(remaining)
-        return result
+        return self._fill(remaining)
 
     def _fill(self, remaining: Any) -> Any:
         if self.kind == "leaf":
@@ -71,9 +66,7 @@ class Tree:
             return [name]
         labels = self.keys if self.kind == "dict" else [str(i) for i in range(len(self.children))]
         return [
-            leaf
-            for label, child in zip(labels, self.children, strict=True)
-            for leaf in child.names(f"{name}.{label}")
+            leaf for label, child in zip(labels, self.children, strict=True) for leaf in child.names(f"{name}.{label}")
         ]
 
     @property

@@ -260,9 +260,7 @@ def _where(network: Network, node: Node, forms: Forms) -> Form:
 _RULES: dict[str, Rule] = {
     "add": _sum,
     "sub": _sum,
-    "neg": lambda network, node, forms: _mapped(
-        _first(node, forms), lambda term: term.multiplied(-1), node.shape
-    ),
+    "neg": lambda network, node, forms: _mapped(_first(node, forms), lambda term: term.multiplied(-1), node.shape),
     "cast": _cast,
     "mul": _product,
     "div": _quotient,

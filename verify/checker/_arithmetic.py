@@ -42,9 +42,7 @@ def exact(tensor: torch.Tensor) -> Balls:
     if values.is_complex():
         raise Rejected(f"a tensor of dtype {values.dtype} is not real")
     if values.is_floating_point():
-        return balls(
-            values.to(torch.float64).reshape(-1).tolist(), tuple(values.shape)
-        )  # binary64 holds them all
+        return balls(values.to(torch.float64).reshape(-1).tolist(), tuple(values.shape))  # binary64 holds them all
     return balls((int(v) for v in values.reshape(-1).tolist()), tuple(values.shape))
 
 

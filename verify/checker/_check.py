@@ -75,6 +75,4 @@ def _document(certificate: Any) -> tuple[dict[str, Any], Path | None]:
         return plain(certificate), None
     if hasattr(certificate, "document"):
         return plain(certificate.document()), None
-    raise ModelFileError(
-        f"certificate: got {type(certificate).__name__}; give a path, a document or a Certificate"
-    )
+    raise ModelFileError(f"certificate: got {type(certificate).__name__}; give a path, a document or a Certificate")

@@ -136,9 +136,7 @@ def _recognised(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != "deqops-certificate":
         raise ModelFileError("certificate: this is not a deqops certificate")
     if type(document.get("schema")) is not int or document["schema"] != 1:
-        raise ModelFileError(
-            f"certificate: schema {document.get('schema')!r} is unknown; this checker reads 1"
-        )
+        raise ModelFileError(f"certificate: schema {document.get('schema')!r} is unknown; this checker reads 1")
     return document
 
 
@@ -237,9 +235,7 @@ def _norm(entry: Any, witnesses: Witnesses) -> Norm:
 
 def _ball(document: dict[str, Any], witnesses: Witnesses) -> Ball | None:
     region = document["region"]
-    kind = _choice(
-        region.get("kind") if isinstance(region, dict) else None, "region.kind", ("global", "ball")
-    )
+    kind = _choice(region.get("kind") if isinstance(region, dict) else None, "region.kind", ("global", "ball"))
     _keys(region, "region", "kind" if kind == "global" else "kind center radius norm")
     if kind == "global":
         return None
@@ -262,9 +258,7 @@ def _evidence(entry: Any, witnesses: Witnesses) -> Evidence | None:
     if kind == "two_points":
         _keys(entry, "evidence", "kind problem first second")
         points = (witnesses.arrays(entry[name], f"evidence.{name}") for name in ("first", "second"))
-        return Evidence(
-            kind, math.nan, math.nan, _integer(entry["problem"], "evidence.problem", 2**40), *points
-        )
+        return Evidence(kind, math.nan, math.nan, _integer(entry["problem"], "evidence.problem", 2**40), *points)
     _keys(entry, "evidence", "kind bound" if kind == "lipschitz" else "kind bound residual")
     bound = number(entry["bound"], "evidence.bound")
     residual = number(entry["residual"], "evidence.residual") if kind == "local" else math.nan

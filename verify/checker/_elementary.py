@@ -249,9 +249,7 @@ def _softplus_of(beta: float, threshold: float) -> Elementary:
     """log(1 + exp(beta x)) / beta: the smooth function, of which torch's is the same up to 2.1e-9."""
     b = arb(beta)
     if not (b > 0 and threshold >= 20):
-        raise Rejected(
-            "softplus: only beta > 0 with a threshold of at least 20 has a Lipschitz constant here"
-        )
+        raise Rejected("softplus: only beta > 0 with a threshold of at least 20 has a Lipschitz constant here")
     return Elementary(((lambda x: _softplus(b * x) / b, lambda x: _sigmoid(b * x)),), (), (arb(0), arb(1)))
 
 
@@ -270,9 +268,7 @@ _PLAIN: dict[str, Callable[[], Elementary | Wave]] = {
     "sin": lambda: Wave(lambda x: x.sin()),
     "cos": lambda: Wave(lambda x: x.cos()),
     "tanh": lambda: Elementary(((lambda x: x.tanh(), _sech2),), (arb(0),), (arb(0), arb(0))),
-    "sigmoid": lambda: Elementary(
-        ((_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),), (arb(0),), (arb(0), arb(0))
-    ),
+    "sigmoid": lambda: Elementary(((_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),), (arb(0),), (arb(0), arb(0))),
     "relu": lambda: Elementary((ZERO, LINE), (arb(0),), (arb(0), arb(1))),
     "relu6": lambda: _clamp(0, 6),
     "abs": lambda: Elementary(((_scaled(-1), _constant(1)), LINE), (arb(0),), (arb(1), arb(1))),
@@ -320,9 +316,7 @@ def elementary(op: str, attributes: Mapping[str, Any]) -> Elementary | Wave | No
     try:
         return _table(op, tuple(sorted(attributes.items())))
     except (TypeError, KeyError, ValueError):
-        raise Rejected(
-            f"operation {op}: its attributes {dict(attributes)} are unknown to the checker"
-        ) from None
+        raise Rejected(f"operation {op}: its attributes {dict(attributes)} are unknown to the checker") from None
 
 
 @cache

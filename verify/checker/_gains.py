@@ -57,14 +57,10 @@ def _magnitude(form: Form, values: list[ball.Balls]) -> ball.Balls:
 def _spread(form: Form, covector: ball.Balls, sums: list[ball.Balls]) -> None:
     for number, terms in form.terms.items():
         for term in terms:
-            sums[number] = ball.plus(
-                sums[number], term.magnitude_transposed(covector).reshape(sums[number].shape)
-            )
+            sums[number] = ball.plus(sums[number], term.magnitude_transposed(covector).reshape(sums[number].shape))
 
 
-def lipschitz_bound(
-    sources: list[Source], outputs: list[Form], order: str, weights: Weights | None
-) -> ball.Ball:
+def lipschitz_bound(sources: list[Source], outputs: list[Form], order: str, weights: Weights | None) -> ball.Ball:
     """A number that `||G(y) - G(z)|| / ||y - z||` never exceeds, in the norm of this order and weights."""
     if order == "l2":
         return _l2_bound(sources, outputs, weights)

@@ -85,27 +85,17 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 def _compare_model(document: Document, graph: ConcreteGraph) -> None:
     if graph.fingerprint != document.fingerprint:
-        raise Rejected(
-            "model: its fingerprint differs; the certificate is for other weights or another graph"
-        )
+        raise Rejected("model: its fingerprint differs; the certificate is for other weights or another graph")
     if graph.batch_dims != document.batch_dims:
-        raise Rejected(
-            f"batch_dims: the operator has {graph.batch_dims}, the certificate {document.batch_dims}"
-        )
+        raise Rejected(f"batch_dims: the operator has {graph.batch_dims}, the certificate {document.batch_dims}")
     shapes = [graph.shape(value) for value in graph.state]
-    if [graph.shape(value) for value in graph.outputs] != shapes or shapes != [
-        shape for shape, _ in document.state
-    ]:
-        raise Rejected(
-            "state: the operator does not map the certificate's states to states of the same shapes"
-        )
+    if [graph.shape(value) for value in graph.outputs] != shapes or shapes != [shape for shape, _ in document.state]:
+        raise Rejected("state: the operator does not map the certificate's states to states of the same shapes")
 
 
 def _compare_inputs(document: Document, graph: ConcreteGraph) -> frozenset[int]:
     if len(graph.inputs) != len(document.inputs):
-        raise Rejected(
-            f"inputs: the operator has {len(graph.inputs)}, the certificate {len(document.inputs)}"
-        )
+        raise Rejected(f"inputs: the operator has {len(graph.inputs)}, the certificate {len(document.inputs)}")
     free = set()
     for entry, value in zip(document.inputs, graph.inputs, strict=True):
         leaf = graph.leaves[value]

@@ -96,9 +96,7 @@ def _local_picard(document: Document, subject: Subject, norm: Norm) -> tuple[str
     evidence, rate, region = _evidence(document, "local"), _rate(document), document.ball
     if region is None:
         raise Rejected("region: theorem local_picard speaks of a ball")
-    _require(
-        [leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape"
-    )
+    _require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
     _require(evidence.bound <= rate, "rate: it is below the bound it rests on")
     room = (1 - arb(rate)) * arb(region.radius)
     _require(bool(arb(evidence.residual) <= room), "evidence.residual: exceeds (1 - rate) radius")
@@ -112,9 +110,7 @@ def _local_picard(document: Document, subject: Subject, norm: Norm) -> tuple[str
     )
     walk = walk_over_ball(subject, constants, region, norm, weights)
     own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
-    _require(
-        bool(own <= arb(evidence.bound)), _exceeds("Lipschitz constant on the ball", own, evidence.bound)
-    )
+    _require(bool(own <= arb(evidence.bound)), _exceeds("Lipschitz constant on the ball", own, evidence.bound))
     _hypotheses(document, evidence)
     return (
         f"constant on the ball of radius {region.radius!r} in {_named(norm)}: <= {_shown(own)}",
@@ -158,9 +154,7 @@ _THEOREMS: dict[tuple[str, str | None], Callable[[Document, Subject, Norm], tupl
 
 
 def _point(subject: Subject, leaves: tuple[Any, ...]) -> list[ball.Balls]:
-    _require(
-        [leaf.shape for leaf in leaves] == subject.shapes, "evidence: a point is not of the state's shape"
-    )
+    _require([leaf.shape for leaf in leaves] == subject.shapes, "evidence: a point is not of the state's shape")
     return centre_of(Ball(leaves, 0.0))
 
 
@@ -179,9 +173,7 @@ def _require_inside(
     problem: int,
     *points: list[ball.Balls],
 ) -> None:
-    _require(
-        [leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape"
-    )
+    _require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
     limit = powered(norm, region.radius)
     for point in points:
         distance = _distance(subject, norm, weights, point, centre_of(region))[problem]
@@ -212,9 +204,7 @@ def _states_self_map(document: Document, evidence: Evidence, value: float, limit
 
 
 _HYPOTHESES: dict[str, Callable[[Document, Evidence, float, float], bool]] = {
-    "contraction": lambda document, evidence, value, limit: (
-        value == evidence.bound and value < 1 and limit == 1
-    ),
+    "contraction": lambda document, evidence, value, limit: value == evidence.bound and value < 1 and limit == 1,
     "damped contraction": lambda document, evidence, value, limit: (
         bool(_damped(document.damping, evidence.bound) <= arb(value)) and value < 1 and limit == 1
     ),

@@ -185,9 +185,7 @@ def evaluate(node: Node, operands: list[Value]) -> Value:
             raise Rejected(f"{node.source}: the checker has no rule for this operation")
         result = ball.each(_nan_outside(table.at), as_balls(operands[0]))
     if tuple(result.shape) != tuple(node.shape):
-        raise Rejected(
-            f"{node.source}: gives shape {tuple(result.shape)}, the graph says {tuple(node.shape)}"
-        )
+        raise Rejected(f"{node.source}: gives shape {tuple(result.shape)}, the graph says {tuple(node.shape)}")
     return result
 
 
@@ -310,9 +308,7 @@ def _equal(a: Any, b: Any) -> bool | None:
     return True if a == b else (False if a != b else None)
 
 
-def _ordered(
-    strict: Callable[[Any, Any], bool], opposite: Callable[[Any, Any], bool]
-) -> Callable[..., bool | None]:
+def _ordered(strict: Callable[[Any, Any], bool], opposite: Callable[[Any, Any], bool]) -> Callable[..., bool | None]:
     return lambda a, b: True if strict(a, b) else (False if opposite(a, b) else None)
 
 

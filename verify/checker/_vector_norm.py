@@ -27,9 +27,7 @@ def full_weights(norm: Norm, subject: Subject) -> list[ball.Balls] | None:
     return [np.broadcast_to(ball.balls(w.reshape(-1).tolist(), w.shape), shape) for w, shape in both]
 
 
-def powers(
-    norm: Norm, weights: list[ball.Balls] | None, leaves: list[ball.Balls], batch_dims: int
-) -> list[Any]:
+def powers(norm: Norm, weights: list[ball.Balls] | None, leaves: list[ball.Balls], batch_dims: int) -> list[Any]:
     """The norm of each problem; its square in l2, which needs no root and is exact more often.
 
     Args:

@@ -69,11 +69,7 @@ class Witnesses:
         size = 8 * math.prod(shape)
         if entry["dtype"] != "float64" or size > LARGEST_BYTES or len(shape) > 16:
             raise Rejected(f"{where}: must be float64 of at most {LARGEST_BYTES} bytes")
-        data = (
-            self._inline(where, entry["data"])
-            if "data" in entry
-            else self._sibling(name, entry["file"], size)
-        )
+        data = self._inline(where, entry["data"]) if "data" in entry else self._sibling(name, entry["file"], size)
         if len(data) != size or hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise Rejected(f"{where}: the bytes do not match its shape and sha256")
         array = np.frombuffer(data, dtype="<f8").reshape(shape)
@@ -94,9 +90,7 @@ class Witnesses:
         where = f"witnesses.{name}.file"
         if self._folder is None:
             raise Rejected(f"{where}: a certificate without a file has no siblings; check the file")
-        if not isinstance(file, str) or not re.fullmatch(
-            r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}\.safetensors", file
-        ):
+        if not isinstance(file, str) or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}\.safetensors", file):
             raise Rejected(f"{where}: must be a plain name that ends in .safetensors")
         content = _read_regular(self._folder / file, where)
         return _tensor_bytes(content, name, where)
@@ -111,9 +105,7 @@ def _read_regular(path: Path, where: str) -> bytes:
                 raise Rejected(f"{where}: {path.name} is not a regular file of admissible size")
             return stream.read()
     except OSError as error:
-        raise Rejected(
-            f"{where}: cannot read {path.name} ({error.strerror}); links are not followed"
-        ) from None
+        raise Rejected(f"{where}: cannot read {path.name} ({error.strerror}); links are not followed") from None
 
 
 def _tensor_bytes(content: bytes, name: str, where: str) -> bytes:
@@ -124,12 +116,7 @@ def _tensor_bytes(content: bytes, name: str, where: str) -> bytes:
             raise ValueError("the header is too large")
         entry = json.loads(content[8 : 8 + length])[name]
         start, stop = entry["data_offsets"]
-        if (
-            entry["dtype"] != "F64"
-            or type(start) is not int
-            or type(stop) is not int
-            or not 0 <= start <= stop
-        ):
+        if entry["dtype"] != "F64" or type(start) is not int or type(stop) is not int or not 0 <= start <= stop:
             raise ValueError("no float64 tensor")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Rejected(f"{where}: is no safetensors file with float64 tensor {name!r} ({error})") from None

@@ -1,0 +1,290 @@
+"""Gradients through equilibria: T14 `implicit_gradient`, against finite differences and closed forms."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deqops import (
+    ConvergenceError,
+    DeqopsError,
+    EquilibriumLayer,
+    ImplicitAdjoint,
+    InputError,
+    JacobianFree,
+    OperatorEquation,
+    Picard,
+    Tolerance,
+    solve,
+)
+
+TIGHT = Tolerance(relative=1e-13)
+
+
+def tensors(*shapes: tuple[int, ...], scale: float = 1.0) -> list[Tensor]:
+    return [(scale * torch.randn(shape, dtype=torch.float64)).requires_grad_() for shape in shapes]
+
+
+def equilibrium(x: Tensor, W: Tensor, derivatives: int = 2, **options: Any) -> Tensor:
+    adjoint = ImplicitAdjoint(tolerance=TIGHT, derivatives=derivatives)
+    start = torch.zeros_like(x)
+    value: Tensor = solve(
+        lambda z, x: torch.tanh(z @ W + x), start, x, tolerance=TIGHT, adjoint=adjoint, **options
+    ).value
+    return value
+
+
+def same(first: tuple[Tensor, ...], second: tuple[Tensor, ...], tolerance: float = 1e-10) -> bool:
+    return all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(first, second, strict=True))
+
+
+def test_t14_first_and_second_derivatives_against_finite_differences() -> None:
+    x, W = tensors((2, 3), (3, 3), scale=0.3)
+    assert torch.autograd.gradcheck(equilibrium, (x, W))
+    assert torch.autograd.gradgradcheck(equilibrium, (x, W))
+
+
+def test_t14_against_the_closed_form_of_a_linear_equation() -> None:
+    x, W = tensors((4, 3), (3, 3), scale=0.3)
+    weights = torch.randn(4, 3, dtype=torch.float64)
+    y = solve(lambda z, x: z @ W + x, torch.zeros_like(x), x, tolerance=TIGHT, adjoint=ImplicitAdjoint(tolerance=TIGHT))
+    exact = torch.linalg.solve(torch.eye(3, dtype=torch.float64) - W, x, left=False)
+    got = torch.autograd.grad((weights * y.value).sum(), (x, W))
+    assert same(got, torch.autograd.grad((weights * exact).sum(), (x, W)))
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_higher_derivatives_of_a_scalar_equilibrium(order: int) -> None:
+    """y = sin(y) / 2 + s^2 has y' = 2 s / (1 - cos(y) / 2); its derivatives along s by autograd on that formula."""
+    s = torch.tensor([[0.4]], dtype=torch.float64, requires_grad=True)
+    adjoint = ImplicitAdjoint(tolerance=TIGHT, derivatives=order)
+    derivative = solve(
+        lambda z, s: torch.sin(z) / 2 + s**2, torch.zeros_like(s), s, tolerance=TIGHT, adjoint=adjoint
+    ).value
+    y = derivative.detach().requires_grad_()
+    formula = [2 * s / (1 - torch.cos(y) / 2)]
+    for _ in range(order - 1):
+        ds, dy = torch.autograd.grad(formula[-1].sum(), (s, y), create_graph=True)
+        formula.append(ds + dy * formula[0])
+    for expected in formula:
+        (derivative,) = torch.autograd.grad(derivative.sum(), s, create_graph=True)
+        assert torch.allclose(derivative, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("derivatives", [1, 2])
+def test_one_derivative_too_many_is_refused(derivatives: int) -> None:
+    x, W = tensors((1, 2), (2, 2), scale=0.3)
+    result = equilibrium(x, W, derivatives)
+    for _ in range(derivatives):
+        (result,) = torch.autograd.grad(result.sum(), x, create_graph=True)
+    with pytest.raises(DeqopsError, match="raise derivatives="):
+        torch.autograd.grad(result.sum(), x)
+
+
+def test_second_derivatives_of_intermediate_tensors() -> None:
+    """A gradient by an intermediate tensor that the loss also uses directly counts both ways."""
+    x, W = tensors((2, 3), (3, 3), scale=0.3)
+    hidden = 2 * x
+    loss = (equilibrium(hidden, W) + hidden).sum()
+    (plain,) = torch.autograd.grad(loss, hidden, retain_graph=True)
+    (kept,) = torch.autograd.grad(loss, hidden, create_graph=True)
+    assert kept.requires_grad
+    assert same((plain,), (kept,))
+
+
+def test_second_derivatives_through_two_layers_that_share_weights() -> None:
+    x, W = tensors((2, 2), (2, 2), scale=0.3)
+
+    def twice(x: Tensor, W: Tensor) -> Tensor:
+        first = equilibrium(x, W)
+        return equilibrium(first * x, W) + first
+
+    assert torch.autograd.gradcheck(twice, (x, W))
+    assert torch.autograd.gradgradcheck(twice, (x, W))
+
+
+def test_a_loss_of_value_and_gradient_together() -> None:
+    """As in a physics-informed loss: y and dy/dx in one backward pass, against finite differences."""
+    x, W = tensors((2, 2), (2, 2), scale=0.3)
+
+    def loss(x: Tensor, W: Tensor) -> Tensor:
+        y = equilibrium(x, W)
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return (y**2 + slope**3).sum()
+
+    assert torch.autograd.gradcheck(loss, (x, W))
+
+
+def test_one_application_of_the_operator_beyond_the_jacobian_free_one_is_attached() -> None:
+    """What gradients cost: an order of derivatives one application, the backward pass none."""
+    count = 0
+    (W,) = tensors((3, 3), scale=0.2)
+
+    def G(z: Tensor, x: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        return torch.tanh(z @ W + x)
+
+    x = torch.randn(2, 3, dtype=torch.float64)
+    for adjoint, extra in ((JacobianFree(), 1), (ImplicitAdjoint(derivatives=1), 1), (ImplicitAdjoint(), 2)):
+        count = 0
+        solution = solve(G, torch.zeros_like(x), x, adjoint=adjoint)
+        assert count == int(solution.evaluations.max()) + extra
+        count = 0
+        solution.value.sum().backward()
+        assert count == (1 if adjoint == ImplicitAdjoint(derivatives=1) else 0)
+
+
+def test_gradients_of_a_tree() -> None:
+    A, B = tensors((2, 2), (2, 2), scale=0.3)
+    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+
+    def pair(x: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+        def G(y: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {"u": torch.tanh(y["v"] @ A + inputs["x"]), "v": torch.sin(y["u"] @ B)}
+
+        start = {"u": torch.zeros_like(x), "v": torch.zeros_like(x)}
+        adjoint = ImplicitAdjoint(tolerance=TIGHT)
+        y = solve(G, start, {"x": x}, tolerance=TIGHT, adjoint=adjoint).value
+        return y["u"], y["v"]
+
+    assert torch.autograd.gradcheck(pair, (x, A, B))
+    assert torch.autograd.gradgradcheck(pair, (x, A, B))
+
+
+def test_gradients_of_one_problem_are_its_own() -> None:
+    """Backward too, a companion's values change nothing, bit for bit."""
+    x, W = tensors((3, 4), (4, 4), scale=0.3)
+    other = x.detach().clone()
+    other[2] *= 50
+    gradients = []
+    for values in (x.detach().clone(), other):
+        leaf = values.requires_grad_()
+        gradients.append(torch.autograd.grad(equilibrium(leaf, W)[:2].sum(), leaf)[0])
+    assert torch.equal(gradients[0][:2], gradients[1][:2])
+
+
+def test_jacobian_free_is_the_gradient_of_one_application() -> None:
+    x, W = tensors((2, 3), (3, 3), scale=0.3)
+    y = solve(lambda z, x: torch.tanh(z @ W + x), torch.zeros_like(x), x, adjoint=JacobianFree(), tolerance=TIGHT)
+    once = torch.tanh(y.value.detach() @ W + x)
+    assert same(torch.autograd.grad(y.value.sum(), (x, W)), torch.autograd.grad(once.sum(), (x, W)))
+
+
+class Step(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3, dtype=torch.float64)
+        with torch.no_grad():
+            self.linear.weight.mul_(0.5)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return torch.tanh(self.linear(z) + x)
+
+
+def tight_layer() -> EquilibriumLayer:
+    return EquilibriumLayer(Step(), tolerance=TIGHT, adjoint=ImplicitAdjoint(tolerance=TIGHT))
+
+
+def test_two_calls_before_one_backward_pass() -> None:
+    layer = tight_layer()
+    x, y = torch.randn(2, 2, 3, dtype=torch.float64)
+    (layer(x).sum() + layer(y).sum()).backward()
+    together = [p.grad.clone() for p in layer.parameters() if p.grad is not None]
+    layer.zero_grad()
+    layer(x).sum().backward()
+    layer(y).sum().backward()
+    apart = [p.grad for p in layer.parameters() if p.grad is not None]
+    assert len(apart) == 2
+    assert same(tuple(together), tuple(apart))
+
+
+def test_weights_changed_before_the_backward_pass_are_noticed() -> None:
+    layer = tight_layer()
+    y = layer(torch.randn(2, 3, dtype=torch.float64))
+    with torch.no_grad():
+        layer.operator.linear.weight.mul_(0.9)  # type: ignore[union-attr]
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_no_graph_without_need() -> None:
+    layer = tight_layer()
+    x = torch.randn(2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        assert not layer(x).requires_grad
+    for parameter in layer.parameters():
+        parameter.requires_grad_(False)
+    assert not layer(x).requires_grad
+    assert layer(x.requires_grad_()).requires_grad
+
+
+def test_nothing_outlives_its_use() -> None:
+    """No hooks on weights, no cycle: dropping the result frees the inputs at once, without a collection."""
+    layer = tight_layer()
+    x = torch.randn(2, 3, dtype=torch.float64)
+    gc.disable()
+    try:
+        y = layer(x)
+        y.sum().backward()
+        reference = weakref.ref(x)
+        del x, y
+        assert reference() is None
+    finally:
+        gc.enable()
+    assert all(not p._backward_hooks for p in layer.parameters())
+    copy.deepcopy(layer)
+
+
+def test_a_failed_backward_solve_is_an_error() -> None:
+    x, W = tensors((2, 3), (3, 3), scale=0.3)
+    adjoint = ImplicitAdjoint(solver=Picard(), tolerance=TIGHT, max_evaluations=2)
+    y = solve(lambda z, x: torch.tanh(z @ W + x), torch.zeros_like(x), x, adjoint=adjoint)
+    with pytest.raises(ConvergenceError, match="backward solve of ImplicitAdjoint: 2 of 2 problems") as caught:
+        y.value.sum().backward()
+    assert caught.value.solution.evaluations.tolist() == [2, 2]
+
+
+def test_a_nan_gradient_is_an_error() -> None:
+    x, W = tensors((2, 3), (3, 3), scale=0.3)
+    with pytest.raises(ConvergenceError, match="NONFINITE"):
+        (equilibrium(x, W) * torch.nan).sum().backward()
+
+
+def test_an_operator_that_ignores_its_state() -> None:
+    x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    y = solve(lambda z, x: x**2, torch.zeros_like(x), x).value
+    assert same(torch.autograd.grad(y.sum(), x), (2 * x,))
+
+
+def test_gradients_of_a_parameter_as_offset_and_of_the_scale() -> None:
+    f = nn.Parameter(torch.randn(3, dtype=torch.float64))
+    equation = OperatorEquation(torch.sin, f=f, scale=0.5)
+    start = torch.zeros(1, 3, dtype=torch.float64)
+    y = solve(equation, start, tolerance=TIGHT, adjoint=ImplicitAdjoint(tolerance=TIGHT)).value
+    (gradient,) = torch.autograd.grad(y.sum(), f)
+    assert same((gradient,), ((1 / (1 - torch.cos(y) / 2))[0],))
+
+
+def test_float16_gradients() -> None:
+    x = torch.full((2, 3), 0.5, dtype=torch.float16, requires_grad=True)
+    loose = Tolerance(relative=4e-3)
+    y = solve(lambda z, x: z / 2 + x, torch.zeros_like(x), x, tolerance=loose, adjoint=ImplicitAdjoint(tolerance=loose))
+    (gradient,) = torch.autograd.grad(y.value.sum(), x)
+    assert gradient.dtype == torch.float16
+    assert torch.allclose(gradient, torch.full_like(gradient, 2.0), rtol=1e-2)
+
+
+def test_an_adjoint_has_no_certificate() -> None:
+    class Zero:
+        def error_bound(self, G: Any, y: Any, *inputs: Any) -> Any:
+            return None
+
+    with pytest.raises(InputError, match="tolerance: an adjoint equation has no certificate"):
+        ImplicitAdjoint(tolerance=Tolerance(certificate=Zero()))
