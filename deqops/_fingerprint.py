@@ -35,4 +35,4 @@ def little_endian_bytes(tensor: torch.Tensor) -> memoryview:
     raw = plain.view(torch.uint8)
     if sys.byteorder == "big":
         raw = raw.reshape(-1, plain.element_size()).flip(1).reshape(-1).contiguous()
-    return memoryview(raw.numpy()).cast("B")
+    return memoryview(raw.numpy().data).cast("B")

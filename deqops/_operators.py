@@ -34,10 +34,12 @@ class OperatorEquation(nn.Module):
         super().__init__()
         if not callable(T):
             raise InputError(f"T: a callable T(y, *inputs) is needed, got {type(T).__name__}")
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        number: object = scale
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise InputError(f"scale: a finite number is needed, got {scale!r}")
-        if f is not None and not callable(f) and not isinstance(f, Tensor):
-            got = type(f).__name__
+        offset: object = f
+        if offset is not None and not callable(offset) and not isinstance(offset, Tensor):
+            got = type(offset).__name__
             raise InputError(f"f: a tensor, a callable of the inputs or None is needed, got {got}")
         self.T = T
         self.scale = float(scale)

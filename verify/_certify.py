@@ -186,12 +186,14 @@ class _Certifier:
         if center is None:
             return
         scale = max(1.0, max(float(leaf.abs().max()) for leaf in center if leaf.numel()))
-        smallest = float(self._problem.residual(list(center), Norm("l2")).max())
-        for factor in _RADII:
-            radius = factor * scale
-            if radius < smallest:
-                return
-            yield from self._local(Ball(center, radius))
+        smallest = 4 * float(self._problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale
+        # Slopes only widen with the radius: a norm that fails on the smallest ball is not tried on larger ones.
+        tiny = list(self._local(Ball(center, smallest)))
+        hopeful = [finding.norm for finding in tiny if finding.bound < 1]
+        for radius in (factor * scale for factor in _RADII if factor * scale > smallest):
+            for norm in hopeful:
+                yield local_picard(self._problem, norm, Ball(center, radius), self._iteration_damping())
+        yield from tiny
 
     def _computed_equilibrium(self) -> tuple[Tensor, ...] | None:
         from deqops import Anderson, Tolerance, solve

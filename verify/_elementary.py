@@ -500,7 +500,9 @@ def _elu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     return lower, upper
 
 
-def _curved(name: str, derivative: Callable[[MidRad], MidRad], curvature: float) -> object:
+def _curved(
+    name: str, derivative: Callable[[MidRad], MidRad], curvature: float
+) -> Callable[[MidRad, dict[str, object]], Ends]:
     """Slopes from the derivative at the centre and a bound of the second derivative."""
 
     def rule(x: MidRad, values: dict[str, object]) -> Ends:

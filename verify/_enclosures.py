@@ -8,6 +8,7 @@ add theirs with `register_enclosure`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -203,7 +204,7 @@ def _cast(node: Node, x: Enclosed) -> MidRad:
 
 def move(node: Node, x: Tensor) -> Tensor:
     """The data movement of a shape operation."""
-    a = node.attributes
+    a: dict[str, Any] = dict(node.attributes)
     moves: dict[str, Callable[[], Tensor]] = {
         "reshape": lambda: x.reshape(a["shape"]),
         "permute": lambda: x.permute(a["dims"]),
@@ -214,6 +215,11 @@ def move(node: Node, x: Tensor) -> Tensor:
     return moves[node.op]()
 
 
+def _dim(node: Node) -> int:
+    dim: Any = node.attributes["dim"]
+    return int(dim)
+
+
 @register_enclosure("reshape", "permute", "expand", "slice", "select")
 def _movement(node: Node, x: Enclosed) -> Enclosed:
     return x.apply_exact(lambda t: move(node, t)) if isinstance(x, MidRad) else move(node, x)
@@ -221,7 +227,7 @@ def _movement(node: Node, x: Enclosed) -> Enclosed:
 
 @register_enclosure("index_select")
 def _index_select(node: Node, x: Enclosed, index: Enclosed) -> Enclosed:
-    rows, dim = as_exact(node, index), node.attributes["dim"]
+    rows, dim = as_exact(node, index), _dim(node)
     if isinstance(x, MidRad):
         return x.apply_exact(lambda t: t.index_select(dim, rows))
     return x.index_select(dim, rows)
@@ -230,12 +236,12 @@ def _index_select(node: Node, x: Enclosed, index: Enclosed) -> Enclosed:
 @register_enclosure("index_add")
 def _index_add(node: Node, base: Enclosed, index: Enclosed, source: Enclosed) -> MidRad:
     rows = as_exact(node, index)
-    return midrad.index_add(as_midrad(base), node.attributes["dim"], rows, as_midrad(source))
+    return midrad.index_add(as_midrad(base), _dim(node), rows, as_midrad(source))
 
 
 @register_enclosure("cat")
 def _cat(node: Node, *parts: Enclosed) -> MidRad:
-    pieces, dim = [as_midrad(part) for part in parts], node.attributes["dim"]
+    pieces, dim = [as_midrad(part) for part in parts], _dim(node)
     return MidRad(torch.cat([p.mid for p in pieces], dim), torch.cat([p.rad for p in pieces], dim))
 
 

@@ -9,6 +9,7 @@ the l2 norm of a stage is the product of its matrices' norms exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -278,9 +279,9 @@ def _put(matrices: tuple[Matrix | None, ...], axis: int, matrix: Matrix) -> tupl
     return (*matrices[:axis], matrix, *matrices[axis + 1 :])
 
 
-def _along(x: Tensor, axis: int, apply: object) -> Tensor:
+def _along(x: Tensor, axis: int, apply: Callable[[Tensor], Tensor]) -> Tensor:
     moved = x.movedim(axis, 0)
-    result = apply(moved.reshape(moved.shape[0], math.prod(moved.shape[1:])))  # type: ignore[operator]
+    result = apply(moved.reshape(moved.shape[0], math.prod(moved.shape[1:])))
     return result.reshape(result.shape[0], *moved.shape[1:]).movedim(0, axis)
 
 

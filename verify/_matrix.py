@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +60,11 @@ class DenseMatrix:
         return float(cache[order])
 
 
-_DENSE_NORMS = {"l1": one_norm_bound, "l2": spectral_norm_bound, "linf": inf_norm_bound}
+_DENSE_NORMS: dict[str, Callable[[MidRad], Any]] = {
+    "l1": one_norm_bound,
+    "l2": spectral_norm_bound,
+    "linf": inf_norm_bound,
+}
 
 Matrix = DenseMatrix | SparseMatrix
 

@@ -115,7 +115,7 @@ class _Search:
 
     def _leaves(self, flat: Tensor) -> list[Tensor]:
         sizes = [leaf.numel() // self._batch for leaf in self._examples]
-        parts = flat.split(sizes, dim=1)
+        parts = torch.split(flat, sizes, dim=1)
         return [p.reshape(leaf.shape).to(leaf.dtype) for p, leaf in zip(parts, self._examples, strict=True)]
 
     def _map(self, flat: Tensor) -> Tensor:

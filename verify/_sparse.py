@@ -156,4 +156,5 @@ def _collatz_wielandt(A: SparseMatrix, degrees: Tensor) -> tuple[float, float]:
 def _singular_vector(A: SparseMatrix) -> Tensor:
     """About the first right singular vector of |A|, made positive: a proposal."""
     vector = torch.linalg.svd(A.dense().magnitude(), full_matrices=False)[2][0].abs()
-    return vector.clamp(min=1e-12 * float(vector.max()))
+    positive: Tensor = vector.clamp(min=1e-12 * float(vector.max()))
+    return positive

@@ -79,7 +79,7 @@ def picard(problem: Problem, norm: Norm, damping: float = 1.0) -> Finding:
     """
     gain = lipschitz_gain(problem.jacobian, norm, problem.batch_dims)
     bound = float(mul_up(gain.upper, SLACK))
-    hypotheses = (contraction(bound),)
+    hypotheses: tuple[Hypothesis, ...] = (contraction(bound),)
     if damping != 1:
         hypotheses += (contraction(damped_rate(bound, damping), "damped contraction", "|1 - b| + |b| q < 1"),)
     return Finding("picard", norm, Global(), bound, bound, hypotheses, _used(problem), gain.contributions, damping)
@@ -112,7 +112,7 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
     residual = float(mul_up(float(residuals.max()), SLACK)) if residuals.numel() else 0.0
     room = float(mul_down(sub_down(1.0, bound), ball.radius)) if bound < 1 else 0.0
     statement = "||G(c) - c|| <= (1 - q) r"
-    hypotheses = (
+    hypotheses: tuple[Hypothesis, ...] = (
         contraction(bound),
         Hypothesis("self-map", statement, residual, room, finite(residual) and bool(residual <= room)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from deqops._errors import DeqopsError
 from deqops.graph._ir import ConcreteGraph, Node
@@ -129,7 +130,8 @@ def _select(graph: ConcreteGraph, node: Node, place: Places) -> int:
 
 
 def _reduction(graph: ConcreteGraph, node: Node, place: Places) -> int:
-    at, dims = place[node.operands[0]], tuple(node.attributes["dims"])  # type: ignore[arg-type]
+    given: Any = node.attributes["dims"]
+    at, dims = place[node.operands[0]], tuple(int(d) for d in given)
     if at in dims:
         raise _mixed(node)
     return at if node.attributes["keepdim"] else at - sum(1 for d in dims if d < at)

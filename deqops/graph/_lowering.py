@@ -288,7 +288,8 @@ def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapp
         return [Known(result, used) for result in execute(instruction, concrete)]
     if any(isinstance(item, Dynamic) for item in items):
         return None
-    floating = any(isinstance(i.value, Tensor) and i.value.is_floating_point() for i in items)
+    knowns = [item for item in items if isinstance(item, Known)]
+    floating = any(isinstance(k.value, Tensor) and k.value.is_floating_point() for k in knowns)
     if floating and instruction.op not in _MOVEMENTS and instruction.op not in _EXACT_COMPARISONS:
         return None
     if instruction.op not in operations() and not instruction.op.startswith("sym."):

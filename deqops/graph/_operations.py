@@ -125,7 +125,7 @@ IGNORED_ARGUMENTS = frozenset(
 
 
 def _names(listing: str) -> tuple[str, ...]:
-    names = []
+    names: list[str] = []
     for entry in listing.split():
         base, _, overloads = entry.partition(":")
         names.extend(f"aten.{base}.{overload}" for overload in (overloads or "default").split(","))

@@ -437,7 +437,7 @@ def _split(low: Lowering, a: Arguments) -> Any:
     dim = _dim(a.get("dim", 0), _rank(item))
     sizes = a.get("split_size", a.get("split_sizes", a.get("chunks", a.get("sections"))))
     plain = _sizes(sizes) if isinstance(sizes, list) else int(_number(sizes))
-    cut = {"aten.chunk.default": torch.chunk, "aten.tensor_split.sections": torch.tensor_split}.get(
+    cut: Any = {"aten.chunk.default": torch.chunk, "aten.tensor_split.sections": torch.tensor_split}.get(
         low.source, torch.split
     )
     parts, start = [], 0
@@ -619,7 +619,7 @@ def _reduced(low: Lowering, a: Arguments, op: str) -> Any:
         return NotImplemented
     listed = range(rank) if given is None or given == [] else given if isinstance(given, list) else [given]
     dims, keepdim = tuple(sorted(_dim(d, rank) for d in listed)), bool(a.get("keepdim", False))
-    function = {"sum": torch.sum, "mean": torch.mean, "amax": torch.amax, "amin": torch.amin}[op]
+    function: Any = {"sum": torch.sum, "mean": torch.mean, "amax": torch.amax, "amin": torch.amin}[op]
     return low.emit(op, [item], lambda x: function(x, dim=dims, keepdim=keepdim), dims=dims, keepdim=keepdim)
 
 

@@ -80,10 +80,10 @@ class Tree:
         Returns None when the structures differ.
         """
         try:
-            numbered = other.unflatten(range(other.size))
-            return self.flatten(numbered, "state")
+            order = self.flatten(other.unflatten(range(other.size)), "state")
         except InputError:
             return None
+        return order if all(type(place) is int for place in order) else None
 
     def to_json(self) -> object:
         """Plain JSON: null for a leaf, {"tuple": [...]}, {"list": [...]} or {"dict": {...}}."""
