@@ -14,7 +14,7 @@ from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
-from deqops._tolerance import ErrorCertificate, Tolerance
+from deqops._tolerance import Tolerance
 from deqops._tree import StateLayout
 from deqops._watch import Proof, checked_distances
 
@@ -62,14 +62,11 @@ def solve(
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
     layout = StateLayout.of(y0, batch_dims)
-    start = layout.rows(y0).detach()
-    if not bool(start.isfinite().all()):
-        raise InputError("y0: it holds NaN or infinity; start from finite values")
     operator = _operator_on_rows(G, inputs, layout)
     with torch.no_grad():
         rollout = iterate(
             operator,
-            start,
+            _finite_start(y0, layout),
             solver=solver,
             tolerance=tolerance,
             max_evaluations=max_evaluations,
@@ -80,8 +77,7 @@ def solve(
             callback=callback,
         )
     solution = _solution(layout, rollout, _with_gradients(operator, rollout, adjoint), trace)
-    if tolerance.certificate is not None:
-        solution = _with_error_bound(solution, G, inputs, layout, tolerance.certificate, tolerance.error)
+    solution = _with_error_bound(solution, G, inputs, layout, tolerance)
     if throw and not solution.converged:
         raise ConvergenceError(solution)
     return solution
@@ -107,6 +103,14 @@ def checked_settings(
     if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:
         raise InputError(f"max_evaluations: a whole number of at least 1 is needed, got {max_evaluations!r}")
     return chosen
+
+
+def _finite_start(y0: Any, layout: StateLayout) -> Tensor:
+    """y0 as (problems, unknowns), without gradients."""
+    start = layout.rows(y0).detach()
+    if not bool(start.isfinite().all()):
+        raise InputError("y0: it holds NaN or infinity; start from finite values")
+    return start
 
 
 def _operator_on_rows(G: Operator, inputs: tuple[Any, ...], layout: StateLayout) -> Rows:
@@ -157,10 +161,12 @@ def _with_error_bound(
     G: Operator,
     inputs: tuple[Any, ...],
     layout: StateLayout,
-    certificate: ErrorCertificate,
-    error: float | None,
+    tolerance: Tolerance,
 ) -> Solution:
     """The solution with proven distances of the very value it holds; they overrule an earlier proof."""
+    certificate, error = tolerance.certificate, tolerance.error
+    if certificate is None:
+        return solution
     with torch.no_grad():
         bound = certificate.error_bound(G, layout.state(layout.rows(solution.value).detach()), *inputs)
     distances = checked_distances(bound.l2, solution.residual)
