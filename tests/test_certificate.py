@@ -238,3 +238,22 @@ def test_bad_options_are_named(options: dict[str, object], word: str) -> None:
     y0, x = arguments()
     with pytest.raises(InputError, match=word):
         certify(layer(), y0, x, **options)  # type: ignore[arg-type]
+
+
+def test_an_input_that_only_sets_a_size_is_fixed_too() -> None:
+    """The number of kept edges enters through shapes; another edge list of the same shape may keep others."""
+    from torch_geometric.nn import GCNConv
+
+    conv = GCNConv(2, 2).double()
+    with torch.no_grad():
+        conv.lin.weight.copy_(0.5 * torch.eye(2))
+    edges = torch.tensor([[0, 1, 2, 2], [1, 0, 1, 2]])
+    z = torch.zeros(3, 2, dtype=torch.float64)
+    certificate = certify(lambda z, e: torch.tanh(conv(z, e)), z, edges, batch_dims=0)
+    assert [record.free for record in certificate.inputs] == [False]
+
+
+def test_a_ball_in_another_norm_than_the_one_named_is_refused() -> None:
+    y0, x = arguments()
+    with pytest.raises(InputError, match="norm"):
+        certify(layer(), y0, x, norm="l1", region=Ball(y0, 0.1, Norm("l2")))

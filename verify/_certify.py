@@ -170,6 +170,8 @@ class _Certifier:
     def _local(self, ball: Ball) -> Iterator[Finding]:
         _check_ball(ball, self._problem)
         if ball.norm is not None:
+            if self._request.norm not in ("auto", ball.norm.order, ball.norm):
+                raise InputError("norm: the Ball names another norm; give one of the two")
             _check_weights(ball.norm, self._problem)
             yield local_picard(self._problem, ball.norm, ball, self._iteration_damping())
             return

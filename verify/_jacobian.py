@@ -153,6 +153,7 @@ class Builder:
             if rule is None:
                 raise UnsupportedOperationError(node.source, "has no Lipschitz rule")
             self.combinations[node.output] = rule(self, node)
+            self.constants.touched |= node.inputs  # inputs that sizes and indices were computed from
             self._enclose(node)
         outputs = tuple(
             self.combinations.get(value, Combination(self.graph.shape(value))) for value in self.graph.outputs
