@@ -34,7 +34,7 @@ Proof.
   rewrite fixed, dist_self, Rplus_0_r in H. exact H.
 Qed.
 
-Theorem equilibrium_unique s t :
+Lemma equilibrium_unique s t :
   S s -> S t -> equilibrium M G s -> equilibrium M G t -> s = t.
 Proof.
   intros Ss St fs ft. apply (dist_zero M).
