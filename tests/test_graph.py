@@ -1,0 +1,167 @@
+"""The operator graph: one fingerprint for memory and file, the same function, problems kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zoo import cases, randn
+
+from deqops import InputError, UnsupportedOperationError
+from deqops.graph import MixesProblemsError, check_independent, export, read_model, trace
+
+ZOO = cases()
+
+
+class First(nn.Module):
+    def __init__(self, scale: float = 0.5) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Linear(3, 3)
+        self.scale = scale
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return self.scale * torch.tanh(self.inner(z)) - x
+
+
+class Second(nn.Module):
+    """The same function as `First` under other names, with an unused module first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.w = nn.Linear(3, 3)
+        self.idle = nn.Linear(2, 2)
+
+    def forward(self, state: Tensor, other: Tensor) -> Tensor:
+        hidden = self.w(state)
+        unused = hidden * 3  # noqa: F841
+        return 0.5 * hidden.tanh() - other
+
+
+def fingerprint(module: nn.Module) -> str:
+    return trace(module, torch.zeros(2, 3), torch.zeros(2, 3)).fingerprint
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_memory_and_file_agree_and_compute_what_the_module_does(name: str, tmp_path: Path) -> None:
+    module, z, inputs, batch_dims = ZOO[name]
+    traced = trace(module, z, *inputs, batch_dims=batch_dims)
+    export(tmp_path / "m.pt2", module, z, *inputs, batch_dims=batch_dims)
+    read = read_model(tmp_path / "m.pt2")
+    assert read.fingerprint == traced.fingerprint
+    assert read.batch_dims == batch_dims
+    torch.testing.assert_close(read(z, *inputs), module(z, *inputs))
+    check_independent(read.concrete(z, *inputs))
+
+
+def test_the_fingerprint_is_that_of_the_function_not_of_its_names() -> None:
+    assert fingerprint(First()) == fingerprint(Second())
+
+
+def test_the_fingerprint_sees_a_bit_of_a_weight_and_an_attribute() -> None:
+    changed = First()
+    with torch.no_grad():
+        changed.inner.weight[0, 0] = torch.nextafter(changed.inner.weight[0, 0], torch.tensor(9.0))
+    assert len({fingerprint(First()), fingerprint(changed), fingerprint(First(0.25))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("mixing", "word"),
+    [
+        (lambda z: z - z.mean(0), "mean"),
+        (lambda z: z.flip(0), "flip"),
+        (lambda z: torch.ones(4, 4).double() @ z, "matmul"),
+        (lambda z: z.T.reshape(4, 3), "reshape|view"),
+        (lambda z: z[[1, 0, 2, 3]], "index"),
+        (lambda z: z + z[:1], "slice"),
+        (lambda z: z.reshape(2, 6).reshape(4, 3), "reshape|view"),
+    ],
+)
+def test_operators_that_mix_problems_are_named(mixing: Callable[[Tensor], Tensor], word: str) -> None:
+    z = randn(4, 3)
+    with pytest.raises(MixesProblemsError, match=word):
+        check_independent(trace(mixing, z).concrete(z))
+    check_independent(trace(mixing, z, batch_dims=0).concrete(z))
+
+
+def in_place(z: Tensor) -> Tensor:
+    y = z * 2
+    y.add_(1).relu_()
+    total = torch.zeros_like(z)
+    total.scatter_add_(1, torch.zeros(z.shape, dtype=torch.int64), y)
+    return total / 4
+
+
+def test_in_place_operations_on_fresh_tensors_are_made_pure() -> None:
+    z = randn(4, 3)
+    traced = trace(in_place, z)
+    assert not traced.impure
+    torch.testing.assert_close(traced(z), in_place(z))
+
+
+def test_a_change_seen_through_a_view_is_right_or_refused() -> None:
+    def operator(z: Tensor) -> Tensor:
+        y = z * 2
+        view = y[:, 0]
+        y.mul_(3)
+        return y + view[:, None]
+
+    z = randn(4, 3)
+    try:
+        traced = trace(operator, z)
+    except UnsupportedOperationError:
+        return
+    torch.testing.assert_close(traced(z), operator(z))
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        return 0.5 * z + self.calls
+
+
+@pytest.mark.parametrize(
+    ("operator", "word"),
+    [
+        (lambda z: z * torch.rand_like(z), "rand"),
+        (lambda z: nn.functional.dropout(z, 0.5), "dropout"),
+        (nn.BatchNorm1d(3).double().train(), "norm|buffer"),
+        (Counting().double(), "buffer"),
+    ],
+)
+def test_what_is_not_one_fixed_map_says_why(operator: object, word: str) -> None:
+    import re
+
+    assert any(re.search(word, reason) for reason in trace(operator, randn(4, 3)).impure)
+
+
+def test_states_may_be_trees() -> None:
+    def operator(state: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+        return {"b": torch.tanh(state["a"]) * 0.5, "a": state["b"] * 0.25 + x}
+
+    state, x = {"a": randn(2, 3), "b": randn(2, 3, seed=1)}, randn(2, 3, seed=2)
+    traced, expected = trace(operator, state, x), operator(state, x)
+    found = traced(state, x)
+    assert sorted(found) == ["a", "b"]
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+    check_independent(traced.concrete(state, x))
+
+
+def test_an_operator_that_changes_shapes_is_refused() -> None:
+    z = randn(4, 3)
+    with pytest.raises(InputError, match="shape"):
+        trace(lambda z: z[:, :2], z).concrete(z)
+
+
+def test_control_flow_on_data_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedOperationError, match="export"):
+        trace(lambda z: z if bool(z.sum() > 0) else -z, randn(4, 3))
