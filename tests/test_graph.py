@@ -165,3 +165,15 @@ def test_an_operator_that_changes_shapes_is_refused() -> None:
 def test_control_flow_on_data_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedOperationError, match="export"):
         trace(lambda z: z if bool(z.sum() > 0) else -z, randn(4, 3))
+
+
+def test_tracing_leaves_modes_and_buffers_as_they_were() -> None:
+    inner, frozen = nn.Linear(3, 3).double(), nn.Dropout(0.5).eval()
+    both = nn.Sequential(inner, frozen).train()
+    frozen.eval()
+    trace(lambda z: both(z), randn(4, 3))
+    assert both.training
+    assert not frozen.training
+    counting = Counting().double()
+    trace(counting, randn(4, 3))
+    assert float(counting.calls) == 0

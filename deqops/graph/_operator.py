@@ -140,8 +140,10 @@ class _Callable(nn.Module):
     def __init__(self, function: Any) -> None:
         super().__init__()
         self.function = function
-        for number, module in enumerate(_closed_over(function)):
+        modules = _closed_over(function)
+        for number, module in enumerate(modules):
             setattr(self, f"closed_over_{number}", module)
+        self.training = any(module.training for module in modules)  # not train(): that would change the modules
 
     def forward(self, state: Any, *inputs: Any) -> Any:
         return self.function(state, *inputs)
@@ -214,13 +216,12 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
     operator = G if isinstance(G, nn.Module) and not hasattr(G, "operator") else getattr(G, "operator", G)
     if not callable(operator):
         raise InputError(f"G: a module or callable is needed, got {type(operator).__name__}")
-    module = operator if isinstance(operator, nn.Module) else _Callable(operator).train(_training(operator))
-    example = pytree.tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, (state, *inputs))
+    module = operator if isinstance(operator, nn.Module) else _Callable(operator)
+    example = pytree.tree_map(lambda t: t.detach().clone() if isinstance(t, Tensor) else t, (state, *inputs))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with torch.no_grad():
-                module(*example)
+            _try_out(module, example)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             raise InputError(
                 f"G: it fails on the example state and inputs: {str(error).splitlines()[0]:.200}"
@@ -232,6 +233,9 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
             raise UnsupportedOperationError("torch.export", f"cannot export G: {first:.200}") from error
 
 
-def _training(operator: Any) -> bool:
-    modules = _closed_over(operator)
-    return any(module.training for module in modules)
+def _try_out(module: nn.Module, example: tuple[Any, ...]) -> None:
+    """Run the module once, for its own error message; its buffers and the random generator stay as they are."""
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
+    copies = pytree.tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, example)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.func.functional_call(module, buffers, copies)
