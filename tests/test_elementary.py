@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from exact import ball, seeded
-from flint import arb
+from flint import arb, ctx
 from torch import Tensor
 
 from deqops import UnsupportedOperationError
@@ -20,6 +20,7 @@ def log1pexp(a: arb) -> arb:
     return (1 + a.exp()).log() if a < 600 else a + (-a).exp().log1p()
 
 
+SELU_SCALE, SELU_ALPHA = arb("1.0507009873554804934193349852946"), arb("1.6732632423543772848170429916717")
 TRUTH: dict[str, Callable[[arb], arb]] = {
     "exp": lambda a: a.exp(),
     "expm1": lambda a: a.expm1(),
@@ -34,6 +35,8 @@ TRUTH: dict[str, Callable[[arb], arb]] = {
     "log": lambda a: a.log(),
     "sqrt": lambda a: a.sqrt(),
     "rsqrt": lambda a: 1 / a.sqrt(),
+    "selu": lambda a: SELU_SCALE * (a if a > 0 else SELU_ALPHA * a.expm1()),
+    "hardswish": lambda a: a * (0 if a <= -3 else 6 if a >= 3 else a + 3) / 6,
 }
 POSITIVE = {"log", "sqrt", "rsqrt"}
 
@@ -114,6 +117,35 @@ def derivative(name: str, a: arb) -> arb:
     return 2 / pi.sqrt() * (-a * a).exp()  # erf
 
 
+@pytest.fixture
+def coarse_balls() -> Iterator[None]:
+    before, ctx.prec = ctx.prec, 80
+    yield
+    ctx.prec = before
+
+
+@pytest.mark.usefixtures("coarse_balls")
+@pytest.mark.parametrize("name", ["gelu", "gelu tanh", "silu", "mish"])
+def test_global_slopes_are_proven_over_the_line(name: str) -> None:
+    """Branch and bound in balls over [-12, 12]; beyond, f' is within 38 e^-12 of its limit 0 or 1.
+
+    For |x| >= 12 each f' is S + x D with |S - limit| <= 2 e^-|x| and 0 <= D <= 3 e^-|x|, so it is within
+    (2 + 3 |x|) e^-|x| of the limit, which falls.
+    """
+    low, high = (ball(v) for v in elementary.GLOBAL_SLOPES[name])
+    tail = 38 * ball(-12).exp()
+    assert low < -tail
+    assert high > 1 + tail
+    pieces = [(-12.0, 12.0)]
+    while pieces:
+        a, b = pieces.pop()
+        middle = (a + b) / 2
+        found = derivative(name, arb(middle, (b - a) / 2))
+        if not (low <= found and found <= high):
+            assert b - a > 1e-9, f"the constant does not cover the slope near {a}"
+            pieces += [(a, middle), (middle, b)]
+
+
 SMOOTH = ["gelu", "gelu tanh", "silu", "mish", "tanh", "sigmoid", "softplus", "softsign", "erf"]
 
 
@@ -159,6 +191,12 @@ def test_local_slopes_contain_the_derivative(name: str, radius: float) -> None:
         ("leaky_relu", {"negative_slope": 0.1}, -2.0, -1.0, (0.1, 0.1)),
         ("leaky_relu", {"negative_slope": 3.0}, -2.0, 1.0, (1, 3)),
         ("elu", {"alpha": 2.0}, -0.1, 0.1, (1, 2)),
+        ("hardswish", {}, -9.0, 9.0, (-0.5, 1.5)),
+        ("hardswish", {}, -9.0, -4.0, (0, 0)),
+        ("hardswish", {}, 3.5, 4.0, (1, 1)),
+        ("hardswish", {}, 2.9999, 3.0, (1, 1.5)),
+        ("hardswish", {}, 3.0, 4.0, (1, 1.5)),
+        ("hardswish", {}, -4.0, -3.0, (-0.5, 0)),
     ],
 )
 def test_piecewise_slopes(
@@ -167,6 +205,21 @@ def test_piecewise_slopes(
     ends = [torch.tensor([v], dtype=torch.float64) for v in (low, high)]
     found = elementary.slope_range(operation, attributes, MidRad.from_bounds(*ends))
     assert [float(v) for v in found] == list(expected)
+
+
+def test_selu_slopes_hold_on_both_sides_of_its_kink() -> None:
+    mid = torch.tensor([-2.0, -0.05, 0.0, 1.0], dtype=torch.float64)
+    low, high = elementary.slope_range("selu", {}, MidRad(mid, torch.full_like(mid, 0.1)))
+    assert isinstance(low, Tensor)
+    assert isinstance(high, Tensor)
+    for k, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        for share in (-0.999, -0.4, 0.0, 0.6, 0.999):
+            x = float(mid[k]) + 0.1 * share
+            truth = SELU_SCALE * (SELU_ALPHA * ball(x).exp() if x < 0 else 1)
+            assert not truth < ball(a)
+            assert not truth > ball(b)
+    assert float(high[3] - low[3]) < 1e-14
+    assert elementary.slope_range("selu", {}, None)[1] < 1.7581
 
 
 @pytest.mark.parametrize("operation", ["exp", "square", "softmax", "round", "nonsense"])

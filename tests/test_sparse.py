@@ -52,6 +52,14 @@ def test_l2_bound_is_exactly_above_the_norm(seed: int) -> None:
     assert bounds_norm(plain(matrix), float(matrix.norm_bound("l2")))
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("order", ["l1", "l2", "linf"])
+def test_an_open_entry_bounds_nothing(order: Order, bad: float) -> None:
+    values = MidRad(torch.ones(2, dtype=torch.float64), torch.tensor([0.0, bad], dtype=torch.float64))
+    place = torch.arange(2)
+    assert not float(SparseMatrix(place, place, values, (2, 2)).norm_bound(order)) < float("inf")
+
+
 def propagation(edges: Tensor, nodes: int) -> SparseMatrix:
     degree = torch.bincount(edges[1], minlength=nodes).double()
     inverse = elementary.pow_scalar(MidRad.exact(degree), -0.5)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deqops.verify import InputError, spectral_norm_bound
+from deqops.verify import InputError, _spectral, spectral_norm_bound
 from deqops.verify._midrad import MidRad
 from deqops.verify._spectral import _negative_part, inf_norm_bound, one_norm_bound
 
@@ -56,6 +56,35 @@ def test_overshoot_is_small_at_size(size: int) -> None:
     bound = spectral_norm_bound(matrix)
     assert bound.method == "Cholesky"
     assert float(bound) <= float(torch.linalg.matrix_norm(matrix, 2)) * (1 + 1e-10)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1 - 1e-6, 1 + 1e-6, 3.0])
+def test_a_wrong_estimate_costs_tightness_only(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate may be anything: the bound stays one, and within a factor that its steps allow."""
+    matrix = torch.randn(6, 5, generator=seeded(11), dtype=torch.float64)
+    truth = float(torch.linalg.matrix_norm(matrix, 2))
+    monkeypatch.setattr(_spectral, "_estimate", lambda V: share * float(torch.linalg.matrix_norm(V, 2)))
+    bound = spectral_norm_bound(matrix)
+    assert bounds_norm(matrix, float(bound))
+    if abs(share - 1) < 1e-3:
+        assert bound.method == "Cholesky"
+        assert float(bound) <= truth * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("size", [300, 520])
+def test_triangular_products_are_the_lower_triangles(size: int) -> None:
+    """Sizes above one block, one of them no multiple of it; integers, so that both sides are exact."""
+    lower = torch.randint(-5, 5, (size, size), generator=seeded(size)).double().tril()
+    assert torch.equal(_spectral._lower_square(lower).tril(), (lower @ lower.T).tril())
+    assert torch.equal(_spectral._lower_product(lower.T, lower).tril(), (lower.T @ lower).tril())
+
+
+def test_a_spectrum_that_decays_slowly_is_bounded_closely() -> None:
+    """The Lanczos estimate meets a dense cluster of singular values just below the norm."""
+    generator = seeded(12)
+    u, v = (torch.linalg.qr(torch.randn(320, 320, generator=generator, dtype=torch.float64))[0] for _ in "uv")
+    matrix = u @ torch.diag(torch.linspace(1, 0.99, 320, dtype=torch.float64)) @ v
+    assert 1 - 1e-13 <= float(spectral_norm_bound(matrix)) <= 1 + 1e-10
 
 
 def test_ties_at_norm_one_are_not_below_one() -> None:
@@ -125,7 +154,7 @@ def test_nan_and_infinity_are_refused_not_bounded(bad: float) -> None:
     matrix = torch.eye(4, dtype=torch.float64)
     matrix[1, 2] = bad
     for bound in (spectral_norm_bound, one_norm_bound, inf_norm_bound):
-        with pytest.raises(InputError, match="NaN"):
+        with pytest.raises(InputError, match=r"entry \[1, 2\] is not finite; remove NaN"):
             bound(matrix)
 
 

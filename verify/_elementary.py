@@ -16,7 +16,20 @@ from deqops._errors import InputError, UnsupportedOperationError
 
 from . import _midrad as midrad
 from ._midrad import MidRad
-from ._rounding import TINY, U, add_up, div_down, div_up, mul_up, next_down, next_up, sqrt_down, sqrt_up
+from ._rounding import (
+    TINY,
+    U,
+    add_down,
+    add_up,
+    div_down,
+    div_up,
+    mul_down,
+    mul_up,
+    next_down,
+    next_up,
+    sqrt_down,
+    sqrt_up,
+)
 
 # ln 2 = LN2_HIGH + LN2_LOW + e, |e| < 2^-97; LN2_HIGH has 42 significant bits, so k * LN2_HIGH is exact for |k| < 2048.
 LN2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")
@@ -41,6 +54,13 @@ _SQRT_TWO_OVER_PI = MidRad(
     torch.tensor(math.sqrt(2 / math.pi), dtype=torch.float64), torch.tensor(2.0**-52, dtype=torch.float64)
 )
 _LN2 = MidRad(torch.tensor(math.log(2.0), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64))
+# SELU's published decimals; the radius covers torch's rounding of them too.
+_SELU_SCALE = MidRad(
+    torch.tensor(1.0507009873554804934193349852946, dtype=torch.float64), torch.tensor(2.0**-52, dtype=torch.float64)
+)
+_SELU_ALPHA = MidRad(
+    torch.tensor(1.6732632423543772848170429916717, dtype=torch.float64), torch.tensor(2.0**-52, dtype=torch.float64)
+)
 
 Ends = tuple[Tensor, Tensor]
 
@@ -104,7 +124,8 @@ def _log_ends(x: Tensor) -> Ends:
     y = torch.log(m)  # a proposal
     quotient = midrad.mul(MidRad.exact(m), exp(MidRad.exact(-y)))
     off = midrad.sub(quotient, _const(1.0, m)).magnitude()
-    error = div_up(off, 1.0 - 2 * off.clamp(max=0.25))
+    # A proposal as bad as that would prove nothing: the whole line.
+    error = torch.where(off <= 0.25, div_up(off, 1.0 - 2 * off.clamp(max=0.25)), math.inf)
     part = MidRad(y, error)
     total = midrad.add(midrad.mul(MidRad.exact(e.double()), _LN2), part)
     nan = torch.full_like(x, math.nan)
@@ -261,6 +282,18 @@ def elu(x: MidRad, alpha: float = 1.0) -> MidRad:
     return _monotone(x, ends)
 
 
+def selu(x: MidRad) -> MidRad:
+    """1.0507... x for x > 0, 1.0507... * 1.6732... (e^x - 1) below."""
+
+    def ends(t: Tensor) -> Ends:
+        below = midrad.mul(expm1(MidRad.exact(t.clamp(max=0.0))), _SELU_ALPHA)
+        below = MidRad.from_bounds(below.lower(), below.upper().clamp(max=0.0))
+        value = midrad.mul(midrad.where(t > 0, MidRad.exact(t), below), _SELU_SCALE)
+        return value.lower(), value.upper()
+
+    return _monotone(x, ends)
+
+
 def erf(x: MidRad) -> MidRad:
     """The error function, by its series of positive terms `2/sqrt(pi) e^-x^2 sum 2^n x^(2n+1) / (2n+1)!!`."""
     return _monotone(x, _erf_ends)
@@ -323,6 +356,16 @@ def gelu(x: MidRad, approximate: str = "none") -> MidRad:
         return midrad.mul(half, midrad.add(_const(1.0, t.mid), inner))
 
     return _around_center("gelu", x, point, {"approximate": approximate})
+
+
+def hardswish(x: MidRad) -> MidRad:
+    """x min(max(x + 3, 0), 6) / 6."""
+
+    def point(t: MidRad) -> MidRad:
+        gate = relu6(midrad.add(t, _const(3.0, t.mid)))
+        return midrad.mul(t, midrad.div(gate, _const(6.0, t.mid)))
+
+    return _around_center("hardswish", x, point, {})
 
 
 # --------------------------------------------------------------------------------------------- piecewise linear
@@ -391,6 +434,10 @@ GLOBAL_SLOPES: dict[str, tuple[float, float]] = {
     "silu": (-0.0998394, 1.0998394),
     "mish": (-0.1125262, 1.0884982),
     "erf": (0.0, 1.1283792),
+    "hardswish": (-0.5, 1.5),
+    "selu": (0.0, 1.7580994),
+    "sin": (-1.0, 1.0),
+    "cos": (-1.0, 1.0),
 }
 Slopes = tuple[Tensor | float, Tensor | float]
 
@@ -500,6 +547,24 @@ def _elu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     return lower, upper
 
 
+def _selu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    unit = _elu_slopes(x, {"alpha": float(_SELU_ALPHA.mid)})
+    # Its alpha is known to 2^-52: relatively much less than the 4 u by which the ends are widened.
+    low, high = midrad.mul(MidRad.exact(unit[0]), _SELU_SCALE), midrad.mul(MidRad.exact(unit[1]), _SELU_SCALE)
+    return mul_down(low.lower(), 1.0 - 4 * U), mul_up(high.upper(), 1.0 + 4 * U)
+
+
+def _hardswish_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    """(2x + 3)/6 within [-3, 3], where it grows; 0 and 1 outside."""
+    low, high = x.lower(), x.upper()
+    lower = div_down(add_down(2 * low.clamp(-3.0, 3.0), 3.0), 6.0)
+    upper = div_up(add_up(2 * high.clamp(-3.0, 3.0), 3.0), 6.0)
+    for touches, beyond, slope in ((low <= -3.0, high < -3.0, 0.0), (high >= 3.0, low > 3.0, 1.0)):
+        lower = torch.where(beyond, slope, torch.where(touches, lower.clamp(max=slope), lower))
+        upper = torch.where(beyond, slope, torch.where(touches, upper.clamp(min=slope), upper))
+    return lower, upper
+
+
 def _curved(
     name: str, derivative: Callable[[MidRad], MidRad], curvature: float
 ) -> Callable[[MidRad, dict[str, object]], Ends]:
@@ -556,4 +621,6 @@ _LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
     "square": _square_slopes,
     "exp": _exp_slopes,
     "expm1": _exp_slopes,
+    "selu": _selu_slopes,
+    "hardswish": _hardswish_slopes,
 }

@@ -53,6 +53,7 @@ class MidRad:
         rad = torch.maximum(sub_up(upper, mid), sub_up(mid, lower))
         open_ = (lower.isinf() | upper.isinf()) & ~point & ~lower.isnan() & ~upper.isnan()
         mid, rad = torch.where(open_, 0.0, mid), torch.where(open_, math.inf, rad)
+        rad = torch.where(lower > upper, math.nan, rad)  # no such interval: poisoned, not believed
         return MidRad(mid, torch.where(point, torch.zeros_like(rad), rad))
 
     @property
@@ -161,7 +162,12 @@ def matmul(a: MidRad, b: MidRad) -> MidRad:
         rad = add_up(rad, matmul_up(left, b.rad))
     if bool((a.rad != 0).any()):
         rad = add_up(rad, matmul_up(a.rad, add_up(right, b.rad)))
-    return MidRad(mid, rad)
+    return _open_if_overflown(mid, rad)
+
+
+def _open_if_overflown(mid: Tensor, rad: Tensor) -> MidRad:
+    """The whole line where the midpoint is no number, whatever the radius."""
+    return MidRad(mid, torch.where(mid.isfinite(), rad, math.inf))
 
 
 def sum_(x: MidRad, dims: Any, keepdim: bool) -> MidRad:
@@ -172,7 +178,7 @@ def sum_(x: MidRad, dims: Any, keepdim: bool) -> MidRad:
     mid = x.mid.sum(dim=axes, keepdim=keepdim)
     terms = max(x.mid.numel() // max(mid.numel(), 1), 1)
     rounding = mul_up(sum_up(x.mid.abs(), axes, keepdim=keepdim), gamma(terms))
-    return MidRad(mid, add_up(sum_up(x.rad, axes, keepdim=keepdim), rounding))
+    return _open_if_overflown(mid, add_up(sum_up(x.rad, axes, keepdim=keepdim), rounding))
 
 
 def mean(x: MidRad, dims: Any, keepdim: bool) -> MidRad:
@@ -208,7 +214,9 @@ def index_add(base: MidRad, dim: int, index: Tensor, source: MidRad) -> MidRad:
     moduli = mul_up(base.mid.abs().index_add(dim, index, source.mid.abs()), grown)
     spread = base.rad.index_add(dim, index, source.rad)
     spread = torch.where(spread == 0, spread, mul_up(spread, grown))
-    return MidRad(mid, add_up(spread, mul_up(moduli, gamma(additions))) if additions else spread)
+    if not additions:
+        return MidRad(mid, spread)
+    return _open_if_overflown(mid, add_up(spread, mul_up(moduli, gamma(additions))))
 
 
 _COMPARISONS = {

@@ -161,6 +161,13 @@ def sum_up(x: Tensor, dim: int | tuple[int, ...] | None = None, *, keepdim: bool
     return total if terms == 1 else mul_up(total, 1.0 + 2.0 * gamma(terms))
 
 
+def sum_of_squares_up(x: Tensor) -> Tensor:
+    """Upper bound of the sum of x^2 over all entries; NaN or infinity where an entry is."""
+    flat = x.reshape(-1)
+    total = mul_up(flat @ flat, 1.0 + 2.0 * gamma(flat.numel() + 2))
+    return add_up(total, float(flat.numel() + 1) * TINY)
+
+
 def matmul_up(a: Tensor, b: Tensor) -> Tensor:
     """Upper bound of a product of nonnegative matrices (torch.matmul's shapes)."""
     k = a.shape[-1]

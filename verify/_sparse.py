@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from . import _midrad as midrad
 from ._bound import Bound
 from ._midrad import MidRad
 from ._norm import Order
-from ._rounding import div_up, gamma, mul_up, sqrt_up
+from ._rounding import check_environment, div_up, gamma, mul_up, sqrt_up
 
 _ROUNDS = 40
 _FLOOR = 1e-100
@@ -98,9 +99,12 @@ class SparseMatrix:
         `|| |A| ||_2^2 <= max_i (|A|^T |A| x)_i / x_i` (Collatz-Wielandt); exact up to rounding for
         nonnegative matrices and a good x, which a power iteration proposes.
         """
+        check_environment()
         single = self.coalesce()
         if not len(single.rows):
             return Bound(0.0, 0.0, "zero")
+        if not single.values.is_finite():
+            return Bound(math.inf, 0.0, "not finite")
         m, n = self.shape
         columns = single.abs_apply_transposed(torch.ones(m, dtype=torch.float64))
         rows = single.abs_apply(torch.ones(n, dtype=torch.float64))

@@ -26,13 +26,13 @@ from ._rounding import (
     exact_float64,
     gamma,
     mul_up,
-    next_up,
     sqrt_up,
+    sum_of_squares_up,
     sum_up,
 )
 
 _SMALL = 256  # up to here the estimate is an exact-looking SVD, above it a Lanczos value
-_TRIES = 6
+_BLOCKS = 8  # row blocks of a triangular product
 
 
 def one_norm_bound(W: Tensor | MidRad) -> float:
@@ -60,12 +60,9 @@ def spectral_norm_bound(W: Tensor | MidRad) -> Bound:
     Method: Rump, *Verification of positive definiteness*, BIT 46 (2006), with the residual of the factor bounded a
     posteriori, so that nothing is assumed of LAPACK.
     """
-    check_environment()
     mid, rad = _parts(W)
     if not mid.numel():
         return Bound(0.0, 0.0, "empty")
-    if not bool(mid.isfinite().all() & rad.isfinite().all()):
-        raise InputError("W: holds NaN or infinity; a matrix without them has a norm")
     exact = _exact_bound(mid)
     if not bool((rad != 0).any()):
         return exact
@@ -74,20 +71,22 @@ def spectral_norm_bound(W: Tensor | MidRad) -> Bound:
 
 
 def _parts(W: Tensor | MidRad) -> tuple[Tensor, Tensor]:
+    """Midpoints and radii, (m, n), all finite."""
+    check_environment()
     mid = W.mid if isinstance(W, MidRad) else exact_float64(W)
     rad = W.rad if isinstance(W, MidRad) else torch.zeros_like(mid)
     if mid.ndim == 1:
         mid, rad = mid[:, None], rad[:, None]
     if mid.ndim != 2:
         raise InputError(f"W: a matrix is needed, got shape {tuple(mid.shape)}")
+    finite = mid.isfinite() & rad.isfinite()
+    if not bool(finite.all()):
+        raise InputError(f"W: entry {(~finite).nonzero()[0].tolist()} is not finite; remove NaN and infinity")
     return mid, rad
 
 
 def _magnitudes(W: Tensor | MidRad) -> Tensor:
-    mid, rad = _parts(W)
-    if not bool(mid.isfinite().all() & rad.isfinite().all()):
-        raise InputError("W: holds NaN or infinity; a matrix without them has a norm")
-    return MidRad(mid, rad).magnitude()
+    return MidRad(*_parts(W)).magnitude()
 
 
 def _largest(sums: Tensor) -> float:
@@ -137,20 +136,22 @@ def _ldexp(value: float, exponent: int) -> float:
 
 
 def _column_norm(V: Tensor) -> Tensor:
-    squares = add_up(mul_up(V.abs(), V.abs()), 0.0)
-    return sqrt_up(sum_up(squares))
+    return sqrt_up(sum_of_squares_up(V))
 
 
 def _cheap_bound(R: Tensor) -> float:
-    """min(Frobenius, sqrt(l1 linf)) of a matrix of bounds."""
-    magnitude = R.abs()
-    scale = float(magnitude.max())
+    """min(Frobenius, sqrt(l1 linf)) of a matrix of any scale."""
+    scale = float(R.abs().max())
     if scale == 0:
         return 0.0
-    unit = div_up(magnitude, scale)
-    frobenius = sqrt_up(sum_up(add_up(mul_up(unit, unit), TINY)))
-    mixed = sqrt_up(mul_up(_largest(sum_up(unit, dim=0)), _largest(sum_up(unit, dim=1))))
-    return float(mul_up(torch.minimum(frobenius, mixed), scale))
+    return float(mul_up(_cheap_bound_at_unit_scale(div_up(R.abs(), scale)), scale))
+
+
+def _cheap_bound_at_unit_scale(R: Tensor) -> float:
+    """The same where the largest modulus is about 1, so that no square overflows and none that matters underflows."""
+    magnitude = R.abs()
+    mixed = sqrt_up(mul_up(_largest(sum_up(magnitude, dim=0)), _largest(sum_up(magnitude, dim=1))))
+    return float(torch.minimum(sqrt_up(sum_of_squares_up(R)), mixed))
 
 
 def _estimate(V: Tensor) -> float:
@@ -188,15 +189,15 @@ def _largest_ritz_value(alpha: list[float], beta: list[float]) -> float:
 def _gram_bound(V: Tensor) -> tuple[float, float, str]:
     """The Cholesky bound for V of m >= n, largest entry in [1/2, 1)."""
     m, n = V.shape
-    cheap = _cheap_bound(V)
+    cheap = _cheap_bound_at_unit_scale(V)
     estimate = _estimate(V)
     if not 0 < estimate < math.inf:
         return cheap, 0.0, "sqrt(l1 linf)"
-    gram = V.T @ V
+    gram = _lower_product(V.T, V)
     # ||fl(V^T V) - V^T V||_2 <= gamma_m || |V|^T |V| ||_2 <= gamma_m min(F^2, l1 linf) (Jeannerod & Rump 2013)
     error = float(add_up(mul_up(gamma(m + 2), mul_up(cheap, cheap)), mul_up(float(m) * float(n), 2 * TINY)))
     margin = 4.0 * n * U
-    for _ in range(_TRIES):
+    while margin < 4.0:  # a poor estimate costs tightness, in steps, not the bound
         t = estimate * estimate * (1.0 + margin)
         excess = _negative_part(gram, t)
         if excess is not None:
@@ -206,34 +207,45 @@ def _gram_bound(V: Tensor) -> tuple[float, float, str]:
     return cheap, estimate, "sqrt(l1 linf)"
 
 
+def _lower_product(A: Tensor, B: Tensor) -> Tensor:
+    """The lower triangle of A B, in row blocks; what lies above the blocks is left 0."""
+    n = A.shape[0]
+    result = torch.zeros(n, n, dtype=torch.float64)
+    step = max(-(-n // _BLOCKS), 64)
+    for start in range(0, n, step):
+        end = min(start + step, n)
+        result[start:end, :end] = A[start:end] @ B[:, :end]
+    return result
+
+
+def _lower_square(L: Tensor) -> Tensor:
+    """The lower triangle of L L^T for a lower triangular L; row block i needs only i blocks of columns."""
+    n = L.shape[0]
+    result = torch.zeros(n, n, dtype=torch.float64)
+    step = max(-(-n // _BLOCKS), 64)
+    for start in range(0, n, step):
+        end = min(start + step, n)
+        result[start:end, :end] = L[start:end, :end] @ L[:end, :end].T
+    return result
+
+
 def _negative_part(gram: Tensor, t: float) -> float | None:
-    """A bound c >= 0 with `t I - G >= -c I` for the symmetric G whose lower triangle is given, or None."""
+    """A bound c >= 0 with `t I - G >= -c I` for the symmetric G whose lower triangle is given, or None.
+
+    NaN or infinity anywhere in the factor or the residual reaches `found` through their sums of squares.
+    """
     n = gram.shape[0]
     A = -gram
-    exact_diagonal = t - gram.diagonal()
-    A.diagonal().copy_(exact_diagonal)
-    diagonal_error = float(mul_up(exact_diagonal.abs().max(), U))  # of t - g_ii
+    diagonal = t - gram.diagonal()
+    A.diagonal().copy_(diagonal)
+    diagonal_error = float(mul_up(diagonal.abs().max(), U))  # of t - g_ii
     factor, info = torch.linalg.cholesky_ex(A)
+    if int(info) != 0:
+        return None
     lower = factor.tril()
-    if int(info) != 0 or not bool(lower.isfinite().all()):
-        return None
-    product = lower @ lower.T
-    residual = (product - A).tril()
-    if not bool(residual.isfinite().all()):
-        return None
+    residual = (_lower_square(lower) - A).tril()
     # ||fl(LL^T) - LL^T|| <= gamma_n ||L||_F^2, and rounding fl(product - A) errs by u relatively.
-    frobenius = _symmetric_frobenius(residual)
-    trace = float(sum_up(mul_up(lower.abs(), lower.abs())))
-    rounding = add_up(mul_up(gamma(n + 2), trace), float(n) * float(n) * 2 * TINY)
+    frobenius = sqrt_up(mul_up(2.0, sum_of_squares_up(residual)))
+    rounding = add_up(mul_up(gamma(n + 2), sum_of_squares_up(lower)), float(n) * float(n) * 2 * TINY)
     found = float(add_up(add_up(mul_up(frobenius, 1.0 + 4.0 * U), rounding), diagonal_error))
     return found if math.isfinite(found) else None
-
-
-def _symmetric_frobenius(tril: Tensor) -> float:
-    """Upper bound of the Frobenius norm of the symmetric matrix with this lower triangle."""
-    largest = float(tril.abs().max())
-    if largest == 0:
-        return 0.0
-    unit = next_up(tril.abs() / largest)
-    squares = sum_up(add_up(mul_up(unit, unit), TINY))
-    return float(mul_up(sqrt_up(mul_up(2.0, squares)), largest))

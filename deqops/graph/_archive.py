@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +14,9 @@ MAX_ENTRIES = 100_000
 MAX_TOTAL = 64 * 2**30
 MAX_JSON = 256 * 2**20
 MAX_RATIO = 200
+
+# What zipfile raises, besides its own errors, for headers that make no sense.
+_DAMAGE = (ValueError, OverflowError, NotImplementedError, EOFError, struct.error)
 
 
 class Archive:
@@ -31,10 +35,10 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(data)
             entries = self._zip.infolist()
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, NotImplementedError, EOFError) as error:
-            raise ModelFileError(f"model file: it is no intact zip archive ({error}); was it cut short?") from None
         except UnicodeDecodeError:
             raise ModelFileError("model file: an entry's name is not text") from None
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, *_DAMAGE) as error:
+            raise ModelFileError(f"model file: it is no intact zip archive ({error}); was it cut short?") from None
         self._entries = _checked(entries)
 
     def __contains__(self, name: str) -> bool:
@@ -51,14 +55,7 @@ class Archive:
         try:
             with self._zip.open(info) as stream:
                 content = stream.read(limit + 1)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            OSError,
-        ) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, *_DAMAGE) as error:
             raise ModelFileError(f"model file: entry {name!r} is damaged ({error})") from None
         if len(content) != info.file_size:
             raise ModelFileError(f"model file: entry {name!r} has not the size it declares")
@@ -83,6 +80,8 @@ def _checked(entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
             raise ModelFileError(f"model file: entry name {entry.filename!r:.80} is not allowed")
         if entry.file_size > 2**20 and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
             raise ModelFileError(f"model file: entry {rest!r:.80} is packed suspiciously tightly")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ModelFileError(f"model file: entry {rest!r:.80} is packed in an unusual way; store it plainly")
         if rest in found:
             raise ModelFileError(f"model file: entry {rest!r:.80} occurs twice")
         tops.add(top)

@@ -27,7 +27,12 @@ def check_independent(graph: ConcreteGraph) -> None:
     Raises:
         MixesProblemsError: names the operation that mixes problems or is not known to keep them apart.
     """
-    if graph.batch_dims == 0 or all(graph.shape(value)[0] == 1 for value in graph.state):
+    if graph.batch_dims == 0:
+        return
+    counts = {graph.shape(value)[:1] for value in graph.state}
+    if len(counts) != 1 or counts == {()}:
+        raise MixesProblemsError("state", "its leaves do not all have the same dimension 0; use batch_dims=0")
+    if counts == {(1,)}:
         return
     place = dict.fromkeys(graph.state, 0)  # value -> its batch dimension
     for node in graph.nodes:

@@ -141,7 +141,15 @@ class Lowering:
         if known is not None:
             return known
         rule = RULES.get(instruction.op)
-        result = rule(self, arguments) if rule is not None else NotImplemented
+        try:
+            result = rule(self, arguments) if rule is not None else NotImplemented
+        except InputError:
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {str(error)[:120]}".splitlines()[0]
+            raise UnsupportedOperationError(
+                instruction.op, f"has arguments that its rule cannot take ({what})"
+            ) from error
         if result is NotImplemented:
             return self._opaque(instruction, arguments, values)
         return list(result) if isinstance(result, list | tuple) else [result]
@@ -163,7 +171,7 @@ class Lowering:
         numbers = tuple(operand.number for operand in operands)
         below = NONE.union(*(operand.inputs for operand in operands))
         made: list[Item] = []
-        for place, meta in enumerate(results):
+        for place, meta in enumerate(result.to("meta") for result in results):
             number = self._new()
             attributes: dict[str, Attribute] = {"output": place}
             self.nodes.append(
@@ -242,6 +250,7 @@ _FACTORIES = frozenset(
         "scalar_tensor.default",
     ]
 )
+_UNDEFINED = frozenset({"aten.empty.memory_format", "aten.empty_like.default", "aten.new_empty.default"})
 _MOVEMENTS = frozenset(
     f"aten.{name}"
     for name in [
@@ -271,7 +280,36 @@ _MOVEMENTS = frozenset(
         "_unsafe_view.default",
         "lift_fresh.default",
         "lift_fresh_copy.default",
-        "detach_.default",
+        "positive.default",
+        "unflatten.int",
+        "view_as.default",
+        "reshape_as.default",
+        "broadcast_to.default",
+        "numpy_T.default",
+        "adjoint.default",
+        "swapaxes.default",
+        "swapdims.default",
+        "movedim.int",
+        "movedim.intlist",
+        "narrow.default",
+        "chunk.default",
+        "split.Tensor",
+        "split.sizes",
+        "split_with_sizes.default",
+        "tensor_split.sections",
+        "unbind.int",
+        "concat.default",
+        "concatenate.default",
+        "index.Tensor",
+        "gather.default",
+        "flip.default",
+        "roll.default",
+        "tile.default",
+        "fill.Scalar",
+        "select_scatter.default",
+        "slice_scatter.default",
+        "tril.default",
+        "triu.default",
     ]
 )
 
@@ -286,11 +324,12 @@ def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapp
     if instruction.op in _FACTORIES:
         concrete = {ref: _like(values[ref]) for ref in instruction.operands}
         return [Known(result, used) for result in execute(instruction, concrete)]
-    if any(isinstance(item, Dynamic) for item in items):
+    if any(isinstance(item, Dynamic) for item in items) or instruction.op in _UNDEFINED:
         return None
     knowns = [item for item in items if isinstance(item, Known)]
     floating = any(isinstance(k.value, Tensor) and k.value.is_floating_point() for k in knowns)
-    if floating and instruction.op not in _MOVEMENTS and instruction.op not in _EXACT_COMPARISONS:
+    exact = instruction.op in _MOVEMENTS or instruction.op in _EXACT_COMPARISONS or instruction.op in _CASTS
+    if floating and not exact:
         return None
     if instruction.op not in operations() and not instruction.op.startswith("sym."):
         return None
@@ -299,8 +338,9 @@ def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapp
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         message = str(error).splitlines()[0]
         raise InputError(f"operation {instruction.op}: {message:.200}; check shapes and index inputs") from None
-    if not floating and any(isinstance(r, Tensor) and r.is_floating_point() for r in results):
-        return [Known(r, used) for r in results] if _is_exact_cast(instruction, results, items) else None
+    made_floats = not floating and any(isinstance(r, Tensor) and r.is_floating_point() for r in results)
+    if (made_floats or instruction.op in _CASTS) and not _is_exact_cast(instruction, results[0], arguments):
+        return None
     return [Known(result, used) for result in results]
 
 
@@ -309,17 +349,22 @@ _EXACT_COMPARISONS = frozenset(
 )
 
 
-def _is_exact_cast(instruction: Instruction, results: list[Any], items: list[Item]) -> bool:
-    """Whether integers became floats without rounding."""
-    if instruction.op not in (
-        "aten.to.dtype",
-        "aten._to_copy.default",
-        "aten.type_as.default",
-        "aten.to.dtype_layout",
-    ):
+_CASTS = frozenset(
+    f"aten.{name}"
+    for name in ("to.dtype", "to.dtype_layout", "to.device", "to.other", "_to_copy.default", "type_as.default")
+)
+
+
+def _is_exact_cast(instruction: Instruction, result: Any, arguments: dict[str, Any]) -> bool:
+    """Whether a cast changed no value: integers, booleans or known floats that the new dtype has as well."""
+    source = arguments.get("self")
+    if instruction.op not in _CASTS or not isinstance(source, Known) or not isinstance(source.value, Tensor):
         return False
-    first = next((i.value for i in items if isinstance(i, Known) and isinstance(i.value, Tensor)), None)
-    return first is not None and bool((results[0].to(torch.float64) == first.to(torch.float64)).all())
+    before = source.value
+    if before.dtype == torch.int64 and bool((before.abs() > 2**53).any()):
+        return False  # the comparison below would round
+    same = (result.to(torch.float64) == before.to(torch.float64)) | (result.isnan() & before.isnan())
+    return bool(same.all())
 
 
 def _value(item: Item) -> Any:

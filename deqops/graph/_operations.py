@@ -41,7 +41,8 @@ scatter_reduce:two index_put index_copy index_fill:int_Scalar,int_Tensor embeddi
 masked_scatter masked_select take_along_dim repeat tile repeat_interleave:self_int,self_Tensor,Tensor flip roll
 constant_pad_nd pad tril triu trace bincount bucketize:Tensor searchsorted:Tensor one_hot
 fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
-zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty
+zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full
+empty:memory_format empty_like new_empty
 arange:default,start,start_step eye:default,m scalar_tensor fill:Scalar,Tensor zero copy clone lift_fresh_copy
 _to_copy linspace tril_indices triu_indices nonzero
 """
@@ -106,8 +107,26 @@ _RANDOM_BASES = frozenset(
 _RENAMED = {
     "aten.pow_.Scalar": "aten.pow.Tensor_Scalar",
     "aten.pow_.Tensor": "aten.pow.Tensor_Tensor",
-    "aten.scatter_reduce_.two": "aten.scatter_reduce.two",
 }
+
+# In place these change a tensor's shape, not its content.
+METADATA_ONLY = frozenset(
+    {
+        "aten.squeeze.default",
+        "aten.squeeze.dim",
+        "aten.squeeze.dims",
+        "aten.unsqueeze.default",
+        "aten.t.default",
+        "aten.transpose.int",
+        "aten.swapaxes.default",
+        "aten.swapdims.default",
+    }
+)
+
+_PROMOTING = """
+add sub rsub mul div true_divide floor_divide subtract multiply divide pow remainder fmod atan2 hypot lerp
+addcmul addcdiv clamp clamp_min clamp_max clip
+"""
 
 # Arguments that do not change the values of the result.
 IGNORED_ARGUMENTS = frozenset(
@@ -154,6 +173,11 @@ def parameters(name: str) -> frozenset[str]:
     """The argument names that a known operation takes."""
     schema = operations()[name]._schema  # type: ignore[attr-defined]
     return frozenset(argument.name for argument in schema.arguments)
+
+
+def may_promote(name: str) -> bool:
+    """Whether the pure form can have another dtype than the tensor that the in-place form changes."""
+    return name.split(".")[1] in _PROMOTING.split()
 
 
 def is_check(name: str) -> bool:

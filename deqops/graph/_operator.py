@@ -52,8 +52,9 @@ class OperatorGraph:
         leaves = self._leaves(state, inputs)
         try:
             images = run(self._source.program, leaves, self.constants)
-        except (RuntimeError, IndexError) as error:
-            raise InputError(f"operator: {str(error).splitlines()[0]:.200}; check shapes and dtypes") from error
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise InputError(f"operator: {first:.200}; check shapes and dtypes") from error
         order = self._state_tree.leaf_order(self._source.output_tree)
         if order is None:
             raise InputError("operator: its result has not the structure of the state")
@@ -87,9 +88,11 @@ class OperatorGraph:
         names = self._source.argument_names[1:]
         for tree, value, name in zip(self._input_trees, inputs, names, strict=True):
             leaves += tree.flatten(value, name)
-        for leaf in leaves:
+        labels = [*self._state_tree.names("state"), *self.input_names]
+        for label, leaf, expected in zip(labels, leaves, self._source.expected, strict=True):
             if not isinstance(leaf, Tensor):
-                raise InputError(f"inputs: every leaf must be a tensor, got {type(leaf).__name__}")
+                raise InputError(f"{label}: a tensor is needed, got {type(leaf).__name__}")
+            expected.check(label, leaf)
         return leaves
 
 
@@ -223,9 +226,8 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
         try:
             _try_out(module, example)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            raise InputError(
-                f"G: it fails on the example state and inputs: {str(error).splitlines()[0]:.200}"
-            ) from error
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise InputError(f"G: it fails on the example state and inputs: {first:.200}") from error
         try:
             return torch.export.export(module, example, strict=False)
         except Exception as error:

@@ -6,29 +6,50 @@ This reader looks at none of them: shapes are computed anew from the inputs, siz
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from deqops._errors import ModelFileError, UnsupportedOperationError
+from deqops._errors import InputError, ModelFileError
 from deqops.graph._archive import Archive
-from deqops.graph._functional import Assignment, Name, RawNode
+from deqops.graph._functional import Assignment
 from deqops.graph._json import get, parse_json, union
-from deqops.graph._operations import IGNORED_ARGUMENTS, is_check, is_random
+from deqops.graph._nodes import impurities, raw_nodes
 from deqops.graph._program import Program, canonical, fingerprint
-from deqops.graph._scalars import scalar_name
 from deqops.graph._tensors import dtype_of, read_tensors
 from deqops.graph._tree import Tree, parse_treespec
 
 _SCHEMA_MAJOR = 8
 _MAX_NODES = 1_000_000
+_ARCHIVE = {"archive_format": b"pt2", "archive_version": b"0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """The dtype and static shape that an input was exported with; None where the file leaves it open."""
+
+    dtype: torch.dtype | None
+    shape: tuple[int, ...] | None
+
+    def check(self, name: str, leaf: Tensor) -> None:
+        """Refuse another dtype or shape: sizes of the export may be constants of the graph."""
+        if self.dtype is not None and leaf.dtype != self.dtype:
+            raise InputError(f"{name}: got {leaf.dtype}, the operator was exported for {self.dtype}; convert it")
+        if self.shape is not None and tuple(leaf.shape) != self.shape:
+            got = tuple(leaf.shape)
+            raise InputError(f"{name}: got shape {got}, the operator was exported for {self.shape}; export it again")
 
 
 class Source:
     """What a model file says: program, tensors, trees, names, why it is not one pure map."""
 
     def __init__(self, archive: Archive) -> None:
+        for name, expected in _ARCHIVE.items():
+            if name in archive and archive.read(name, 16).strip() != expected:
+                raise ModelFileError(f"model file: its {name} is unknown; export with torch 2.9 to 2.13")
         if "byteorder" in archive and archive.read("byteorder", 16).strip() != b"little":
             raise ModelFileError("model file: its tensors are not little-endian")
         document = parse_json(archive.read("models/model.json"), "models/model.json")
@@ -40,6 +61,8 @@ class Source:
         self._signature = get(module, "signature", dict)
         weights = read_tensors(archive, "weights", "model_weights_config.json")
         constants = read_tensors(archive, "constants", "model_constants_config.json")
+        if weights.keys() & constants.keys():
+            raise ModelFileError("model file: a tensor is both a weight and a constant")
         self._tensors = weights | constants
         self.arguments, self.output_tree, self.argument_names = _trees(module)
         self.deqops = _deqops_record(archive)
@@ -49,21 +72,21 @@ class Source:
 
     def _read_program(self) -> tuple[Program, dict[str, Tensor]]:
         user, model = self._placeholders()
+        self.expected = [_expectation(self._graph, name) for name in user]
         numbers = {name: number for number, name in enumerate([*user, *model])}
         protected = {name: f"buffer or parameter {target}" for name, target in model.items()}
         protected |= {name: f"input {name}" for name in user}
         assignment = Assignment(numbers, protected)
-        nodes = [node for entry in get(self._graph, "nodes", list) for node in _raw_node(entry)]
+        nodes = [node for entry in get(self._graph, "nodes", list) for node in raw_nodes(entry)]
         if len(nodes) > _MAX_NODES:
             raise ModelFileError(f"model file: more than {_MAX_NODES} operations")
         outputs = self._outputs()
         assignment.run(nodes, outputs)
-        self.impure += assignment.impure + [text for node in nodes for text in _impurities(node)]
+        self.impure += assignment.impure + [text for node in nodes for text in impurities(node)]
         missing = [name for name in outputs if name not in assignment.numbers]
         if missing:
             raise ModelFileError(f"model file: output {missing[0]!r:.80} is never computed")
-        order = self.arguments.children[0]
-        states = sum(1 for _ in range(order.size)) if order.children else 1
+        states = self.arguments.children[0].size
         program = Program(
             state=tuple(range(states)),
             inputs=tuple(range(states, len(user))),
@@ -97,6 +120,10 @@ class Source:
             elif kind in ("parameter", "buffer", "tensor_constant"):
                 key = {"parameter": "parameter_name", "buffer": "buffer_name"}.get(kind, "tensor_constant_name")
                 model[get(get(entry, "arg", dict), "name", str)] = get(entry, key, str)
+            elif kind == "constant_input":
+                raise ModelFileError(
+                    "model file: one of its inputs is a number or None; export with tensor inputs only"
+                )
             else:
                 raise ModelFileError(f"model file: it needs a {kind!r:.40} input, which could hold code")
         if len(user) != self.arguments.size or len(set(user) | set(model)) != len(user) + len(model):
@@ -138,12 +165,25 @@ def _trees(module: dict[str, Any]) -> tuple[Tree, Tree, list[str]]:
     whole = parse_treespec(signature.get("in_spec"))
     if len(whole.children) != 2 or whole.children[1].size or not whole.children[0].children:
         raise ModelFileError("model file: it must take the state and inputs as positional arguments")
+    if not whole.children[0].children[0].size:
+        raise ModelFileError("model file: its state holds no tensor")
     names = signature.get("forward_arg_names")
     usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
     count = len(whole.children[0].children)
     listed = [str(name) for name in names] if usable and isinstance(names, list) else []
     padded = [*listed, *(f"input_{n}" for n in range(len(listed), count))][:count]
     return whole.children[0], parse_treespec(signature.get("out_spec")), padded
+
+
+def _expectation(graph: dict[str, Any], name: str) -> Expectation:
+    """What the export says of an input: only ever used to refuse other inputs, never to compute."""
+    values = graph.get("tensor_values")
+    meta = values.get(name) if isinstance(values, dict) else None
+    if not isinstance(meta, dict):
+        return Expectation(None, None)
+    sizes = [size.get("as_int") if isinstance(size, dict) else None for size in get(meta, "sizes", list)]
+    plain = tuple(size for size in sizes if isinstance(size, int))
+    return Expectation(dtype_of(meta.get("dtype")), plain if len(plain) == len(sizes) else None)
 
 
 def _deqops_record(archive: Archive) -> dict[str, Any]:
@@ -153,115 +193,3 @@ def _deqops_record(archive: Archive) -> dict[str, Any]:
     if get(record, "schema", int) != 1:
         raise ModelFileError("model file: its deqops.json has an unknown schema; update deqops")
     return record  # type: ignore[return-value]
-
-
-def _raw_node(entry: object) -> list[RawNode]:
-    target = get(entry, "target", str)
-    op = _operation(target)
-    if is_check(op):
-        return []
-    arguments = []
-    for item in get(entry, "inputs", list):
-        name = get(item, "name", str)
-        if name not in IGNORED_ARGUMENTS:
-            arguments.append((name, _argument(get(item, "arg", dict), op)))
-    results, several = _results(get(entry, "outputs", list), op)
-    return [RawNode(op, tuple(arguments), results, several)]
-
-
-def _operation(target: str) -> str:
-    scalar = scalar_name(target)
-    if scalar is not None:
-        return scalar
-    op = target.removeprefix("torch.ops.")
-    if not op.startswith("aten.") or len(op) > 120:
-        raise UnsupportedOperationError(f"{target:.120}", "is no plain tensor operation")
-    return {"aten.sym_size.int": "sym.size", "aten.sym_numel.default": "sym.numel"}.get(op, op)
-
-
-_LISTS = {"as_ints", "as_floats", "as_bools", "as_strings"}
-
-
-def _argument(argument: object, op: str) -> Any:
-    tag, value = union(argument)
-    if tag == "as_none":
-        return None
-    if tag == "as_tensor":
-        return Name(get(value, "name", str))
-    if tag in ("as_tensors", "as_nested_tensors") and isinstance(value, list):
-        return tuple(Name(get(item, "name", str)) for item in value)
-    if tag == "as_optional_tensors" and isinstance(value, list):
-        return tuple(_argument(item, op) for item in value)
-    if tag == "as_optional_tensor":
-        return _argument(value, op)
-    if tag in ("as_sym_int", "as_sym_bool", "as_sym_float"):
-        return _symbol(value)
-    if tag in ("as_sym_ints", "as_sym_floats") and isinstance(value, list):
-        return tuple(_symbol(item) for item in value)
-    if tag == "as_scalar_type":
-        return dtype_of(value)
-    if tag in _LISTS and isinstance(value, list):
-        return tuple(_plain(item, op) for item in value)
-    if tag in ("as_int", "as_float", "as_bool", "as_string"):
-        return _plain(value, op) if tag != "as_float" else _float(value, op)
-    if tag in ("as_device", "as_layout", "as_memory_format"):
-        return None
-    raise UnsupportedOperationError(op, f"takes an argument of kind {tag:.40}, which is not supported")
-
-
-def _symbol(value: object) -> Any:
-    tag, inner = union(value)
-    if tag == "as_name" and isinstance(inner, str):
-        return Name(inner)
-    if tag in ("as_int", "as_bool", "as_float"):
-        return inner if isinstance(inner, bool | int | float) else _float(inner, "a size")
-    raise ModelFileError(f"model file: a size of kind {tag:.40} is not supported")
-
-
-def _plain(value: object, op: str) -> Any:
-    if isinstance(value, str) and len(value) > 1000:
-        raise ModelFileError(f"model file: operation {op} has an overlong string argument")
-    if isinstance(value, bool | int | float | str):
-        return value
-    raise ModelFileError(f"model file: operation {op} has an argument of the wrong kind")
-
-
-def _float(value: object, op: str) -> float:
-    """Floats are written as numbers, infinities and NaN as words."""
-    words = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
-    if isinstance(value, str) and value in words:
-        return words[value]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelFileError(f"model file: operation {op} has a float argument that is no number")
-    return float(value)
-
-
-def _results(outputs: list[object], op: str) -> tuple[tuple[str, ...], bool]:
-    names: list[str] = []
-    several = len(outputs) > 1
-    for output in outputs:
-        tag, value = union(output)
-        if tag == "as_tensor":
-            names.append(get(value, "name", str))
-        elif tag in ("as_sym_int", "as_sym_bool", "as_sym_float"):
-            names.append(_symbol(value).text)
-        elif tag == "as_tensors" and isinstance(value, list):
-            several = True
-            names.extend(get(item, "name", str) for item in value)
-        else:
-            raise UnsupportedOperationError(op, f"returns a value of kind {tag:.40}, which is not supported")
-    return tuple(names), several
-
-
-def _impurities(node: RawNode) -> list[str]:
-    arguments = dict(node.arguments)
-    if is_random(node.op):
-        return [f"random: {node.op}"]
-    if "dropout" in node.op and arguments.get("train") is True and arguments.get("p") != 0.0:
-        return [f"dropout in training mode: {node.op}"]
-    training = (
-        arguments.get("training") is True or arguments.get("train") is True or arguments.get("use_input_stats") is True
-    )
-    if "_norm" in node.op and training:
-        return [f"batch statistics in training mode: {node.op}"]
-    return []

@@ -1,0 +1,193 @@
+"""Elementwise functions, arithmetic, comparisons and choices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from deqops.graph._arguments import Arguments, indicator, number, operand_item, scaled
+from deqops.graph._lowering import Dynamic, Lowering, lowers
+
+_UNARY = [
+    "tanh",
+    "sigmoid",
+    "relu",
+    "relu6",
+    "silu",
+    "abs",
+    "neg",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "erf",
+    "sin",
+    "cos",
+    "square",
+    "sign",
+    "floor",
+    "ceil",
+    "round",
+    "hardswish",
+    "mish",
+    "selu",
+]
+
+
+def _unary(name: str) -> None:
+    function = getattr(torch, name, None) or getattr(torch.nn.functional, name)
+
+    @lowers(name)
+    def rule(low: Lowering, a: Arguments) -> Any:
+        if name == "selu" and a.get("self") is None:
+            return NotImplemented
+        return low.emit(name, [a["self"]], function)
+
+
+for _name in _UNARY:
+    _unary(_name)
+
+
+@lowers("leaky_relu")
+def _leaky_relu(low: Lowering, a: Arguments) -> Any:
+    slope = float(a.get("negative_slope", 0.01))
+    return low.emit("leaky_relu", [a["self"]], torch.nn.functional.leaky_relu, negative_slope=slope)
+
+
+@lowers("elu")
+def _elu(low: Lowering, a: Arguments) -> Any:
+    if float(a.get("scale", 1.0)) != 1.0 or float(a.get("input_scale", 1.0)) != 1.0:
+        return NotImplemented
+    return low.emit("elu", [a["self"]], torch.nn.functional.elu, alpha=float(a.get("alpha", 1.0)))
+
+
+@lowers("gelu")
+def _gelu(low: Lowering, a: Arguments) -> Any:
+    return low.emit("gelu", [a["self"]], torch.nn.functional.gelu, approximate=str(a.get("approximate", "none")))
+
+
+@lowers("softplus")
+def _softplus(low: Lowering, a: Arguments) -> Any:
+    beta, threshold = float(a.get("beta", 1.0)), float(a.get("threshold", 20.0))
+    return low.emit("softplus", [a["self"]], torch.nn.functional.softplus, beta=beta, threshold=threshold)
+
+
+@lowers("hardtanh")
+def _hardtanh(low: Lowering, a: Arguments) -> Any:
+    low_end, high_end = float(a.get("min_val", -1.0)), float(a.get("max_val", 1.0))
+    return low.emit("hardtanh", [a["self"]], torch.nn.functional.hardtanh, minimum=low_end, maximum=high_end)
+
+
+@lowers("clamp", "clip")
+def _clamp(low: Lowering, a: Arguments) -> Any:
+    ends = [None if a.get(k) is None else float(number(a[k])) for k in ("min", "max")]
+    return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=ends[0], maximum=ends[1])
+
+
+@lowers("clamp_min")
+def _clamp_min(low: Lowering, a: Arguments) -> Any:
+    return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=float(number(a["min"])), maximum=None)
+
+
+@lowers("clamp_max")
+def _clamp_max(low: Lowering, a: Arguments) -> Any:
+    return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=None, maximum=float(number(a["max"])))
+
+
+@lowers("pow.Tensor_Scalar")
+def _pow(low: Lowering, a: Arguments) -> Any:
+    exponent = number(a["exponent"])
+    if not isinstance(exponent, int | float) or isinstance(exponent, bool):
+        return NotImplemented
+    return low.emit("pow_scalar", [a["self"]], lambda x: torch.pow(x, exponent), exponent=float(exponent))
+
+
+def _arithmetic(low: Lowering, op: str, first: Any, second: Any) -> Any:
+    """A node of two operands; plain numbers become literals, a condition beside a float the numbers 0 and 1."""
+    a, b = operand_item(first, second), operand_item(second, first)
+    return low.emit(op, [_as_number(low, a, b), _as_number(low, b, a)], getattr(torch, op))
+
+
+def _as_number(low: Lowering, item: Any, beside: Any) -> Any:
+    if not (isinstance(item, Dynamic) and item.meta.dtype == torch.bool and isinstance(beside, Dynamic)):
+        return item
+    dtype = beside.meta.dtype
+    return indicator(low, item, dtype) if dtype.is_floating_point else item
+
+
+@lowers("add.Tensor", "add.Scalar")
+def _add(low: Lowering, a: Arguments) -> Any:
+    return _arithmetic(low, "add", a["self"], scaled(low, operand_item(a["other"], a["self"]), a.get("alpha", 1)))
+
+
+@lowers("sub.Tensor", "sub.Scalar", "subtract.Tensor", "subtract.Scalar")
+def _sub(low: Lowering, a: Arguments) -> Any:
+    return _arithmetic(low, "sub", a["self"], scaled(low, operand_item(a["other"], a["self"]), a.get("alpha", 1)))
+
+
+@lowers("rsub.Tensor", "rsub.Scalar")
+def _rsub(low: Lowering, a: Arguments) -> Any:
+    return _arithmetic(low, "sub", a["other"], scaled(low, a["self"], a.get("alpha", 1)))
+
+
+@lowers("mul.Tensor", "mul.Scalar", "multiply.Tensor", "multiply.Scalar")
+def _mul(low: Lowering, a: Arguments) -> Any:
+    return _arithmetic(low, "mul", a["self"], a["other"])
+
+
+@lowers("div.Tensor", "div.Scalar", "true_divide.Tensor", "true_divide.Scalar", "divide.Tensor", "divide.Scalar")
+def _div(low: Lowering, a: Arguments) -> Any:
+    return _arithmetic(low, "div", a["self"], a["other"])
+
+
+@lowers("pow.Tensor_Tensor", "pow.Scalar")
+def _pow_tensor(low: Lowering, a: Arguments) -> Any:
+    return _arithmetic(low, "pow", a["self"], a["exponent"])
+
+
+@lowers("maximum", "max.other")
+def _maximum(low: Lowering, a: Arguments) -> Any:
+    return low.emit("maximum", [a["self"], a["other"]], torch.maximum)
+
+
+@lowers("minimum", "min.other")
+def _minimum(low: Lowering, a: Arguments) -> Any:
+    return low.emit("minimum", [a["self"], a["other"]], torch.minimum)
+
+
+def _comparison(name: str) -> None:
+    @lowers(f"{name}.Tensor", f"{name}.Scalar")
+    def rule(low: Lowering, a: Arguments) -> Any:
+        return low.emit(name, [a["self"], operand_item(a["other"], a["self"])], getattr(torch, name))
+
+
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    _comparison(_name)
+
+
+def _logical(name: str) -> None:
+    @lowers(name)
+    def rule(low: Lowering, a: Arguments) -> Any:
+        return low.emit(name, [a[key] for key in ("self", "other") if key in a], getattr(torch, name))
+
+
+for _name in ("logical_not", "logical_and", "logical_or", "isinf", "isnan"):
+    _logical(_name)
+
+
+@lowers("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
+def _where(low: Lowering, a: Arguments) -> Any:
+    tensors = [v for v in (a["self"], a["other"]) if isinstance(v, Dynamic)]
+    beside = tensors[0] if tensors else None
+    parts = [a["condition"], operand_item(a["self"], beside), operand_item(a["other"], beside)]
+    return low.emit("where", parts, torch.where)
+
+
+@lowers("masked_fill.Scalar", "masked_fill.Tensor")
+def _masked_fill(low: Lowering, a: Arguments) -> Any:
+    value = operand_item(a["value"], a["self"])
+    return low.emit("where", [a["mask"], value, a["self"]], lambda m, v, x: torch.where(m, v.to(x.dtype), x))

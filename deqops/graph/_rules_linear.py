@@ -1,0 +1,48 @@
+"""Products, layer norm and softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from deqops.graph._arguments import Arguments, dim_of, matmul_of, rank_of, scaled, sizes_of, swapped
+from deqops.graph._lowering import Lowering, lowers
+
+
+@lowers("linear")
+def _linear(low: Lowering, a: Arguments) -> Any:
+    result = matmul_of(low, a["input"], swapped(low, a["weight"]))
+    return result if a.get("bias") is None else low.emit("add", [result, a["bias"]], torch.add)
+
+
+@lowers("matmul", "mm", "bmm", "mv", "dot")
+def _product(low: Lowering, a: Arguments) -> Any:
+    return matmul_of(low, a["self"], next(a[k] for k in ("other", "mat2", "vec", "tensor") if k in a))
+
+
+@lowers("addmm", "baddbmm", "addmv")
+def _addmm(low: Lowering, a: Arguments) -> Any:
+    first = next(a[k] for k in ("mat1", "batch1", "mat") if k in a)
+    second = next(a[k] for k in ("mat2", "batch2", "vec") if k in a)
+    product = scaled(low, matmul_of(low, first, second), a.get("alpha", 1))
+    return low.emit("add", [scaled(low, a["self"], a.get("beta", 1)), product], torch.add)
+
+
+@lowers("layer_norm")
+def _layer_norm(low: Lowering, a: Arguments) -> Any:
+    shape = tuple(sizes_of(a["normalized_shape"]))
+    result: Any = low.emit(
+        "layer_norm", [a["input"]], lambda x: x.clone(), normalized_shape=shape, eps=float(a.get("eps", 1e-5))
+    )
+    for name, op in (("weight", "mul"), ("bias", "add")):
+        if a.get(name) is not None:
+            result = low.emit(op, [result, a[name]], getattr(torch, op))
+    return result
+
+
+@lowers("softmax.int")
+def _softmax(low: Lowering, a: Arguments) -> Any:
+    if a.get("dtype") is not None:
+        return NotImplemented
+    return low.emit("softmax", [a["self"]], lambda x: x.clone(), dim=dim_of(a["dim"], rank_of(a["self"])))

@@ -1,0 +1,106 @@
+"""Normalisations in eval mode, and a few activations, as arithmetic of the small vocabulary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from deqops.graph._arguments import Arguments, dim_of, rank_of, reshaped, shape_of, sizes_of, sliced
+from deqops.graph._lowering import Known, Lowering, lowers, scalar_tensor
+
+
+def _arithmetic(low: Lowering, op: str, a: Any, b: Any) -> Any:
+    return low.emit(op, [a, b], getattr(torch, op))
+
+
+def _literal(value: float) -> Known:
+    return Known(scalar_tensor(float(value)))
+
+
+def _per_channel(low: Lowering, item: Any, rank: int) -> Any:
+    """A vector over dimension 1 of a tensor of this rank."""
+    shape = [1] * rank
+    shape[min(1, rank - 1)] = shape_of(item)[0]
+    return reshaped(low, item, shape, [])
+
+
+@lowers("batch_norm")
+def _batch_norm(low: Lowering, a: Arguments) -> Any:
+    """(x - mean) rsqrt(var + eps) weight + bias, the statistics being those of the model."""
+    x, mean, variance = a["input"], a.get("running_mean"), a.get("running_var")
+    if a.get("training") is not False or mean is None or variance is None or rank_of(x) < 2:
+        return NotImplemented
+    shifted = _arithmetic(low, "add", variance, _literal(a["eps"]))
+    scale = low.emit("rsqrt", [shifted], torch.rsqrt)
+    if a.get("weight") is not None:
+        scale = _arithmetic(low, "mul", scale, a["weight"])
+    centred = _arithmetic(low, "sub", x, _per_channel(low, mean, rank_of(x)))
+    result = _arithmetic(low, "mul", centred, _per_channel(low, scale, rank_of(x)))
+    if a.get("bias") is None:
+        return result
+    return _arithmetic(low, "add", result, _per_channel(low, a["bias"], rank_of(x)))
+
+
+@lowers("group_norm")
+def _group_norm(low: Lowering, a: Arguments) -> Any:
+    """A layer norm over each group of channels, then weight and bias per channel."""
+    x, groups = a["input"], int(a["num_groups"])
+    shape = shape_of(x)
+    size = x.meta[0].numel() // groups
+    grouped = reshaped(low, x, [shape[0], groups, size], [])
+    eps = float(a.get("eps", 1e-5))
+    normed = low.emit("layer_norm", [grouped], lambda t: t.clone(), normalized_shape=(size,), eps=eps)
+    result = reshaped(low, normed, shape, [])
+    for name, op in (("weight", "mul"), ("bias", "add")):
+        if a.get(name) is not None:
+            result = _arithmetic(low, op, result, _per_channel(low, a[name], len(shape)))
+    return result
+
+
+@lowers("rms_norm")
+def _rms_norm(low: Lowering, a: Arguments) -> Any:
+    """x rsqrt(mean(x^2) + eps) weight over the last dimensions."""
+    x, rank = a["input"], rank_of(a["input"])
+    if a.get("eps") is None:
+        return NotImplemented
+    dims = tuple(range(rank - len(sizes_of(a["normalized_shape"])), rank))
+    squares = low.emit("square", [x], torch.square)
+    mean = low.emit("mean", [squares], lambda t: t.mean(dims, keepdim=True), dims=dims, keepdim=True)
+    scale = low.emit("rsqrt", [_arithmetic(low, "add", mean, _literal(a["eps"]))], torch.rsqrt)
+    result = _arithmetic(low, "mul", x, scale)
+    return result if a.get("weight") is None else _arithmetic(low, "mul", result, a["weight"])
+
+
+@lowers("hardsigmoid")
+def _hardsigmoid(low: Lowering, a: Arguments) -> Any:
+    """relu6(x + 3) / 6."""
+    shifted = low.emit("relu6", [_arithmetic(low, "add", a["self"], _literal(3.0))], torch.nn.functional.relu6)
+    return _arithmetic(low, "div", shifted, _literal(6.0))
+
+
+@lowers("glu")
+def _glu(low: Lowering, a: Arguments) -> Any:
+    """The first half times the sigmoid of the second."""
+    x, dim = a["self"], dim_of(a.get("dim", -1), rank_of(a["self"]))
+    half = shape_of(x)[dim] // 2
+    gate = low.emit("sigmoid", [sliced(low, x, dim, slice(half, 2 * half), [])], torch.sigmoid)
+    return _arithmetic(low, "mul", sliced(low, x, dim, slice(0, half), []), gate)
+
+
+@lowers("lerp.Scalar", "lerp.Tensor")
+def _lerp(low: Lowering, a: Arguments) -> Any:
+    """a + weight (b - a)."""
+    weight = a["weight"]
+    factor = _literal(weight) if isinstance(weight, int | float) else weight
+    gap = _arithmetic(low, "sub", a["end"], a["self"])
+    return _arithmetic(low, "add", a["self"], _arithmetic(low, "mul", gap, factor))
+
+
+@lowers("addcmul")
+def _addcmul(low: Lowering, a: Arguments) -> Any:
+    """x + value a b."""
+    product = _arithmetic(low, "mul", a["tensor1"], a["tensor2"])
+    value = float(a.get("value", 1))
+    scaled = product if value == 1.0 else _arithmetic(low, "mul", product, _literal(value))
+    return _arithmetic(low, "add", a["self"], scaled)

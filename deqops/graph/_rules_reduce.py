@@ -1,0 +1,41 @@
+"""Sums, means and extremes over dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from deqops.graph._arguments import Arguments, dim_of, rank_of
+from deqops.graph._lowering import Lowering, lowers
+
+
+def _reduced(low: Lowering, a: Arguments, op: str) -> Any:
+    item = a["self"]
+    rank, given = rank_of(item), a.get("dim")
+    if a.get("dtype") is not None:
+        return NotImplemented
+    listed = range(rank) if given is None or given == [] else given if isinstance(given, list) else [given]
+    dims, keepdim = tuple(sorted(dim_of(d, rank) for d in listed)), bool(a.get("keepdim", False))
+    function: Any = {"sum": torch.sum, "mean": torch.mean, "amax": torch.amax, "amin": torch.amin}[op]
+    return low.emit(op, [item], lambda x: function(x, dim=dims, keepdim=keepdim), dims=dims, keepdim=keepdim)
+
+
+@lowers("sum", "sum.dim_IntList")
+def _sum(low: Lowering, a: Arguments) -> Any:
+    return _reduced(low, a, "sum")
+
+
+@lowers("mean", "mean.dim")
+def _mean(low: Lowering, a: Arguments) -> Any:
+    return _reduced(low, a, "mean")
+
+
+@lowers("amax")
+def _amax(low: Lowering, a: Arguments) -> Any:
+    return _reduced(low, a, "amax")
+
+
+@lowers("amin")
+def _amin(low: Lowering, a: Arguments) -> Any:
+    return _reduced(low, a, "amin")

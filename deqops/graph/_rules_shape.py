@@ -1,0 +1,212 @@
+"""Reshaping, permuting, slicing, joining, casting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from deqops.graph._arguments import (
+    Arguments,
+    dim_of,
+    expanded,
+    indicator,
+    knowns,
+    number,
+    permuted,
+    rank_of,
+    reshaped,
+    shape_of,
+    sizes_of,
+    sliced,
+    swapped,
+)
+from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+
+
+@lowers("view", "reshape", "_unsafe_view")
+def _view(low: Lowering, a: Arguments) -> Any:
+    sizes = a.get("size", a.get("shape"))
+    return reshaped(low, a["self"], sizes_of(sizes), knowns(sizes))
+
+
+@lowers("view_as", "reshape_as")
+def _view_as(low: Lowering, a: Arguments) -> Any:
+    return reshaped(low, a["self"], shape_of(a["other"]), [a["other"]])
+
+
+@lowers("flatten.using_ints")
+def _flatten(low: Lowering, a: Arguments) -> Any:
+    start, end = int(a.get("start_dim", 0)), int(a.get("end_dim", -1))
+    return reshaped(low, a["self"], a["self"].meta.flatten(start, end).shape, [])
+
+
+@lowers("unflatten.int")
+def _unflatten(low: Lowering, a: Arguments) -> Any:
+    shape = a["self"].meta.unflatten(dim_of(a["dim"], rank_of(a["self"])), sizes_of(a["sizes"])).shape
+    return reshaped(low, a["self"], shape, knowns(a["sizes"]))
+
+
+@lowers("unsqueeze")
+def _unsqueeze(low: Lowering, a: Arguments) -> Any:
+    return reshaped(low, a["self"], a["self"].meta.unsqueeze(int(a["dim"])).shape, [])
+
+
+@lowers("squeeze", "squeeze.dim", "squeeze.dims")
+def _squeeze(low: Lowering, a: Arguments) -> Any:
+    meta, dim = a["self"].meta, a.get("dim")
+    squeezed = meta.squeeze() if dim is None else meta.squeeze(tuple(dim) if isinstance(dim, list) else int(dim))
+    return reshaped(low, a["self"], squeezed.shape, [])
+
+
+@lowers("permute")
+def _permute(low: Lowering, a: Arguments) -> Any:
+    rank = rank_of(a["self"])
+    return permuted(low, a["self"], tuple(dim_of(d, rank) for d in a["dims"]))
+
+
+@lowers("transpose.int", "swapaxes", "swapdims")
+def _transpose(low: Lowering, a: Arguments) -> Any:
+    rank = rank_of(a["self"])
+    names = [k for k in ("dim0", "axis0") if k in a], [k for k in ("dim1", "axis1") if k in a]
+    first, second = dim_of(a[names[0][0]], rank), dim_of(a[names[1][0]], rank)
+    dims = list(range(rank))
+    dims[first], dims[second] = dims[second], dims[first]
+    return permuted(low, a["self"], tuple(dims))
+
+
+@lowers("t", "mT", "numpy_T", "adjoint")
+def _t(low: Lowering, a: Arguments) -> Any:
+    rank = rank_of(a["self"])
+    if low.source == "aten.numpy_T.default":
+        return permuted(low, a["self"], tuple(reversed(range(rank))))
+    return a["self"] if rank < 2 else swapped(low, a["self"])
+
+
+@lowers("movedim.int", "movedim.intlist")
+def _movedim(low: Lowering, a: Arguments) -> Any:
+    rank = rank_of(a["self"])
+    order = torch.empty((1,) * 0 + tuple(range(rank)), device="meta")  # sizes number the dimensions
+    source, target = a["source"], a["destination"]
+    moved = order.movedim(
+        tuple(source) if isinstance(source, list) else source,
+        tuple(target) if isinstance(target, list) else target,
+    )
+    return permuted(low, a["self"], tuple(moved.shape))
+
+
+@lowers("expand", "broadcast_to")
+def _expand(low: Lowering, a: Arguments) -> Any:
+    sizes = sizes_of(a["size"])
+    shape = tuple(torch.empty(shape_of(a["self"]), device="meta").expand(sizes).shape)
+    return expanded(low, a["self"], shape, knowns(a["size"]))
+
+
+@lowers("expand_as")
+def _expand_as(low: Lowering, a: Arguments) -> Any:
+    return expanded(low, a["self"], shape_of(a["other"]), [a["other"]])
+
+
+@lowers("select.int")
+def _select(low: Lowering, a: Arguments) -> Any:
+    item = a["self"]
+    dim = dim_of(a["dim"], rank_of(item))
+    index = dim_of(a["index"], item.shape[dim])
+    return low.emit("select", [item], lambda x: x.select(dim, index), knowns(a["index"]), dim=dim, index=index)
+
+
+@lowers("slice.Tensor")
+def _slice(low: Lowering, a: Arguments) -> Any:
+    dim = dim_of(a.get("dim", 0), rank_of(a["self"]))
+    start, end, step = (None if a.get(k) is None else int(number(a[k])) for k in ("start", "end", "step"))
+    uses = knowns(a.get("start"), a.get("end"), a.get("step"))
+    return sliced(low, a["self"], dim, slice(start, end, step), uses)
+
+
+@lowers("narrow")
+def _narrow(low: Lowering, a: Arguments) -> Any:
+    dim, start = dim_of(a["dim"], rank_of(a["self"])), int(number(a["start"]))
+    length = int(number(a["length"]))
+    return sliced(low, a["self"], dim, slice(start, start + length), knowns(a["start"], a["length"]))
+
+
+@lowers("split.Tensor", "split.sizes", "split_with_sizes", "chunk", "tensor_split.sections")
+def _split(low: Lowering, a: Arguments) -> Any:
+    item = a["self"]
+    dim = dim_of(a.get("dim", 0), rank_of(item))
+    sizes = a.get("split_size", a.get("split_sizes", a.get("chunks", a.get("sections"))))
+    plain = sizes_of(sizes) if isinstance(sizes, list) else int(number(sizes))
+    cut: Any = {"aten.chunk.default": torch.chunk, "aten.tensor_split.sections": torch.tensor_split}.get(
+        low.source, torch.split
+    )
+    parts, start = [], 0
+    for piece in cut(item.meta, plain, dim=dim):
+        stop = start + piece.shape[dim]
+        parts.append(sliced(low, item, dim, slice(start, stop), knowns(sizes)))
+        start = stop
+    return parts
+
+
+@lowers("unbind.int")
+def _unbind(low: Lowering, a: Arguments) -> Any:
+    item = a["self"]
+    dim = dim_of(a.get("dim", 0), rank_of(item))
+    return [
+        low.emit("select", [item], lambda x, i=i: x.select(dim, i), dim=dim, index=i) for i in range(item.shape[dim])
+    ]
+
+
+@lowers("cat", "concat", "concatenate")
+def _cat(low: Lowering, a: Arguments) -> Any:
+    parts = [part for part in a["tensors"] if shape_of(part) != (0,)]
+    dim = dim_of(a.get("dim", 0), rank_of(parts[0]))
+    return low.emit("cat", parts, lambda *xs: torch.cat(xs, dim), dim=dim)
+
+
+@lowers("stack")
+def _stack(low: Lowering, a: Arguments) -> Any:
+    rank = rank_of(a["tensors"][0]) + 1
+    dim = dim_of(a.get("dim", 0), rank)
+    parts = []
+    for part in a["tensors"]:
+        shape = list(shape_of(part))
+        shape.insert(dim, 1)
+        parts.append(reshaped(low, part, shape, []))
+    return low.emit("cat", parts, lambda *xs: torch.cat(xs, dim), dim=dim)
+
+
+@lowers(
+    "clone", "contiguous", "detach", "alias", "lift_fresh", "lift_fresh_copy", "positive", "identity", "_conj",
+    "view.dtype",
+)  # fmt: skip
+def _same(low: Lowering, a: Arguments) -> Any:
+    return NotImplemented if low.source == "aten.view.dtype" else a["self"]
+
+
+@lowers("dropout", "feature_dropout")
+def _dropout(low: Lowering, a: Arguments) -> Any:
+    return a["input"] if a.get("train") is False or a.get("p") == 0.0 else NotImplemented
+
+
+@lowers("to.dtype", "to.dtype_layout", "_to_copy", "type_as", "to.device", "to.other")
+def _to(low: Lowering, a: Arguments) -> Any:
+    other = a.get("other")
+    dtype = a.get("dtype") if other is None else (other.meta.dtype if isinstance(other, Dynamic) else other.value.dtype)
+    item = a["self"]
+    if isinstance(item, Known) or dtype is None or not isinstance(item, Dynamic):
+        return NotImplemented if isinstance(item, Known) else item
+    if item.meta.dtype == dtype:
+        return item
+    if dtype.is_floating_point and item.meta.dtype == torch.bool:
+        return indicator(low, item, dtype)
+    if not (dtype.is_floating_point and item.meta.dtype.is_floating_point):
+        return NotImplemented
+    return low.emit("cast", [item], lambda x: x.to(dtype), dtype=str(dtype).removeprefix("torch."))
+
+
+@lowers("copy")
+def _copy(low: Lowering, a: Arguments) -> Any:
+    source, target = a["src"], a["self"]
+    result = expanded(low, source, shape_of(target), [target]) if shape_of(source) != shape_of(target) else source
+    wanted = target.meta.dtype if isinstance(target, Dynamic) else target.value.dtype
+    return _to(low, {"self": low.as_dynamic(result), "dtype": wanted})
