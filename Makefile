@@ -1,12 +1,14 @@
 # Two commands matter: `make demo` (set up and run the main job) and `make test` (set up and run every check).
 PYTHON ?= python3
 VENV ?= .venv
+# Where Cora/raw and CiteSeer/raw are, for the experiments.
+ROOT ?= ../shared/planetoid
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deqops-installed
 # One thread per process keeps runs reproducible and lets two test workers share two cores.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test install format lint types unit wheel proofs campaign benchmarks clean
+.PHONY: demo test install format lint types unit wheel proofs campaign benchmarks experiments-pign clean
 
 demo: install
 	$(BIN)/deqops demo
@@ -48,6 +50,9 @@ campaign: install
 
 benchmarks: install
 	set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script; done
+
+experiments-pign: install
+	$(THREADS) $(BIN)/python experiments/pign.py --root $(ROOT)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

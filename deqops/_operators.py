@@ -50,12 +50,21 @@ class OperatorEquation(nn.Module):
 
     def forward(self, y: Any, *inputs: Any) -> Any:
         """`f(*inputs) + scale * T(y, *inputs)`."""
-        image = self.T(y, *inputs)
+        return self._shifted(self.T(y, *inputs), self._offset(*inputs))
+
+    def at(self, *inputs: Any) -> Callable[[Any], Any]:
+        """`y -> f(*inputs) + scale * T(y, *inputs)` with f computed once, here; gradients pass through it."""
+        offset = self._offset(*inputs)
+        return lambda y: self._shifted(self.T(y, *inputs), offset)
+
+    def _offset(self, *inputs: Any) -> Any:
+        return self.f if self.f is None or isinstance(self.f, Tensor) else self.f(*inputs)
+
+    def _shifted(self, image: Any, offset: Any) -> Any:
         if self.scale != 1.0:
             image = pytree.tree_map(lambda leaf: self.scale * leaf, image)
-        if self.f is None:
+        if offset is None:
             return image
-        offset = self.f if isinstance(self.f, Tensor) else self.f(*inputs)
         if isinstance(image, Tensor):
             return offset + image
         if isinstance(offset, Tensor):

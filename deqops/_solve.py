@@ -11,7 +11,7 @@ from torch import Tensor
 from deqops._adjoint import Adjoint, ImplicitAdjoint
 from deqops._errors import InputError
 from deqops._loop import Callback, Rollout, Rows, iterate
-from deqops._operators import Operator
+from deqops._operators import Operator, OperatorEquation
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
@@ -114,10 +114,11 @@ def _finite_start(y0: Any, layout: StateLayout) -> Tensor:
 
 
 def _operator_on_rows(G: Operator, inputs: tuple[Any, ...], layout: StateLayout) -> Rows:
-    """G on (problems, unknowns)."""
+    """G on (problems, unknowns); what an equation computes from the inputs alone it computes once."""
+    image_of = G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
 
     def operator(rows: Tensor) -> Tensor:
-        image = G(layout.state(rows), *inputs)
+        image = image_of(layout.state(rows))
         layout.check_image(image)
         return layout.rows(image)
 

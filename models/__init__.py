@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from ._curve import by_iteration
 from ._digits import digits_graph
+from ._gcn import GCN
 from ._pign import PIGN, project_spectral_norm_
-from ._train import PIGNSettings, TrainedPIGN, accuracies, train_pign
+from ._planetoid import planetoid_graph
+from ._train import CITATION, PIGNSettings, Trained, TrainedPIGN, accuracies, train_gcn, train_pign
 
 __all__ = [
+    "CITATION",
+    "GCN",
     "PIGN",
     "PIGNSettings",
+    "Trained",
     "TrainedPIGN",
     "accuracies",
+    "by_iteration",
     "digits_graph",
+    "planetoid_graph",
     "project_spectral_norm_",
+    "train_gcn",
     "train_pign",
 ]

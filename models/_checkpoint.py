@@ -12,8 +12,8 @@ import torch
 from deqops._atomic import write_atomically
 from deqops._errors import ModelFileError
 
-_FORMAT = "deqops-checkpoint-1"
-_KEYS = {"format", "identity", "loss", "model", "optimiser", "generator"}
+_FORMAT = "deqops-checkpoint-2"
+_KEYS = {"format", "identity", "loss", "model", "optimiser", "best"}
 
 
 def write_checkpoint(path: Path, saved: dict[str, Any]) -> None:

@@ -6,32 +6,47 @@ sections 4 and 5 and appendix B.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, OperatorEquation, Solver, Tolerance
+from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, OperatorEquation, Picard, Solver, Tolerance
 from deqops._errors import InputError
+
+MAX_EVALUATIONS = 500
+OPERATORS = ("convolution", "propagation")
 
 
 class PIGN(nn.Module):
-    """Class scores read off the equilibrium of a graph operator.
+    """Class scores read off the equilibrium of a graph operator `Z = G(Z, X, E) = f(X) + T(Z, E)`.
 
-    `Z = G(Z, X, E) = f(X) + tanh(A(E) Z W^T + b)`, scores `= R Z + r`, with `A(E)` the symmetrically
-    normalised adjacency with self loops (computed in the operator, so it is exported with it), f a two-layer
-    perceptron. tanh and A have constant 1, so `||W||_2 <= limit < 1` makes G contractive (theorem `picard`).
+    With `A(E)` the symmetrically normalised adjacency with self loops, computed in the operator and so exported
+    with it (`||A||_2 <= 1`), `operator` chooses
+
+    - "convolution": `T(Z) = tanh(A Z W^T + b)`, scores `= R Z + r`. `||W||_2 <= limit < 1` makes G contractive
+      (theorem `picard`); `limit=inf` leaves W free, and nothing is promised.
+    - "propagation": `T(Z) = limit A Z`, scores `= Z`. Contractive with rate `limit` whatever f is, so f can be
+      trained freely; f(0) = 0, so a node without features is described by its neighbours alone.
 
     Args:
         features: columns of X.
         classes: columns of the scores.
-        channels: columns of the state Z.
-        limit: target for `||W||_2`, kept by `project_` after every optimiser step. An estimate: what is true
-            of the stored weights is for a certificate to say.
-        steps: 0 solves to the equilibrium; n > 0 stops after n applications `Z <- G(Z)` from `Z = f(X)`.
-        solver: of the equilibrium and of its gradient; None: Anderson, short memory. The paper's smoothing
-            factor is `Picard(damping=...)`.
+        operator: as above.
+        channels: columns of the state ("convolution") or of f's hidden layer ("propagation").
+        limit: as above. For "convolution" `project_` keeps it after every optimiser step. An estimate: what is
+            true of the stored weights is for a certificate to say.
+        steps: 0 solves to the equilibrium; n > 0 stops after n applications `Z <- (1 - b) Z + b G(Z)` from
+            `Z = f(X)`.
+        smoothing: the paper's smoothing factor b, 0 < b <= 1 (theorem `damped`).
+        dropout: part dropped in training mode of the features and of the state before R, both outside of the
+            operator, and of f's hidden layer ("propagation").
+        solver: of the equilibrium and of its gradient; None: Anderson with a short memory, or `Picard(b)` where
+            b < 1.
         tolerance: of both; None: relative 1e-3, enough for training and for scores.
 
     Raises:
@@ -43,26 +58,38 @@ class PIGN(nn.Module):
         features: int,
         classes: int,
         *,
+        operator: str = "convolution",
         channels: int = 32,
         limit: float = 0.9,
         steps: int = 0,
+        smoothing: float = 1.0,
+        dropout: float = 0.0,
         solver: Solver | None = None,
         tolerance: Tolerance | None = None,
     ) -> None:
         super().__init__()
-        _check(channels, limit, steps)
-        self.limit, self.steps = limit, steps
-        solver, tolerance = solver or Anderson(memory=5), tolerance or Tolerance(relative=1e-3)
-        equation = OperatorEquation(GraphStep(channels), f=Encoder(features, channels))
+        check_options(operator, channels, limit, steps, smoothing, dropout)
+        self.limit, self.steps, self.smoothing, self.dropout = limit, steps, smoothing, dropout
+        self.readout: nn.Module
+        if operator == "convolution":
+            self.width = channels
+            equation = OperatorEquation(GraphConvolution(channels), f=Encoder(features, channels))
+            self.readout = nn.Linear(channels, classes)
+        else:
+            self.width = classes
+            equation = OperatorEquation(GraphPropagation(limit), f=SparseEncoder(features, channels, classes, dropout))
+            self.readout = nn.Identity()
+        solver = solver or (Anderson(memory=5) if smoothing == 1 else Picard(damping=smoothing))
+        tolerance = tolerance or Tolerance(relative=1e-3)
         self.layer = EquilibriumLayer(
             equation,
             solver=solver,
-            adjoint=ImplicitAdjoint(solver, tolerance),
+            adjoint=ImplicitAdjoint(solver, tolerance, max_evaluations=MAX_EVALUATIONS, derivatives=1),
             tolerance=tolerance,
-            initial=ZeroState(channels),
+            initial=ZeroState(self.width),
             batch_dims=0,
+            max_evaluations=MAX_EVALUATIONS,
         )
-        self.readout = nn.Linear(channels, classes)
         self.project_()
 
     @property
@@ -71,36 +98,43 @@ class PIGN(nn.Module):
         return cast(OperatorEquation, self.layer.operator)
 
     def state(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        """Z: (nodes, channels), the equilibrium, or the state after `steps` applications."""
+        """Z: (nodes, width), the equilibrium, or the state after `steps` applications."""
         if self.steps == 0:
             solved: Tensor = self.layer(x, edge_index)
             return solved
-        state: Tensor = self._encoder(x, edge_index)
-        for _ in range(self.steps):
-            state = self.operator(state, x, edge_index)
-        return state
+        states = self.iterates(x, edge_index)
+        return next(islice(states, self.steps, None))
+
+    def iterates(self, x: Tensor, edge_index: Tensor) -> Iterator[Tensor]:
+        """The states `Z <- (1 - b) Z + b G(Z)` from `Z = f(X)` on, without end."""
+        encoded: Tensor = self.operator.f(x, edge_index)  # type: ignore[operator, misc]
+        state = encoded
+        while True:
+            yield state
+            state = torch.lerp(state, encoded + self.operator.T(state, x, edge_index), self.smoothing)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Scores: (nodes, classes)."""
-        scores: Tensor = self.readout(self.state(x, edge_index))
+        state = self.state(dropped(x, self.dropout, training=self.training), edge_index)
+        return self.scores(state)
+
+    def scores(self, state: Tensor) -> Tensor:
+        """The read-out of a state."""
+        if isinstance(self.readout, nn.Linear):
+            state = dropped(state, self.dropout, training=self.training)
+        scores: Tensor = self.readout(state)
         return scores
 
     def initial_state(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        """Where the iteration starts: zeros (nodes, channels)."""
+        """Where the iteration starts: zeros (nodes, width)."""
         start: Tensor = self.layer.initial_state(x, edge_index)
         return start
 
     def project_(self) -> None:
-        """Bring the graph convolution's weight back to `||W||_2 <= limit`, up to rounding."""
-        project_spectral_norm_(self._step.convolution.lin.weight, self.limit)
-
-    @property
-    def _encoder(self) -> Encoder:
-        return cast(Encoder, self.operator.f)
-
-    @property
-    def _step(self) -> GraphStep:
-        return cast(GraphStep, self.operator.T)
+        """Bring a convolution's weight back to `||W||_2 <= limit`, up to rounding."""
+        step = self.operator.T
+        if isinstance(step, GraphConvolution):
+            project_spectral_norm_(step.convolution.lin.weight, self.limit)
 
 
 class Encoder(nn.Module):
@@ -117,7 +151,22 @@ class Encoder(nn.Module):
         return encoded
 
 
-class GraphStep(nn.Module):
+class SparseEncoder(nn.Module):
+    """`f(X) = B relu(A X)`: no biases, so f(0) = 0. X may be a sparse COO tensor."""
+
+    def __init__(self, features: int, hidden: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.hidden = nn.Parameter(nn.init.xavier_normal_(torch.empty(features, hidden)))
+        self.output = nn.Linear(hidden, classes, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """f(X): (nodes, classes)."""
+        encoded: Tensor = self.output(self.dropout(torch.relu(x @ self.hidden)))
+        return encoded
+
+
+class GraphConvolution(nn.Module):
     """T of the operator equation: `T(Z) = tanh(A Z W^T + b)`, one graph convolution."""
 
     def __init__(self, channels: int) -> None:
@@ -132,6 +181,22 @@ class GraphStep(nn.Module):
         return torch.tanh(self.convolution(state, edge_index))
 
 
+class GraphPropagation(nn.Module):
+    """T of the operator equation: `T(Z) = gain A Z`, no weights."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, state: Tensor, x: Tensor, edge_index: Tensor) -> Tensor:
+        """T(Z): (nodes, classes)."""
+        from torch_geometric.nn.conv.gcn_conv import gcn_norm
+
+        (source, target), weight = gcn_norm(edge_index, num_nodes=state.shape[0], dtype=state.dtype)
+        messages = state.index_select(0, source) * weight[:, None]
+        return self.gain * torch.zeros_like(state).index_add(0, target, messages)
+
+
 @dataclass(frozen=True)
 class ZeroState:
     """The start of the iteration: zeros for every node."""
@@ -140,7 +205,17 @@ class ZeroState:
 
     def __call__(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Zeros (nodes, channels) of the features' dtype and device."""
-        return x.new_zeros(x.shape[0], self.channels)
+        return torch.zeros(x.shape[0], self.channels, dtype=x.dtype, device=x.device)
+
+
+def dropped(x: Tensor, part: float, *, training: bool) -> Tensor:
+    """Inverted dropout, of the stored entries where x is sparse."""
+    if not training or part == 0:
+        return x
+    if not x.is_sparse:
+        return nn.functional.dropout(x, part)
+    values = nn.functional.dropout(x.values(), part)
+    return torch.sparse_coo_tensor(x.indices(), values, x.shape, is_coalesced=True, check_invariants=False)
 
 
 def project_spectral_norm_(weight: Tensor, limit: float) -> None:
@@ -151,18 +226,27 @@ def project_spectral_norm_(weight: Tensor, limit: float) -> None:
 
     Args:
         weight: a matrix, changed without a gradient.
-        limit: positive.
+        limit: positive; infinity leaves the weight alone.
     """
+    if limit == math.inf:
+        return
     with torch.no_grad():
         left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
         if bool(values[0] > limit):
             weight.copy_((left * values.clamp(max=limit)) @ right)
 
 
-def _check(channels: int, limit: float, steps: int) -> None:
+def check_options(operator: str, channels: int, limit: float, steps: int, smoothing: float, dropout: float) -> None:
+    """Raises InputError where an option of a PIGN is out of range."""
+    if operator not in OPERATORS:
+        raise InputError(f"operator: got {operator!r}; choose from {', '.join(OPERATORS)}")
     if channels < 1:
         raise InputError(f"channels: got {channels}; choose at least 1")
-    if not limit > 0:
+    if not limit > 0 or (operator == "propagation" and limit == math.inf):
         raise InputError(f"limit: got {limit}; choose a positive bound, below 1 for a contraction")
     if steps < 0:
         raise InputError(f"steps: got {steps}; choose 0 for the equilibrium, or a number of applications")
+    if not 0 < smoothing <= 1:
+        raise InputError(f"smoothing: got {smoothing}; choose a factor above 0 and at most 1")
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout: got {dropout}; choose a part in [0, 1)")

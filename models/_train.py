@@ -1,11 +1,11 @@
-"""Training a PIGN through its equilibrium, deterministic given the seed, and resumable."""
+"""Training node classifiers, a PIGN through its equilibrium, deterministic given the seed, and resumable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from deqops._errors import InputError
 from deqops._fingerprint import tensor_digest
 
 from ._checkpoint import read_checkpoint, write_checkpoint
-from ._pign import PIGN
+from ._gcn import GCN
+from ._pign import PIGN, check_options
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -30,53 +31,70 @@ CHECKPOINT_EVERY = 5
 
 @dataclass(frozen=True)
 class PIGNSettings:
-    """How a PIGN is built and trained.
+    """How a PIGN is built and trained; the defaults are for the digits, `CITATION` for Cora and CiteSeer.
 
     Args:
         epochs: full-graph steps of Adam.
-        channels: columns of the state.
-        limit: target for `||W||_2`, by projection after every step.
+        operator: "convolution" or "propagation", as for `PIGN`.
+        channels: columns of the state, or of f's hidden layer.
+        limit: of the operator's constant, as for `PIGN`.
         steps: 0 trains through the equilibrium; n > 0 through n applications of the operator (a baseline).
+        smoothing: the smoothing factor of the iteration.
         learning_rate: of Adam.
         weight_decay: of Adam.
         dropout: part of the features, and of the state before the read-out, dropped in training. Both lie
             outside the operator, which stays one deterministic map.
+        select_every: 0 keeps the weights of the last epoch; n > 0 those that did best on the validation set
+            among every n-th epoch (accuracy first, then cross-entropy).
     """
 
     epochs: int = 80
+    operator: str = "convolution"
     channels: int = 32
     limit: float = 0.9
     steps: int = 0
+    smoothing: float = 1.0
     learning_rate: float = 1e-2
     weight_decay: float = 5e-3
     dropout: float = 0.5
+    select_every: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise InputError(f"epochs: got {self.epochs}; choose at least 1")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
             raise InputError("learning_rate must be positive and weight_decay not negative; change them")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout: got {self.dropout}; choose a part in [0, 1)")
+        if self.select_every < 0:
+            raise InputError(f"select_every: got {self.select_every}; choose 0, or a number of epochs")
+        check_options(self.operator, self.channels, self.limit, self.steps, self.smoothing, self.dropout)
+
+
+CITATION = PIGNSettings(epochs=150, operator="propagation", channels=64, limit=0.95, dropout=0.7, select_every=5)
+"""Settings for Cora and CiteSeer."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedPIGN:
+class Trained(Generic[Network]):
     """A trained network in eval mode, and how well it does.
 
     Attributes:
         model: the network.
         settings: it was trained with.
         seed: of its initialisation and dropout.
-        accuracy: part of the images classified correctly, under "train", "validation" and "test".
+        accuracy: part of the nodes classified correctly, under "train", "validation" and "test".
         loss: training loss of each epoch.
     """
 
-    model: PIGN
+    model: Network
     settings: PIGNSettings
     seed: int
     accuracy: dict[str, float]
     loss: tuple[float, ...]
+
+
+TrainedPIGN = Trained[PIGN]
 
 
 def train_pign(
@@ -104,114 +122,154 @@ def train_pign(
         tolerance: of the equilibrium, as for `PIGN`.
 
     Returns:
-        TrainedPIGN: in eval mode.
+        Trained: in eval mode.
 
     Raises:
         InputError: the data lack a part, or the checkpoint belongs to other settings, seed or data.
         ModelFileError: the checkpoint is damaged.
         ConvergenceError: an equilibrium was not reached.
     """
-    training = _Training(data, settings or PIGNSettings(), seed, solver, tolerance)
-    if checkpoint is not None and checkpoint.exists():
-        training.restore(read_checkpoint(checkpoint))
-    while len(training.loss) < training.settings.epochs:
-        training.advance()
-        done = len(training.loss)
-        if checkpoint is not None and (done % CHECKPOINT_EVERY == 0 or done == training.settings.epochs):
-            write_checkpoint(checkpoint, training.saved())
-        if progress is not None:
-            progress(done, training.settings.epochs, training.loss[-1])
-    return training.result()
+    chosen = settings or PIGNSettings()
+
+    def build(features: int, classes: int) -> PIGN:
+        return PIGN(
+            features,
+            classes,
+            operator=chosen.operator,
+            channels=chosen.channels,
+            limit=chosen.limit,
+            steps=chosen.steps,
+            smoothing=chosen.smoothing,
+            dropout=chosen.dropout,
+            solver=solver,
+            tolerance=tolerance,
+        )
+
+    return _Training(data, build, chosen, seed).run(checkpoint, progress)
 
 
-def accuracies(model: PIGN, data: Data) -> dict[str, float]:
-    """Part of the nodes classified correctly in the training, validation and test set."""
-    model.eval()
-    with torch.no_grad():
-        right = (model(data.x, data.edge_index).argmax(dim=1) == data.y).double()
+def train_gcn(
+    data: Data,
+    settings: PIGNSettings,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+) -> Trained[GCN]:
+    """Train the baseline `GCN` in the same way; `operator`, `limit`, `steps` and `smoothing` do not matter."""
+
+    def build(features: int, classes: int) -> GCN:
+        return GCN(features, classes, channels=settings.channels, dropout=settings.dropout)
+
+    return _Training(data, build, settings, seed).run(checkpoint, progress)
+
+
+def accuracies(scores: Tensor, data: Data) -> dict[str, float]:
+    """Part of the nodes classified correctly by their scores in the training, validation and test set."""
+    right = (scores.argmax(dim=1) == data.y).double()
     masks = {"train": data.train_mask, "validation": data.val_mask, "test": data.test_mask}
     return {name: float(right[mask].mean()) for name, mask in masks.items()}
 
 
-class _Training:
+class _Training(Generic[Network]):
     """The state of a training run between epochs."""
 
-    def __init__(
-        self,
-        data: Data,
-        settings: PIGNSettings,
-        seed: int,
-        solver: Solver | None,
-        tolerance: Tolerance | None,
-    ) -> None:
+    def __init__(self, data: Data, build: Callable[[int, int], Network], settings: PIGNSettings, seed: int) -> None:
         _check_data(data)
         self.data, self.settings, self.seed = data, settings, seed
+        self.x = data.x.to_sparse().coalesce() if _is_sparse(data.x) else data.x
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = PIGN(
-                data.x.shape[1],
-                int(data.y.max()) + 1,
-                channels=settings.channels,
-                limit=settings.limit,
-                steps=settings.steps,
-                solver=solver,
-                tolerance=tolerance,
-            )
-        self.generator = torch.Generator().manual_seed(seed)
+            self.model = build(data.x.shape[1], int(data.y.max()) + 1)
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
         self.loss: list[float] = []
+        self.best: dict[str, Any] = {}
+
+    def run(self, checkpoint: Path | None, progress: Progress | None) -> Trained[Network]:
+        """Train to the end, from the checkpoint on where there is one."""
+        if checkpoint is not None and checkpoint.exists():
+            self._restore(read_checkpoint(checkpoint))
+        epochs = self.settings.epochs
+        while len(self.loss) < epochs:
+            self.advance()
+            done = len(self.loss)
+            if checkpoint is not None and (done % CHECKPOINT_EVERY == 0 or done == epochs):
+                write_checkpoint(checkpoint, self._saved())
+            if progress is not None:
+                progress(done, epochs, self.loss[-1])
+        return self._result()
 
     def advance(self) -> None:
-        """One epoch: one full-graph step, then the projection."""
+        """One epoch: one full-graph step, then the projection, then perhaps a look at the validation set."""
         data, model = self.data, self.model.train()
-        state = model.state(self._dropped(data.x), data.edge_index)
-        scores = model.readout(self._dropped(state))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1_000_003 * self.seed + len(self.loss) + 1)  # an epoch's own: a resumed run has it too
+            scores = model(self.x, data.edge_index)
         loss = nn.functional.cross_entropy(scores[data.train_mask], data.y[data.train_mask])
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        model.project_()
+        if isinstance(model, PIGN):
+            model.project_()
         self.loss.append(float(loss.detach()))
+        every = self.settings.select_every
+        if every and (len(self.loss) % every == 0 or len(self.loss) == self.settings.epochs):
+            self._select()
 
-    def _dropped(self, values: Tensor) -> Tensor:
-        """Inverted dropout drawn from the run's own generator, which a checkpoint can save."""
-        keep = 1 - self.settings.dropout
-        mask = torch.rand(values.shape, generator=self.generator) < keep
-        return values * mask.to(values) / keep
+    def _select(self) -> None:
+        """Keep the weights if none before did better on the validation set."""
+        scores, mask = self._scores(), self.data.val_mask
+        right = accuracies(scores, self.data)["validation"]
+        entropy = float(nn.functional.cross_entropy(scores[mask], self.data.y[mask]))
+        if not self.best or (right, -entropy) > (self.best["accuracy"], -self.best["entropy"]):
+            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.best = {"accuracy": right, "entropy": entropy, "model": weights}
 
-    def saved(self) -> dict[str, Any]:
+    def _scores(self) -> Tensor:
+        model = self.model.eval()
+        with torch.no_grad():
+            scores: Tensor = model(self.x, self.data.edge_index)
+        return scores
+
+    def _saved(self) -> dict[str, Any]:
         """What a checkpoint holds: plain numbers, strings and tensors."""
         return {
             "identity": self._identity(),
             "loss": list(self.loss),
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
+            "best": self.best,
         }
 
-    def restore(self, saved: dict[str, Any]) -> None:
+    def _restore(self, saved: dict[str, Any]) -> None:
         """Continue from a checkpoint of the same run."""
         if saved["identity"] != self._identity():
             raise InputError("checkpoint: it belongs to other settings, seed or data; remove it or choose another name")
         self.model.load_state_dict(saved["model"])
         self.optimiser.load_state_dict(saved["optimiser"])
-        self.generator.set_state(saved["generator"])
-        self.loss = list(saved["loss"])
+        self.loss, self.best = list(saved["loss"]), saved["best"]
 
     def _identity(self) -> dict[str, Any]:
-        names = ("x", "edge_index", "y", "train_mask")
+        names = ("x", "edge_index", "y", "train_mask", "val_mask")
         return {
+            "network": type(self.model).__name__,
             "settings": asdict(self.settings),
             "seed": self.seed,
             "data": [tensor_digest(self.data[name]) for name in names],
         }
 
-    def result(self) -> TrainedPIGN:
-        """The network with its accuracies."""
-        model = self.model.eval()
-        return TrainedPIGN(model, self.settings, self.seed, accuracies(model, self.data), tuple(self.loss))
+    def _result(self) -> Trained[Network]:
+        if self.best:
+            self.model.load_state_dict(self.best["model"])
+        accuracy = accuracies(self._scores(), self.data)
+        return Trained(self.model.eval(), self.settings, self.seed, accuracy, tuple(self.loss))
+
+
+def _is_sparse(x: Tensor) -> bool:
+    """Bag-of-words features: a sparse product is then many times faster."""
+    return x.numel() > 100_000 and float((x != 0).double().mean()) < 0.05
 
 
 def _check_data(data: Data) -> None:

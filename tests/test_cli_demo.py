@@ -36,7 +36,7 @@ FILES = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished demo."""
     root = tmp_path_factory.mktemp("demo")
-    assert main(["demo", "--root", str(root), *FAST]) == 0
+    assert main(["demo", "--runs", str(root), *FAST]) == 0
     return root / "pign"
 
 
@@ -176,7 +176,7 @@ def test_ctrl_c_is_130_leaves_nothing_half_written_and_resumes(
     tmp_path: Path, interrupted: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     settings = ["--set", "epochs=9", "--set", "channels=4", "--set", "neighbours=4"]
-    command = ["train", "pign", "--root", str(tmp_path), "--name", "r", *settings]
+    command = ["train", "pign", "--runs", str(tmp_path), "--name", "r", *settings]
     assert main(command) == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("deqops: interrupted")
@@ -195,7 +195,7 @@ def test_ctrl_c_is_130_leaves_nothing_half_written_and_resumes(
 
 def test_a_folder_of_another_run_is_left_alone(run: Path, capsys: Any) -> None:
     before = {entry.name: entry.read_bytes() for entry in run.iterdir()}
-    assert main(["demo", "--root", str(run.parent), "--seed", "1", *FAST]) == 73
+    assert main(["demo", "--runs", str(run.parent), "--seed", "1", *FAST]) == 73
     assert "differs in seed" in capsys.readouterr().err
     assert {entry.name: entry.read_bytes() for entry in run.iterdir()} == before
 
@@ -203,7 +203,7 @@ def test_a_folder_of_another_run_is_left_alone(run: Path, capsys: Any) -> None:
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "pign").mkdir()
     (tmp_path / "pign" / "notes.txt").write_text("mine")
-    assert main(["demo", "--root", str(tmp_path), *FAST]) == 73
+    assert main(["demo", "--runs", str(tmp_path), *FAST]) == 73
     assert "something else" in capsys.readouterr().err
     assert [entry.name for entry in (tmp_path / "pign").iterdir()] == ["notes.txt"]
 
@@ -212,7 +212,7 @@ def test_a_damaged_checkpoint_is_65(run: Path, tmp_path: Path, capsys: Any) -> N
     (tmp_path / "pign").mkdir()
     (tmp_path / "pign" / "run.json").write_bytes((run / "run.json").read_bytes())
     (tmp_path / "pign" / "checkpoint.pt").write_bytes((run / "checkpoint.pt").read_bytes()[:-100])
-    assert main(["demo", "--root", str(tmp_path), *FAST]) == 65
+    assert main(["demo", "--runs", str(tmp_path), *FAST]) == 65
     assert "remove it" in capsys.readouterr().err
 
 
@@ -222,9 +222,39 @@ def test_an_unknown_verdict_is_2_and_bounds_no_error(
     only_damped = functools.partial(deqops.verify.certify, theorem="damped", norm="l2")  # needs ||W|| < 1
     monkeypatch.setattr("deqops.verify.certify", only_damped)
     settings = ["--set", "epochs=1", "--set", "channels=2", "--set", "neighbours=4", "--set", "limit=1.01"]
-    assert main(["demo", "--root", str(tmp_path), *settings, "--json"]) == 2
+    assert main(["demo", "--runs", str(tmp_path), *settings, "--json"]) == 2
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["verdict"] == "unknown"
     assert metrics["reason"]
     assert metrics["proven_error"] is None
     assert metrics["verified"] is False
+
+
+def test_training_on_cora_is_certified_with_missing_features(tmp_path: Path, capsys: Any) -> None:
+    shared = Path(__file__).resolve().parents[2] / "shared" / "planetoid"
+    if not shared.is_dir():
+        pytest.skip("the citation graphs are not beside the checkout")
+    settings = ["--set", "epochs=5", "--set", "missing=0.5"]
+    command = ["train", "pign", "--dataset", "Cora", "--root", str(shared), "--runs", str(tmp_path), *settings]
+    assert main([*command, "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert len(metrics["by_iteration"]) == 61
+    folder = Path(metrics["folder"])
+    assert folder.name == "pign-Cora-0"
+    files = [str(folder / "model.pt2"), "--inputs", str(folder / "inputs.safetensors")]
+    assert main(["certify", *files, "-o", str(folder / "certificate.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rate"] < 0.9501
+    assert main(["check", str(folder / "certificate.json"), "--model", *files, "--json"]) == 0
+
+
+def test_a_data_folder_without_the_data_is_65_and_makes_no_run(tmp_path: Path, capsys: Any) -> None:
+    command = ["train", "pign", "--dataset", "Cora", "--root", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")]
+    assert main(command) == 65
+    assert "Cora/raw" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_settings_of_another_data_set_are_unknown(tmp_path: Path, capsys: Any) -> None:
+    command = ["train", "pign", "--dataset", "Cora", "--runs", str(tmp_path), "--set", "neighbours=4"]
+    assert main(command) == 64
+    assert "unknown setting 'neighbours'" in capsys.readouterr().err

@@ -266,7 +266,7 @@ def test_an_output_that_cannot_be_made_is_73(files: Path, tmp_path: Path, capsys
     complaint(capsys)
     assert solve(files / "good.pt2", files / "in.safetensors", tmp_path) == 73
     complaint(capsys)
-    assert main(["train", "pign", "--root", str(tmp_path / "file")]) == 73
+    assert main(["train", "pign", "--runs", str(tmp_path / "file")]) == 73
     complaint(capsys)
 
 
@@ -284,7 +284,7 @@ def test_a_missing_package_is_69(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         raise ModuleNotFoundError("No module named 'sklearn'")
 
     monkeypatch.setattr("deqops.cli._training.digits_graph", missing)
-    assert main(["train", "pign", "--root", str(tmp_path)]) == 69
+    assert main(["train", "pign", "--runs", str(tmp_path)]) == 69
     assert "sklearn" in complaint(capsys)
 
 

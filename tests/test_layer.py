@@ -21,6 +21,7 @@ from deqops import (
     Picard,
     Result,
     Tolerance,
+    solve,
 )
 
 
@@ -158,3 +159,21 @@ def test_training_moves_the_equilibrium() -> None:
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_an_equation_computes_f_once_in_a_solve_and_gives_the_same_gradients() -> None:
+    calls: list[int] = []
+
+    def offset(x: Tensor) -> Tensor:
+        calls.append(1)
+        return torch.tanh(x)
+
+    x = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3).requires_grad_()
+    equation = OperatorEquation(lambda y, x: torch.sin(y), f=offset, scale=0.5)
+    tight = {"tolerance": Tolerance(relative=1e-12), "adjoint": ImplicitAdjoint(tolerance=Tolerance(relative=1e-12))}
+    value = solve(equation, torch.zeros(4, 3, dtype=torch.float64), x, **tight).value  # type: ignore[arg-type]
+    assert len(calls) == 1
+    plain = solve(lambda y, x: torch.tanh(x) + 0.5 * torch.sin(y), torch.zeros(4, 3).double(), x, **tight).value  # type: ignore[arg-type]
+    assert torch.equal(value, plain)
+    (found,), (expected,) = (torch.autograd.grad(v.square().sum(), x) for v in (value, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deqops import InputError, Picard, Tolerance
 from deqops.models import PIGN, project_spectral_norm_
+from deqops.verify import Verdict, certify
 
 EDGES = torch.tensor([[0, 1, 1, 2, 3, 0], [1, 0, 2, 1, 0, 3]])
 
@@ -99,4 +100,96 @@ def test_a_small_weight_is_left_alone_bit_for_bit() -> None:
 def test_numbers_out_of_range_are_named(option: str, value: float) -> None:
     options = {"channels": 4, option: value}
     with pytest.raises(InputError, match=option):
+        PIGN(3, 2, **options)  # type: ignore[arg-type]
+
+
+def propagating(**options: float) -> PIGN:
+    return network(operator="propagation", **options)  # type: ignore[arg-type]
+
+
+def encoded(model: PIGN, x: Tensor) -> Tensor:
+    f = model.operator.f
+    return torch.relu(x @ f.hidden) @ f.output.weight.T  # type: ignore[union-attr, operator, no-any-return]
+
+
+def test_propagation_is_the_documented_equation() -> None:
+    model, x = propagating(limit=0.8), features()
+    state = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = encoded(model, x) + 0.8 * propagation() @ state
+    torch.testing.assert_close(model.operator(state, x, EDGES), expected)
+
+
+def test_propagation_solves_the_linear_system() -> None:
+    model, x = propagating(limit=0.8), features()
+    exact = torch.linalg.solve(torch.eye(4).double() - 0.8 * propagation(), encoded(model, x))
+    torch.testing.assert_close(model(x, EDGES), exact, rtol=0, atol=1e-8)
+
+
+def test_gradients_of_propagation_are_those_of_the_linear_system() -> None:
+    model, x = propagating(limit=0.8), features()
+    weights = list(model.parameters())
+    exact = torch.linalg.solve(torch.eye(4).double() - 0.8 * propagation(), encoded(model, x))
+    found = torch.autograd.grad(model(x, EDGES).square().sum(), weights)
+    for gradient, truth in zip(found, torch.autograd.grad(exact.square().sum(), weights), strict=True):
+        torch.testing.assert_close(gradient, truth, rtol=1e-6, atol=1e-8)
+
+
+def test_a_node_without_features_adds_nothing_of_its_own() -> None:
+    model = propagating()
+    assert bool((model.operator.f(torch.zeros(4, 3).double(), EDGES) == 0).all())  # type: ignore[operator, misc]
+
+
+def test_sparse_features_give_the_same_scores() -> None:
+    x = torch.where(features() > 0, features(), 0.0)
+    for model in (propagating(), network()):
+        torch.testing.assert_close(model(x.to_sparse().coalesce(), EDGES), model(x, EDGES))
+
+
+def test_smoothed_unrolled_steps_approach_the_equilibrium() -> None:
+    x = features()
+    unrolled, solved = propagating(limit=0.8, steps=200, smoothing=0.5), propagating(limit=0.8)
+    torch.testing.assert_close(unrolled(x, EDGES), solved(x, EDGES), rtol=0, atol=1e-7)
+    one = propagating(limit=0.8, steps=1, smoothing=0.5)
+    start = encoded(one, x)
+    torch.testing.assert_close(one(x, EDGES), 0.5 * start + 0.5 * (start + 0.8 * propagation() @ start))
+
+
+def test_a_free_convolution_keeps_its_weight() -> None:
+    model = network(limit=float("inf"))
+    weight = model.operator.T.convolution.lin.weight  # type: ignore[union-attr]
+    before = weight.detach().mul_(3).clone()
+    model.project_()
+    assert torch.equal(weight, before)
+
+
+def test_propagation_is_certified_at_its_limit() -> None:
+    """Theorem `picard`: the rate is the limit, up to the enclosure of ||A||_2 <= 1."""
+    model, x = propagating(limit=0.875), features()
+    certificate = certify(model.operator, model.initial_state(x, EDGES), x, EDGES, batch_dims=0, norm="l2")
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert certificate.rate is not None
+    assert 0.875 * float(torch.linalg.eigvalsh(propagation())[-1]) * (1 - 1e-12) <= certificate.rate <= 0.875 + 1e-9
+
+
+def test_dropout_acts_in_training_mode_alone() -> None:
+    model, x = propagating(dropout=0.5), features()
+    torch.testing.assert_close(model(x, EDGES), model(x, EDGES), rtol=0, atol=0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trained = model.train()(x, EDGES)
+    assert not torch.allclose(trained, model.eval()(x, EDGES))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"operator": "nonsense"}, "operator"),
+        ({"operator": "propagation", "limit": float("inf")}, "limit"),
+        ({"smoothing": 0.0}, "smoothing"),
+        ({"smoothing": 1.5}, "smoothing"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_options_out_of_range_are_named(options: dict[str, float], name: str) -> None:
+    with pytest.raises(InputError, match=name):
         PIGN(3, 2, **options)  # type: ignore[arg-type]

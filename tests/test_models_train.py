@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from deqops import InputError, ModelFileError
-from deqops.models import PIGNSettings, TrainedPIGN, train_pign
+from deqops.models import PIGNSettings, TrainedPIGN, by_iteration, train_gcn, train_pign
 
 SETTINGS = PIGNSettings(epochs=8, channels=4)
 
@@ -100,7 +101,7 @@ class Payload:
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     file, target = tmp_path / "checkpoint.pt", tmp_path / "touched"
-    torch.save({"format": "deqops-checkpoint-1", "model": Payload(target)}, file)
+    torch.save({"format": "deqops-checkpoint-2", "model": Payload(target)}, file)
     with pytest.raises(ModelFileError):
         train_pign(ring(), SETTINGS, checkpoint=file)
     assert not target.exists()
@@ -131,3 +132,51 @@ def test_data_without_a_part_or_with_nan_are_refused() -> None:
 def test_settings_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         PIGNSettings(**options)
+
+
+def test_the_weights_that_do_best_on_the_validation_set_are_kept() -> None:
+    settings = replace(SETTINGS, epochs=30, learning_rate=0.2, select_every=1)
+    seen = []
+    for epochs in range(1, 31):  # the first epochs of a longer run
+        trained = train_pign(ring(), replace(settings, epochs=epochs, select_every=0))
+        seen.append(trained.accuracy["validation"])
+    assert train_pign(ring(), settings).accuracy["validation"] == max(seen)
+    assert min(seen) < max(seen)
+
+
+def test_an_interrupted_training_remembers_the_best_weights(tmp_path: Path) -> None:
+    def stop(done: int, total: int, loss: float) -> None:
+        if done == 17:
+            raise KeyboardInterrupt
+
+    settings, file = replace(SETTINGS, epochs=20, learning_rate=0.2, select_every=1), tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train_pign(ring(), settings, checkpoint=file, progress=stop)
+    assert same_weights(train_pign(ring(), settings, checkpoint=file), train_pign(ring(), settings))
+
+
+def test_the_baseline_trains_and_does_not_read_a_pigns_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    settings = PIGNSettings(epochs=60, channels=8, dropout=0.0)
+    assert train_gcn(ring(), settings, checkpoint=file).accuracy["test"] >= 0.9
+    with pytest.raises(InputError, match="other settings"):
+        train_pign(ring(), settings, checkpoint=file)
+
+
+def test_the_curve_ends_at_the_equilibrium() -> None:
+    trained = train_pign(ring(), replace(SETTINGS, operator="propagation", limit=0.5))
+    rows = by_iteration(trained.model, ring(), 40)
+    assert [row["iteration"] for row in rows] == list(range(41))
+    assert rows[-1]["residual"] < 1e-5 < rows[0]["residual"]
+    assert {name: rows[-1][name] for name in trained.accuracy} == trained.accuracy
+
+
+@pytest.mark.parametrize("operator", ["convolution", "propagation"])
+def test_bag_of_words_features_are_trained_on_as_sparse_ones(operator: str) -> None:
+    data = ring(600)
+    x = torch.zeros(600, 300)
+    x[torch.arange(600), torch.arange(600) % 300] = 1.0
+    x[:, 0] += data.y
+    data.x = x
+    trained = train_pign(data, replace(SETTINGS, operator=operator, epochs=40, learning_rate=0.05))
+    assert trained.accuracy["test"] > 0.9

@@ -16,7 +16,7 @@ from ._output import at_most, emit, json_option
 from ._progress import stage
 from ._run_folder import RunFolder
 from ._settings import parse_settings, set_option
-from ._training import MODELS, TrainingRun, export_run, root_option, seed_option
+from ._training import MODELS, TrainingRun, export_run, runs_option, seed_option, training_metrics
 
 if TYPE_CHECKING:
     from deqops import Solution
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 @click.command("demo")
 @click.argument("model", type=click.Choice(MODELS), default="pign")
-@click.option("--name", help="The run's folder within --root. Default: the model's name.")
-@root_option
+@click.option("--name", help="The run's folder within --runs. Default: the model's name.")
+@runs_option
 @seed_option
 @set_option
 @json_option
 def demo_command(
-    model: str, name: str | None, root: Path, seed: int, assignments: tuple[str, ...], as_json: bool
+    model: str, name: str | None, runs: Path, seed: int, assignments: tuple[str, ...], as_json: bool
 ) -> int:
     """Train a graph network on scikit-learn's digits, solve it, prove that it converges, check the proof."""
-    run = TrainingRun(model, "digits", seed, *parse_settings(assignments))
-    folder = run.folder(root, name or model)
-    data = run.load()
+    run = TrainingRun(model, "digits", seed, *parse_settings("digits", assignments))
+    folder = run.folder(runs, name or model)
+    data = run.load(Path())
     trained, baseline = run.train(data, folder), run.baseline(data)
     export_run(trained, data, folder)
     findings = prove(folder)
-    metrics = _metrics(trained, baseline, findings)
+    metrics = training_metrics(trained, data) | _metrics(baseline, findings)
     folder.write_json(folder.metrics, metrics)
     emit(as_json, {**metrics, "folder": str(folder.path)}, _lines(folder, metrics, findings))
     return findings.exit_code
@@ -107,12 +107,9 @@ def _solved(graph: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> Soluti
         )
 
 
-def _metrics(trained: TrainedPIGN, baseline: TrainedPIGN, findings: Findings) -> dict[str, Any]:
+def _metrics(baseline: TrainedPIGN, findings: Findings) -> dict[str, Any]:
     return {
-        "accuracy": trained.accuracy,
         "accuracy_without_iteration": baseline.accuracy,
-        "loss": trained.loss[-1],
-        "epochs": len(trained.loss),
         "evaluations": int(findings.solution.evaluations.max()),
         "residual": float(findings.solution.residual.max()),
         **summary(findings.certificate, None),

@@ -79,7 +79,7 @@ def claim_folder(root: Path, name: str, identity: Mapping[str, Any]) -> RunFolde
         occupied = any(folder.path.iterdir())
     except OSError as error:
         raise CommandError(
-            CANNOT_CREATE, f"cannot make the folder {folder.path}: {error.strerror}; choose another --root"
+            CANNOT_CREATE, f"cannot make the folder {folder.path}: {error.strerror}; choose another --runs"
         ) from error
     if occupied:
         _check_owner(folder.path, label)

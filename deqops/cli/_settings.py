@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import click
 
-from deqops.models import PIGNSettings
+from deqops.models import CITATION, PIGNSettings
 
 set_option = click.option(
     "--set",
@@ -29,26 +29,38 @@ class DigitsSettings:
     validation: int = 300
 
 
-def parse_settings(assignments: Sequence[str]) -> tuple[PIGNSettings, DigitsSettings]:
-    """The settings with the assignments made.
+@dataclass(frozen=True)
+class CitationSettings:
+    """How Cora or CiteSeer is prepared; see `deqops.models.planetoid_graph`."""
+
+    missing: float = 0.0
+
+
+DataSettings = DigitsSettings | CitationSettings
+DATASETS: dict[str, tuple[PIGNSettings, DataSettings]] = {
+    "digits": (PIGNSettings(), DigitsSettings()),
+    "Cora": (CITATION, CitationSettings()),
+    "CiteSeer": (CITATION, CitationSettings()),
+}
+
+
+def parse_settings(dataset: str, assignments: Sequence[str]) -> tuple[PIGNSettings, DataSettings]:
+    """The data set's settings with the assignments made.
 
     Raises:
         click.BadParameter: an assignment is malformed, its key unknown or its value no number.
         InputError: a value is out of range.
     """
-    known: dict[str, tuple[type, type]] = {
-        field.name: (record, type(field.default))
-        for record in (PIGNSettings, DigitsSettings)
-        for field in fields(record)
-    }
-    chosen: dict[type, dict[str, Any]] = {PIGNSettings: {}, DigitsSettings: {}}
+    training, data = DATASETS[dataset]
+    known = {field.name: type(field.default) for record in (training, data) for field in fields(record)}
+    chosen: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or key not in known:
             raise click.BadParameter(_unknown(assignment, key, list(known)), param_hint="--set")
-        record, kind = known[key]
-        chosen[record][key] = _number(key, text, kind)
-    return PIGNSettings(**chosen[PIGNSettings]), DigitsSettings(**chosen[DigitsSettings])
+        chosen[key] = _value(key, text, known[key])
+    trained, built = ({f.name: chosen[f.name] for f in fields(r) if f.name in chosen} for r in (training, data))
+    return replace(training, **trained), replace(data, **built)
 
 
 def _unknown(assignment: str, key: str, known: list[str]) -> str:
@@ -59,7 +71,7 @@ def _unknown(assignment: str, key: str, known: list[str]) -> str:
     return f"unknown setting {key!r}; {hint}"
 
 
-def _number(key: str, text: str, kind: type) -> Any:
+def _value(key: str, text: str, kind: type) -> Any:
     try:
         return kind(text)
     except ValueError:

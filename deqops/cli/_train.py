@@ -8,15 +8,22 @@ import click
 
 from ._exit import DONE
 from ._output import emit, json_option
-from ._settings import parse_settings, set_option
-from ._training import DATASETS, MODELS, TrainingRun, export_run, root_option, seed_option
+from ._settings import DATASETS, parse_settings, set_option
+from ._training import MODELS, TrainingRun, export_run, runs_option, seed_option, training_metrics
 
 
 @click.command("train")
 @click.argument("model", type=click.Choice(MODELS))
-@click.option("--dataset", type=click.Choice(DATASETS), default="digits", show_default=True)
-@root_option
-@click.option("--name", help="The run's folder within --root. Default: MODEL-DATASET-SEED.")
+@click.option("--dataset", type=click.Choice(list(DATASETS)), default="digits", show_default=True)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="The folder with the data set's files (Cora/raw, CiteSeer/raw); only read. digits needs none.",
+)
+@runs_option
+@click.option("--name", help="The run's folder within --runs. Default: MODEL-DATASET-SEED.")
 @seed_option
 @set_option
 @json_option
@@ -24,6 +31,7 @@ def train_command(
     model: str,
     dataset: str,
     root: Path,
+    runs: Path,
     name: str | None,
     seed: int,
     assignments: tuple[str, ...],
@@ -33,12 +41,12 @@ def train_command(
 
     An interrupted run resumes where its last checkpoint is when the same command is given again.
     """
-    run = TrainingRun(model, dataset, seed, *parse_settings(assignments))
-    folder = run.folder(root, name or f"{model}-{dataset}-{seed}")
-    data = run.load()
+    run = TrainingRun(model, dataset, seed, *parse_settings(dataset, assignments))
+    data = run.load(root)
+    folder = run.folder(runs, name or f"{model}-{dataset}-{seed}")
     trained = run.train(data, folder)
     export_run(trained, data, folder)
-    metrics = {"accuracy": trained.accuracy, "loss": trained.loss[-1], "epochs": len(trained.loss)}
+    metrics = training_metrics(trained, data)
     folder.write_json(folder.metrics, metrics)
     lines = [
         f"test accuracy {trained.accuracy['test']:.1%} after {len(trained.loss)} epochs",

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deqops._tensorfile import write_tensors
-from deqops.models import PIGNSettings, TrainedPIGN, digits_graph, train_pign
+from deqops.models import PIGNSettings, TrainedPIGN, by_iteration, digits_graph, planetoid_graph, train_pign
 
 from ._exit import writing
 from ._progress import Advance, stage
 from ._run_folder import RunFolder, claim_folder
-from ._settings import DigitsSettings
+from ._settings import DataSettings
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
-root_option = click.option(
-    "--root",
+runs_option = click.option(
+    "--runs",
     type=click.Path(path_type=Path),
     default=Path("runs"),
     show_default=True,
@@ -30,7 +30,6 @@ root_option = click.option(
 )
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 MODELS = ("pign",)
-DATASETS = ("digits",)
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,18 @@ class TrainingRun:
     dataset: str
     seed: int
     settings: PIGNSettings
-    data: DigitsSettings
+    data: DataSettings
 
-    def folder(self, root: Path, name: str) -> RunFolder:
+    def folder(self, runs: Path, name: str) -> RunFolder:
         """The run's own folder."""
-        return claim_folder(root, name, asdict(self))
+        return claim_folder(runs, name, asdict(self))
 
-    def load(self) -> Data:
-        """The data."""
+    def load(self, root: Path) -> Data:
+        """The data, from `root` where the data set does not ship with a dependency."""
         with stage(f"building the {self.dataset} graph"):
-            return digits_graph(**asdict(self.data))
+            if self.dataset == "digits":
+                return digits_graph(**asdict(self.data))
+            return planetoid_graph(self.dataset, root, seed=self.seed, **asdict(self.data))
 
     def train(self, data: Data, folder: RunFolder) -> TrainedPIGN:
         """Train, or resume from the folder's checkpoint."""
@@ -76,6 +77,18 @@ def export_run(trained: TrainedPIGN, data: Data, folder: RunFolder) -> None:
             export(folder.model, model.operator, start, *inputs, batch_dims=0)
         with writing(folder.inputs):
             write_tensors(folder.inputs, start, inputs)
+
+
+def training_metrics(trained: TrainedPIGN, data: Data) -> dict[str, Any]:
+    """Accuracy, also against the number of iterations, and loss."""
+    with stage("measuring"):
+        curve = by_iteration(trained.model, data)
+    return {
+        "accuracy": trained.accuracy,
+        "loss": trained.loss[-1],
+        "epochs": len(trained.loss),
+        "by_iteration": curve,
+    }
 
 
 @contextmanager

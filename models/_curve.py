@@ -1,0 +1,36 @@
+"""How accuracy and residual of a trained PIGN depend on the number of iterations."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+
+from ._pign import PIGN
+from ._train import accuracies
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+def by_iteration(model: PIGN, data: Data, iterations: int = 60) -> list[dict[str, float]]:
+    """Accuracies of the read-out and residual after 0 to `iterations` smoothed steps from `Z = f(X)`.
+
+    Args:
+        model: it is put into eval mode.
+        data: as for `train_pign`.
+        iterations: the last number of steps.
+
+    Returns:
+        list[dict[str, float]]: "iteration", "train", "validation", "test" (accuracies) and "residual", the l2
+        norm of `G(Z) - Z` over all nodes, of the floating-point program.
+    """
+    model.eval()
+    rows: list[dict[str, float]] = []
+    with torch.no_grad():
+        image_of = model.operator.at(data.x, data.edge_index)
+        for count, state in enumerate(islice(model.iterates(data.x, data.edge_index), iterations + 1)):
+            residual = float((image_of(state) - state).double().norm())
+            rows.append({"iteration": count, **accuracies(model.scores(state), data), "residual": residual})
+    return rows
