@@ -7,10 +7,11 @@ from ._digits import digits_graph
 from ._gcn import GCN
 from ._pign import PIGN, project_spectral_norm_
 from ._planetoid import planetoid_graph
-from ._train import CITATION, PIGNSettings, Trained, TrainedPIGN, accuracies, train_gcn, train_pign
+from ._train import CITATION, DIGITS, PIGNSettings, Trained, TrainedPIGN, accuracies, train_gcn, train_pign
 
 __all__ = [
     "CITATION",
+    "DIGITS",
     "GCN",
     "PIGN",
     "PIGNSettings",

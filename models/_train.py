@@ -31,7 +31,7 @@ CHECKPOINT_EVERY = 5
 
 @dataclass(frozen=True)
 class PIGNSettings:
-    """How a PIGN is built and trained; the defaults are for the digits, `CITATION` for Cora and CiteSeer.
+    """How a PIGN is built and trained; `DIGITS` and `CITATION` hold what suits these graphs.
 
     Args:
         epochs: full-graph steps of Adam.
@@ -68,6 +68,9 @@ class PIGNSettings:
             raise InputError(f"select_every: got {self.select_every}; choose 0, or a number of epochs")
         check_options(self.operator, self.channels, self.limit, self.steps, self.smoothing, self.dropout)
 
+
+DIGITS = PIGNSettings(operator="propagation", channels=64, limit=0.9, weight_decay=5e-4, dropout=0.3)
+"""Settings for the digits."""
 
 CITATION = PIGNSettings(epochs=150, operator="propagation", channels=64, limit=0.95, dropout=0.7, select_every=5)
 """Settings for Cora and CiteSeer."""

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import deqops
 import deqops.verify
 from deqops._tensorfile import TensorFile, read_tensors, write_tensors
 from deqops.cli import main
-from deqops.models import PIGN, PIGNSettings, TrainedPIGN, digits_graph, train_pign
+from deqops.models import DIGITS, PIGN, TrainedPIGN, digits_graph, train_pign
 
 FAST = ["--set", "epochs=6", "--set", "channels=4", "--set", "neighbours=4"]
 FILES = {
@@ -29,6 +30,7 @@ FILES = {
     "metrics.json",
     "run.json",
     "checkpoint.pt",
+    "report.html",
 }
 
 
@@ -51,7 +53,7 @@ def check(run: Path, *, certificate: Path | None = None, model: Path | None = No
 
 def trained_again() -> TrainedPIGN:
     """What the demo trained, without the command line."""
-    return train_pign(digits_graph(neighbours=4), PIGNSettings(epochs=6, channels=4))
+    return train_pign(digits_graph(neighbours=4), replace(DIGITS, epochs=6, channels=4))
 
 
 def export_again(path: Path, model: PIGN, given: TensorFile) -> Path:
@@ -101,8 +103,8 @@ def test_the_same_model_exported_again_is_accepted(run: Path, tmp_path: Path) ->
 def test_a_changed_weight_is_rejected(run: Path, tmp_path: Path, capsys: Any) -> None:
     model = trained_again().model
     with torch.no_grad():
-        bias = model.operator.T.convolution.bias  # type: ignore[union-attr]
-        bias[0] = torch.nextafter(bias[0], torch.tensor(1.0))  # type: ignore[index]
+        weight = model.operator.f.output.weight  # type: ignore[union-attr]
+        weight[0, 0] = torch.nextafter(weight[0, 0], torch.tensor(1.0))
     assert check(run, model=export_again(tmp_path / "m.pt2", model, read_tensors(run / "inputs.safetensors"))) == 1
     assert "rejected" in capsys.readouterr().out
 
@@ -185,11 +187,12 @@ def test_ctrl_c_is_130_leaves_nothing_half_written_and_resumes(
     assert main([*command, "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["epochs"] == 9
-    straight = train_pign(digits_graph(neighbours=4), PIGNSettings(epochs=9, channels=4))
+    straight = train_pign(digits_graph(neighbours=4), replace(DIGITS, epochs=9, channels=4))
     assert metrics["loss"] == straight.loss[-1]
     assert {entry.name for entry in (tmp_path / "r").iterdir()} == FILES - {
         "certificate.json",
         "state.safetensors",
+        "report.html",
     }
 
 
@@ -221,7 +224,18 @@ def test_an_unknown_verdict_is_2_and_bounds_no_error(
 ) -> None:
     only_damped = functools.partial(deqops.verify.certify, theorem="damped", norm="l2")  # needs ||W|| < 1
     monkeypatch.setattr("deqops.verify.certify", only_damped)
-    settings = ["--set", "epochs=1", "--set", "channels=2", "--set", "neighbours=4", "--set", "limit=1.01"]
+    settings = [
+        "--set",
+        "epochs=1",
+        "--set",
+        "channels=2",
+        "--set",
+        "neighbours=4",
+        "--set",
+        "limit=1.01",
+        "--set",
+        "operator=convolution",
+    ]
     assert main(["demo", "--runs", str(tmp_path), *settings, "--json"]) == 2
     metrics = json.loads(capsys.readouterr().out)
     assert metrics["verdict"] == "unknown"

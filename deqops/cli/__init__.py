@@ -1,4 +1,4 @@
-"""The command line: `deqops demo | train | solve | certify | check | info`."""
+"""The command line: `deqops demo | train | solve | certify | check | report | info`."""
 
 from __future__ import annotations
 

@@ -36,6 +36,8 @@ def demo_command(
     model: str, name: str | None, runs: Path, seed: int, assignments: tuple[str, ...], as_json: bool
 ) -> int:
     """Train a graph network on scikit-learn's digits, solve it, prove that it converges, check the proof."""
+    from deqops.report import write_report
+
     run = TrainingRun(model, "digits", seed, *parse_settings("digits", assignments))
     folder = run.folder(runs, name or model)
     data = run.load(Path())
@@ -44,6 +46,8 @@ def demo_command(
     findings = prove(folder)
     metrics = training_metrics(trained, data) | _metrics(baseline, findings)
     folder.write_json(folder.metrics, metrics)
+    with stage("writing the report"), writing(folder.report):
+        write_report(folder.path, check=findings.report)
     emit(as_json, {**metrics, "folder": str(folder.path)}, _lines(folder, metrics, findings))
     return findings.exit_code
 
@@ -137,5 +141,6 @@ def _lines(folder: RunFolder, metrics: dict[str, Any], findings: Findings) -> li
         f"check          {checked}{'; '.join(findings.report.reasons)}",
         f"files          {folder.path}: {folder.model.name}, {folder.inputs.name}, {folder.state.name},"
         f" {folder.certificate.name}, {folder.metrics.name}",
+        f"report         {folder.report}",
         f"check again    deqops check {folder.certificate} --model {folder.model} --inputs {folder.inputs}",
     ]

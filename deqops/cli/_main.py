@@ -26,6 +26,7 @@ from ._exit import (
     CommandError,
 )
 from ._info import info_command
+from ._report import report_command
 from ._solve import solve_command
 from ._train import train_command
 
@@ -41,7 +42,16 @@ def commands() -> None:
     """Equilibrium models that can be proven to converge."""
 
 
-for _command in (demo_command, train_command, solve_command, certify_command, check_command, info_command):
+_COMMANDS = (
+    demo_command,
+    train_command,
+    solve_command,
+    certify_command,
+    check_command,
+    report_command,
+    info_command,
+)
+for _command in _COMMANDS:
     commands.add_command(_command)
 
 

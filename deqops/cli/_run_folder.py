@@ -52,6 +52,11 @@ class RunFolder:
         return self.path / "metrics.json"
 
     @property
+    def report(self) -> Path:
+        """The page about it all."""
+        return self.path / "report.html"
+
+    @property
     def checkpoint(self) -> Path:
         """Where training resumes."""
         return self.path / "checkpoint.pt"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from deqops.models import CITATION, PIGNSettings
+from deqops.models import CITATION, DIGITS, PIGNSettings
 
 set_option = click.option(
     "--set",
@@ -38,7 +38,7 @@ class CitationSettings:
 
 DataSettings = DigitsSettings | CitationSettings
 DATASETS: dict[str, tuple[PIGNSettings, DataSettings]] = {
-    "digits": (PIGNSettings(), DigitsSettings()),
+    "digits": (DIGITS, DigitsSettings()),
     "Cora": (CITATION, CitationSettings()),
     "CiteSeer": (CITATION, CitationSettings()),
 }

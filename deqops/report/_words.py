@@ -1,0 +1,152 @@
+"""The page's sentences: what is claimed, what is proven, what is not."""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_CEILING, Context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deqops.verify import Certificate
+
+    from ._facts import Facts
+    from ._trajectory import Trajectory
+
+THEOREMS = {
+    "picard": "T1, Banach's fixed-point theorem: a map that brings any two states closer by a factor q < 1 has one "
+    "equilibrium, and Picard's iteration reaches it from every start.",
+    "local_picard": "T2, Banach's theorem in a ball that the map does not leave.",
+    "damped": "T4, Banach's theorem for the damped iteration.",
+    "refute": "T9: two states that the map does not bring closer are a counterexample to contraction.",
+}
+
+
+def at_most(value: float, digits: int = 4) -> str:
+    """A proven upper bound in so many digits, rounded up."""
+    if not math.isfinite(value):
+        return "infinite"
+    return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal_from_float(value):g}"
+
+
+def headline(certificate: Certificate | None) -> tuple[str, str]:
+    """The verdict's name and what it means, in a sentence."""
+    if certificate is None:
+        return "not certified", "Nothing is proven of this model yet: it has no certificate."
+    claim = certificate.claim.describe()
+    claim = claim[0].upper() + claim[1:]
+    return {
+        "certified": ("certified", f"Proven: {claim}."),
+        "refuted": ("refuted", f"Proven false: “{claim}.” Two states that contradict it are in the certificate."),
+        "unknown": ("unknown", f"Neither proven nor refuted: “{claim}.”"),
+    }[certificate.verdict.value]
+
+
+def consequences(facts: Facts, found: Trajectory) -> list[str]:
+    """What follows from a certified claim, in numbers."""
+    certificate = facts.certificate
+    if certificate is None or certificate.rate is None:
+        return []
+    steps = (
+        f"Each step brings the state closer to the equilibrium by a factor of at most {at_most(certificate.rate, 9)}"
+    )
+    lines = [f"{steps} in the {found.norm} norm."]
+    if found.error is not None and math.isfinite(found.error):
+        lines.append(
+            f"The computed state is within {at_most(found.error)} of the true equilibrium ({found.norm} norm)."
+        )
+    if 0 < certificate.rate < 1:
+        lines.append(f"One more correct decimal digit takes at most {_steps_per_digit(certificate.rate)} steps.")
+    return lines
+
+
+def _steps_per_digit(rate: float) -> int:
+    """n with rate^n <= 0.1, rounding of the power included."""
+    steps = math.ceil(math.log(0.1) / math.log(rate))
+    return steps if rate**steps * (1 + 1e-12) <= 0.1 else steps + 1
+
+
+def not_proven(facts: Facts) -> list[str]:
+    """What a reader might take for proven and is not."""
+    certificate = facts.certificate
+    if certificate is None:
+        return ["Anything: run the first command below to certify the model."]
+    verdict = certificate.verdict.value
+    lines = []
+    if verdict == "unknown":
+        lines.append("Whether the claim holds. The bounds that were found are too large to tell; it may well be true.")
+    if verdict == "refuted":
+        lines.append(
+            "That the iteration diverges, or that there is no equilibrium: only the claim above is false, in its norm."
+        )
+    if verdict == "certified":
+        lines.append(
+            "The floating-point program. The claim is about the exact function of the stored weights; the program "
+            "differs from it by rounding. The proven error of a computed state does account for it."
+        )
+        lines.append("That the rate is the best one: it is an upper bound, and the iteration is often faster.")
+    lines.append("That the predictions are right. Accuracies are measured on the test set, nothing more.")
+    fixed = [record.name for record in certificate.inputs if not record.free]
+    free = [record.name for record in certificate.inputs if record.free]
+    if verdict == "certified" and fixed:
+        others = f"; {_listed(free)} may take any value of the same shape" if free else ""
+        lines.append(
+            f"Anything about other values of {_listed(fixed)}: the claim holds for the ones in this folder{others}."
+        )
+    elif verdict == "certified":
+        lines.append("Anything about inputs of other shapes; values may be any.")
+    if certificate.region.describe() != "everywhere":
+        lines.append(f"Anything outside of the region: the claim holds {certificate.region.describe()}.")
+    if facts.check is None:
+        lines.append("The certificate was not checked again for this page; use the command below.")
+    return lines
+
+
+def checked(facts: Facts) -> str:
+    """What the independent checker said."""
+    if facts.certificate is None:
+        return ""
+    if facts.check is None:
+        return "The certificate was not re-checked when this page was made."
+    if facts.check.accepted:
+        return "The independent checker re-derived every bound with its own rules and arithmetic, and accepted."
+    if facts.certificate.verdict.value == "unknown":
+        return "An unknown verdict proves nothing, so there is nothing to check."
+    return "The independent checker REJECTED this certificate: " + "; ".join(facts.check.reasons)
+
+
+def gains(certificate: Certificate | None) -> list[tuple[str, str, float]]:
+    """Each part of the operator, its proven gain, and the length of its bar in percent."""
+    if certificate is None or not certificate.contributions:
+        return []
+    most = max(gain for _, gain in certificate.contributions)
+    if not 0 < most < math.inf:
+        most = 1.0
+    return [(part, at_most(gain, 9), min(100.0, 100 * gain / most)) for part, gain in certificate.contributions]
+
+
+def hypotheses(certificate: Certificate | None) -> list[tuple[str, str, str, str, str]]:
+    """Name, statement, value, limit, and whether it holds."""
+    if certificate is None:
+        return []
+    return [
+        (h.name, h.statement, _value(h.value), _limit(h.limit), "holds" if h.holds else "not shown")
+        for h in certificate.hypotheses
+    ]
+
+
+def _limit(value: float | None) -> str:
+    return "–" if value is None else f"{value:.9g}"
+
+
+def _value(value: float | None) -> str:
+    return "–" if value is None else at_most(value, 9)
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def percent(value: Any) -> str:
+    """A share as a percentage; a dash where there is no number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return f"{100 * value:.1f} %" if number else "–"
