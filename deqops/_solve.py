@@ -117,9 +117,19 @@ def _operator_on_rows(G: Operator, inputs: tuple[Any, ...], layout: StateLayout)
     """G on (problems, unknowns); what an equation computes from the inputs alone it computes once."""
     image_of = G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
 
+    evaluated = False
+
     def operator(rows: Tensor) -> Tensor:
-        image = image_of(layout.state(rows))
+        nonlocal evaluated
+        try:
+            image = image_of(layout.state(rows))
+        except RuntimeError as error:
+            if evaluated or type(error) is not RuntimeError:  # a later fault, out of memory, the caller's own kind
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"G: it fails on y0 and the inputs: {reason}; check shapes and dtypes") from error
         layout.check_image(image)
+        evaluated = True
         return layout.rows(image)
 
     return operator

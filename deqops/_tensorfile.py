@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deqops._atomic import write_atomically
 from deqops._errors import InputError, ModelFileError
+from deqops._files import require_plain
 
 _FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
@@ -78,10 +79,7 @@ def read_tensors(path: Path | str) -> TensorFile:
 def _load(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
-    if not path.exists():
-        raise FileNotFoundError(2, "No such file", str(path))
-    if not path.is_file():
-        raise ModelFileError(f"{path}: not a file; give a .safetensors file")
+    require_plain(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

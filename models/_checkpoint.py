@@ -11,6 +11,7 @@ import torch
 
 from deqops._atomic import write_atomically
 from deqops._errors import ModelFileError
+from deqops._files import require_plain
 
 _FORMAT = "deqops-checkpoint-2"
 _KEYS = {"format", "identity", "loss", "model", "optimiser", "best"}
@@ -34,6 +35,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
         ModelFileError: it is damaged, or not a checkpoint of this format.
     """
+    require_plain(path)
     content = path.read_bytes()
     try:
         saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

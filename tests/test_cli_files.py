@@ -100,7 +100,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path, keep: int) -> Non
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_tensors(tmp_path / "none")
-    with pytest.raises(ModelFileError, match="not a file"):
+    with pytest.raises(ModelFileError, match="not a plain file"):
         read_tensors(tmp_path)
 
 

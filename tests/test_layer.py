@@ -98,7 +98,7 @@ def test_to_another_dtype() -> None:
     double = layer().to(torch.float64)
     x = torch.randn(2, 3, dtype=torch.float64)
     assert double(x).dtype == torch.float64
-    with pytest.raises(RuntimeError, match="dtype"):
+    with pytest.raises(InputError, match=r"G: it fails on y0 and the inputs: .*dtype"):
         double(x.float())
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deqops._atomic import write_atomically
 from deqops._errors import InputError, ModelFileError
+from deqops._files import require_plain
 
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._norm import Norm
@@ -33,6 +34,7 @@ def write(certificate: Certificate, path: Path) -> None:
 
 def read(path: Path) -> Certificate:
     """Read a certificate file."""
+    require_plain(path)
     if path.stat().st_size > LARGEST_FILE:
         raise ModelFileError(f"certificate: {path} is over {LARGEST_FILE} bytes")
     try:

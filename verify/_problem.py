@@ -23,6 +23,8 @@ class Problem:
     """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it."""
 
     def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> None:
+        if not any(isinstance(leaf, Tensor) and leaf.numel() for leaf in pytree.tree_leaves(state)):
+            raise InputError("state: it holds no numbers; pass at least one problem with one unknown")
         self.operator, self.graph = operator, operator.concrete(state, *inputs)
         self.tree = pytree.tree_structure(state)
         graph = self.graph

@@ -86,8 +86,8 @@ def _sibling(name: str, file: Any, folder: Path | None) -> bytes:
         raise ModelFileError(f"certificate: witness {name!r} names no usable sibling file")
     path = folder / file
     try:
-        if path.is_symlink() or path.stat().st_size > LARGEST_BYTES + 2**20:
-            raise ModelFileError(f"certificate: {path} is a link or too large")
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_BYTES + 2**20:
+            raise ModelFileError(f"certificate: {path} is no plain file or too large")
         tensor = load(path.read_bytes())[name]
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelFileError(f"certificate: cannot read witness {name!r} from {path}: {error}") from error

@@ -51,8 +51,10 @@ def read_inputs(path: Path) -> TensorFile:
 
 
 def require_file(path: Path) -> None:
-    """Raises CommandError (66) where there is no file."""
+    """Raises CommandError (66) where there is no plain file."""
     if not path.exists():
         raise CommandError(MISSING_FILE, f"no such file: {path}; check the path")
     if path.is_dir():
         raise CommandError(MISSING_FILE, f"{path} is a folder; give a file")
+    if not path.is_file():
+        raise CommandError(MISSING_FILE, f"{path} is a pipe or a device; save its content to a file and give that")

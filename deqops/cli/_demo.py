@@ -39,15 +39,15 @@ def demo_command(
     from deqops.report import write_report
 
     run = TrainingRun(model, "digits", seed, *parse_settings("digits", assignments))
-    folder = run.folder(runs, name or model)
-    data = run.load(Path())
-    trained, baseline = run.train(data, folder), run.baseline(data)
-    export_run(trained, data, folder)
-    findings = prove(folder)
-    metrics = training_metrics(trained, data) | _metrics(baseline, findings)
-    folder.write_json(folder.metrics, metrics)
-    with stage("writing the report"), writing(folder.report):
-        write_report(folder.path, check=findings.report)
+    with run.folder(runs, name or model) as folder:
+        data = run.load(Path())
+        trained, baseline = run.train(data, folder), run.baseline(data)
+        export_run(trained, data, folder)
+        findings = prove(folder)
+        metrics = training_metrics(trained, data) | _metrics(baseline, findings)
+        folder.write_json(folder.metrics, metrics)
+        with stage("writing the report"), writing(folder.report):
+            write_report(folder.path, check=findings.report)
     emit(as_json, {**metrics, "folder": str(folder.path)}, _lines(folder, metrics, findings))
     return findings.exit_code
 

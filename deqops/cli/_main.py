@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except (click.Abort, KeyboardInterrupt):
         return _fail(INTERRUPTED, "interrupted; files already written are whole, and training resumes when run again")
+    except SystemExit:  # click's way to end when nobody reads the output
+        return CANNOT_WRITE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads: flush nowhere at exit
         return CANNOT_WRITE

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import click
 
 from deqops._atomic import write_atomically
+from deqops._errors import ModelFileError
+from deqops._files import require_plain
 
 from ._exit import CANNOT_CREATE, CommandError, writing
 from ._output import plain
@@ -68,11 +72,14 @@ class RunFolder:
             write_atomically(path, text.encode("utf-8"))
 
 
-def claim_folder(root: Path, name: str, identity: Mapping[str, Any]) -> RunFolder:
+@contextmanager
+def claimed_folder(root: Path, name: str, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
     """The folder of the run with this identity (model, data, seed, settings), new or its own from before.
 
+    It belongs to this process alone until the block or the process ends.
+
     Raises:
-        CommandError: (73) the folder cannot be made, holds other files, or a run with another identity.
+        CommandError: (73) the folder cannot be made, is in use, holds other files, or a run with another identity.
         click.BadParameter: the name is no plain folder name.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
@@ -81,22 +88,51 @@ def claim_folder(root: Path, name: str, identity: Mapping[str, Any]) -> RunFolde
     label = {"format": _FORMAT, **plain(identity)}
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.path.iterdir())
     except OSError as error:
         raise CommandError(
             CANNOT_CREATE, f"cannot make the folder {folder.path}: {error.strerror}; choose another --runs"
         ) from error
-    if occupied:
+    with _locked(folder.path):
+        if all(entry.match(f".{_LABEL}.*.part") for entry in folder.path.iterdir()):  # new, or killed at once
+            folder.write_json(folder.path / _LABEL, label)
         _check_owner(folder.path, label)
-    else:
-        folder.write_json(folder.path / _LABEL, label)
-    return folder
+        _remove_litter(folder.path)
+        yield folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the folder's advisory lock, which ends with the process; where the system has none, go without."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"{path} is in use by another run; wait for it or choose another --name"
+            raise CommandError(CANNOT_CREATE, message) from None
+        except OSError:  # some network file systems have no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_litter(path: Path) -> None:
+    """Remove the half-written files of a run that was killed."""
+    for part in path.glob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _check_owner(path: Path, label: dict[str, Any]) -> None:
     try:
+        require_plain(path / _LABEL)
         found = json.loads((path / _LABEL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError, ModelFileError):
         found = None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise CommandError(CANNOT_CREATE, f"{path} holds files of something else; choose another --name")

@@ -43,11 +43,11 @@ def train_command(
     """
     run = TrainingRun(model, dataset, seed, *parse_settings(dataset, assignments))
     data = run.load(root)
-    folder = run.folder(runs, name or f"{model}-{dataset}-{seed}")
-    trained = run.train(data, folder)
-    export_run(trained, data, folder)
-    metrics = training_metrics(trained, data)
-    folder.write_json(folder.metrics, metrics)
+    with run.folder(runs, name or f"{model}-{dataset}-{seed}") as folder:
+        trained = run.train(data, folder)
+        export_run(trained, data, folder)
+        metrics = training_metrics(trained, data)
+        folder.write_json(folder.metrics, metrics)
     lines = [
         f"test accuracy {trained.accuracy['test']:.1%} after {len(trained.loss)} epochs",
         f"wrote {folder.path}: {folder.model.name}, {folder.inputs.name}, {folder.metrics.name}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from deqops.models import PIGNSettings, TrainedPIGN, by_iteration, digits_graph,
 
 from ._exit import writing
 from ._progress import Advance, stage
-from ._run_folder import RunFolder, claim_folder
+from ._run_folder import RunFolder, claimed_folder
 from ._settings import DataSettings
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class TrainingRun:
     settings: PIGNSettings
     data: DataSettings
 
-    def folder(self, runs: Path, name: str) -> RunFolder:
-        """The run's own folder."""
-        return claim_folder(runs, name, asdict(self))
+    def folder(self, runs: Path, name: str) -> AbstractContextManager[RunFolder]:
+        """The run's own folder, for the time of a block."""
+        return claimed_folder(runs, name, asdict(self))
 
     def load(self, root: Path) -> Data:
         """The data, from `root` where the data set does not ship with a dependency."""

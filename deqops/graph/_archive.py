@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 from deqops._errors import ModelFileError
+from deqops._files import require_plain
 
 MAX_ENTRIES = 100_000
 MAX_TOTAL = 64 * 2**30
@@ -26,12 +27,14 @@ class Archive:
         source: a path, or the file's bytes.
 
     Raises:
-        ModelFileError: not a zip file, damaged, too large, with doubled or outward-pointing names.
+        ModelFileError: not a plain file, not a zip file, damaged, too large, with doubled or outward-pointing names.
         FileNotFoundError: no such file.
     """
 
     def __init__(self, source: Path | bytes) -> None:
         data = io.BytesIO(source) if isinstance(source, bytes) else source
+        if isinstance(data, Path):
+            require_plain(data)
         try:
             self._zip = zipfile.ZipFile(data)
             entries = self._zip.infolist()

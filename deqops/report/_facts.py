@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError, ModelFileError
+from deqops._files import require_plain
 from deqops._tensorfile import TensorFile, read_tensors
 
 if TYPE_CHECKING:
@@ -105,8 +106,9 @@ def _shapes(state: Any) -> list[tuple[int, ...]]:
 
 def _json(path: Path) -> Mapping[str, Any]:
     """A JSON object, or an empty one where there is no file."""
-    if not path.is_file():
+    if not path.exists():
         return {}
+    require_plain(path)
     if path.stat().st_size > _MAX_JSON:
         raise ModelFileError(f"{path.name}: larger than {_MAX_JSON} bytes; it is no file of a run")
     try:

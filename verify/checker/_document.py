@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deqops._errors import ModelFileError
+from deqops._files import require_plain
 
 from ._refusal import Rejected
 from ._witness import Array, Witnesses
@@ -99,6 +100,7 @@ def load(path: Path) -> dict[str, Any]:
         ModelFileError: missing, too large, not JSON, or not a certificate of schema 1.
     """
     try:
+        require_plain(path)
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
