@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from deqops._errors import InputError
+from deqops._errors import InputError, ModelFileError
 from deqops._fingerprint import tensor_digest
 
 from ._checkpoint import read_checkpoint, write_checkpoint
@@ -211,6 +211,9 @@ class _Training(Generic[Network]):
             torch.manual_seed(1_000_003 * self.seed + len(self.loss) + 1)  # an epoch's own: a resumed run has it too
             scores = model(self.x, data.edge_index)
         loss = nn.functional.cross_entropy(scores[data.train_mask], data.y[data.train_mask])
+        if not bool(loss.isfinite()):
+            done = len(self.loss)
+            raise InputError(f"settings: the loss is {float(loss)} after {done} epochs; choose a smaller learning_rate")
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -250,9 +253,16 @@ class _Training(Generic[Network]):
         """Continue from a checkpoint of the same run."""
         if saved["identity"] != self._identity():
             raise InputError("checkpoint: it belongs to other settings, seed or data; remove it or choose another name")
-        self.model.load_state_dict(saved["model"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.loss, self.best = list(saved["loss"]), saved["best"]
+        loss, best = saved["loss"], saved["best"]
+        try:
+            if best:
+                self.model.load_state_dict(best["model"])
+                float(best["accuracy"]), float(best["entropy"])
+            self.model.load_state_dict(saved["model"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            self.loss, self.best = [float(value) for value in loss], dict(best)
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelFileError("checkpoint: it does not fit this run; remove it to train from the start") from error
 
     def _identity(self) -> dict[str, Any]:
         names = ("x", "edge_index", "y", "train_mask", "val_mask")

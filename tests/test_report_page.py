@@ -84,7 +84,7 @@ def test_an_unchecked_certificate_is_said_to_be_unchecked(certified: Path) -> No
     assert "re-derived" not in text
 
 
-def test_a_rejected_certificate_is_said_to_be_rejected(certified: Path, tmp_path: Path) -> None:
+def test_a_rejected_certificate_is_said_to_be_rejected(certified: Path, tmp_path: Path, capsys: Any) -> None:
     document = json.loads((certified / "certificate.json").read_text())
     document["rate"] = document["evidence"]["bound"] = (0.25).hex()
     document["hypotheses"][0]["value"] = (0.25).hex()
@@ -95,7 +95,13 @@ def test_a_rejected_certificate_is_said_to_be_rejected(certified: Path, tmp_path
     document["digest"] = digest(document)
     (folder / "certificate.json").write_text(json.dumps(document))
     assert Certificate.load(folder / "certificate.json").rate == 0.25
-    assert "REJECTED" in words(page(folder))
+    text = words(page(folder))
+    assert "REJECTED" in text
+    assert "does not accept it; take nothing for proven" in text
+    assert "Proven" not in text.split("Check it yourself")[0]
+    assert "by a factor of at most" not in text
+    assert "No bound of its error is proven." in text
+    assert "the independent checker rejects the certificate: " in capsys.readouterr().out
 
 
 def copy_of(folder: Path, target: Path) -> Path:
@@ -119,6 +125,11 @@ def test_an_unknown_run_says_why_and_what_was_tried(tmp_path: Path) -> None:
     assert "Why:" in text
     assert "sort" in text
     assert "The bounds that were found are too large to tell" in text
+
+
+def test_what_was_tried_is_told_from_the_file(tmp_path: Path) -> None:
+    text = words(page(make_run(tmp_path / "run", Layer(1.5))))
+    assert "What was tried" in text
 
 
 def test_a_run_without_a_certificate_says_how_to_get_one(tmp_path: Path) -> None:

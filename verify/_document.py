@@ -14,6 +14,7 @@ from deqops._errors import InputError, ModelFileError
 from deqops._files import require_plain
 
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
+from ._consistency import require_consistent
 from ._norm import Norm
 from ._region import Ball, Global, Region
 from ._theorems import Hypothesis
@@ -93,6 +94,7 @@ def document_of(certificate: Certificate, folder: Path | None) -> dict[str, Any]
             for h in certificate.hypotheses
         ],
         "contributions": [{"part": part, "gain": _hex(gain)} for part, gain in certificate.contributions],
+        "attempts": list(certificate.attempts),
         "evidence": writer.evidence(certificate),
         "reason": certificate.reason,
     }
@@ -171,7 +173,14 @@ def parse(document: Any, folder: Path | None) -> Certificate:
     if document.get("digest") != digest(document):
         raise ModelFileError("certificate: the digest does not match; the file was edited or damaged")
     try:
-        return _Reader(decoded(document["witnesses"], folder)).certificate(document)
+        certificate = _Reader(decoded(document["witnesses"], folder)).certificate(document)
+        require_consistent(certificate)
+        if document["claim"]["region"] != document["region"] or document["claim"].get("norm") not in (
+            None,
+            document["norm"],
+        ):
+            raise ModelFileError("certificate: its claim is about another region or norm than its proof")
+        return certificate
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelFileError(f"certificate: a field is missing or of the wrong kind ({error!r})") from error
 
@@ -208,6 +217,7 @@ class _Reader:
             contributions=tuple((c["part"], float.fromhex(c["gain"])) for c in document["contributions"]),
             witness=self.witness(evidence) if evidence.get("kind") == "two_points" else None,
             reason=document["reason"],
+            attempts=tuple(document.get("attempts", ())),  # absent from the first files of schema 1
         )
 
     def tensors(self, names: list[str]) -> tuple[Tensor, ...]:

@@ -30,8 +30,14 @@ def report_command(folder: Path, output: Path | None, check: bool, as_json: bool
     with stage("writing the page"), writing(output or folder / "report.html"):
         path = write_report(folder, output, found)
     document = {"report": str(path), "checked": found.accepted if found is not None else None}
-    emit(as_json, document, [f"wrote {path}; open it in a browser"])
+    emit(as_json, document, [*_warning(found), f"wrote {path}; open it in a browser"])
     return DONE
+
+
+def _warning(found: CheckReport | None) -> list[str]:
+    if found is None or found.accepted or found.verdict == "unknown":
+        return []
+    return [f"the independent checker rejects the certificate: {'; '.join(found.reasons)}"]
 
 
 def require_run(folder: Path) -> None:

@@ -49,6 +49,11 @@ class Facts:
     check: CheckReport | None
     files: tuple[tuple[str, int, str], ...]
 
+    @property
+    def rejected(self) -> bool:
+        """Whether the certificate claims something that the independent checker did not accept."""
+        return self.check is not None and not self.check.accepted and self.check.verdict != "unknown"
+
 
 def read_facts(folder: Path, check: CheckReport | None) -> Facts:
     """Read a run's folder.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; lines differ in style as well.
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
+# The part of the logarithmic axis that is shown: what lies lower is rounding, and would flatten the curves.
+LOWEST = 1e-12
 _STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -45,6 +47,8 @@ def convergence(found: Trajectory) -> str:
         axes.set_ylabel(f"{found.norm} norm")
         if any(value > 0 for values in (found.bound, found.distance, found.residual) for value in values):
             axes.set_yscale("log")
+            bottom, top = axes.get_ylim()
+            axes.set_ylim(bottom=max(bottom, top * LOWEST))
         axes.legend(loc="best", fontsize=8)
 
     return _picture(draw)

@@ -71,7 +71,12 @@ def _proven(facts: Facts, count: int) -> tuple[tuple[float, ...], float | None]:
     from deqops.verify import Verdict
 
     certificate = facts.certificate
-    if certificate is None or certificate.verdict is not Verdict.CERTIFIED or certificate.rate is None:
+    if (
+        certificate is None
+        or certificate.verdict is not Verdict.CERTIFIED
+        or certificate.rate is None
+        or facts.rejected
+    ):
         return (), None
     inputs = facts.start.inputs
     first = float(certificate.error_bound(facts.graph, facts.start.state, *inputs).value.max())

@@ -28,12 +28,16 @@ def at_most(value: float, digits: int = 4) -> str:
     return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal_from_float(value):g}"
 
 
-def headline(certificate: Certificate | None) -> tuple[str, str]:
+def headline(facts: Facts) -> tuple[str, str]:
     """The verdict's name and what it means, in a sentence."""
+    certificate = facts.certificate
     if certificate is None:
         return "not certified", "Nothing is proven of this model yet: it has no certificate."
     claim = certificate.claim.describe()
     claim = claim[0].upper() + claim[1:]
+    if facts.rejected:
+        stated = f"The certificate says {certificate.verdict.value}: “{claim}.”"
+        return "not confirmed", f"{stated} The independent checker does not accept it; take nothing for proven."
     return {
         "certified": ("certified", f"Proven: {claim}."),
         "refuted": ("refuted", f"Proven false: “{claim}.” Two states that contradict it are in the certificate."),
@@ -44,7 +48,7 @@ def headline(certificate: Certificate | None) -> tuple[str, str]:
 def consequences(facts: Facts, found: Trajectory) -> list[str]:
     """What follows from a certified claim, in numbers."""
     certificate = facts.certificate
-    if certificate is None or certificate.rate is None:
+    if certificate is None or certificate.rate is None or facts.rejected:
         return []
     steps = (
         f"Each step brings the state closer to the equilibrium by a factor of at most {at_most(certificate.rate, 9)}"
@@ -70,6 +74,8 @@ def not_proven(facts: Facts) -> list[str]:
     certificate = facts.certificate
     if certificate is None:
         return ["Anything: run the first command below to certify the model."]
+    if facts.rejected:
+        return ["Anything: certify the model again, or find out where this certificate comes from."]
     verdict = certificate.verdict.value
     lines = []
     if verdict == "unknown":

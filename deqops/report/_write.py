@@ -58,7 +58,7 @@ def _values(facts: Facts, found: Trajectory) -> dict[str, Any]:
     import deqops
 
     certificate = facts.certificate
-    verdict, meaning = _words.headline(certificate)
+    verdict, meaning = _words.headline(facts)
     rows = _curve(facts.metrics.get("by_iteration"))
     accuracies = _accuracies(facts.metrics)
     return {
@@ -69,7 +69,7 @@ def _values(facts: Facts, found: Trajectory) -> dict[str, Any]:
         "reason": certificate.reason if certificate is not None else "",
         "consequences": _words.consequences(facts, found),
         "checked": _words.checked(facts),
-        "rejected": facts.check is not None and not facts.check.accepted and verdict != "unknown",
+        "rejected": facts.rejected,
         "theorem": _words.THEOREMS.get(certificate.theorem or "", "") if certificate is not None else "",
         "hypotheses": _words.hypotheses(certificate),
         "attempts": certificate.attempts if certificate is not None else (),

@@ -166,7 +166,7 @@ def read(document: dict[str, Any], folder: Path | None) -> Document:
     Raises:
         Rejected: the first thing that is wrong.
     """
-    _keys(document, "document", _TOP)
+    _keys({"attempts": [], **document}, "document", _TOP)
     if document["digest"] != _digest(document):
         raise Rejected("digest: it does not match the content; the certificate was edited or damaged")
     witnesses = Witnesses(document["witnesses"], folder)
@@ -194,7 +194,7 @@ def read(document: dict[str, Any], folder: Path | None) -> Document:
 
 _TOP = (
     "format schema deqops claim verdict theorem rate norm region state batch_dims model inputs hypotheses "
-    "contributions evidence reason witnesses digest"
+    "contributions attempts evidence reason witnesses digest"
 )
 
 
@@ -302,6 +302,8 @@ def _people(document: dict[str, Any]) -> None:
     """What only people read: checked for its type."""
     _text(document["deqops"], "deqops")
     _text(document["reason"], "reason")
+    for entry in _list(document.get("attempts", []), "attempts"):
+        _text(entry, "attempts")
     for entry in _list(document["contributions"], "contributions"):
         _keys(entry, "contributions", "part gain")
         _text(entry["part"], "contributions.part")

@@ -1,0 +1,115 @@
+"""Whether the parts of a certificate from a file fit together; whether they are true is the checker's question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from deqops._errors import ModelFileError
+
+from ._claim import Contraction, Converges, Verdict
+from ._norm import Norm
+from ._region import Ball, Region
+
+if TYPE_CHECKING:
+    from ._certificate import Certificate
+
+
+def require_consistent(certificate: Certificate) -> None:
+    """Refuse what would fail later, deep inside: shapes that differ, numbers out of range, parts that are missing.
+
+    Raises:
+        ModelFileError: the first thing that does not fit.
+    """
+    _state(certificate)
+    _texts(certificate)
+    _numbers(certificate)
+    for norm in (certificate.norm, getattr(certificate.claim, "norm", None)):
+        _norm(norm, certificate)
+    for region in (certificate.region, certificate.claim.region):
+        _region(region, certificate)
+    _verdict(certificate)
+
+
+def _require(holds: bool, where: str, what: str) -> None:
+    if not holds:
+        raise ModelFileError(f"certificate: {where}: {what}; the file was edited or damaged")
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(type(size) is int and 0 <= size < 2**62 for size in shape)
+
+
+def _state(certificate: Certificate) -> None:
+    _require(type(certificate.batch_dims) is int and certificate.batch_dims in (0, 1), "batch_dims", "must be 0 or 1")
+    shapes = [shape for shape, _ in certificate.state]
+    _require(bool(shapes) and all(map(_is_shape, shapes)), "state", "must be a list of shapes")
+    if certificate.batch_dims:
+        _require(all(shapes) and len({shape[0] for shape in shapes}) == 1, "state", "its leaves differ in problems")
+
+
+def _texts(certificate: Certificate) -> None:
+    pairs = [
+        *(
+            (certificate.theorem or "", "theorem"),
+            (certificate.fingerprint, "fingerprint"),
+            (certificate.reason, "reason"),
+        ),
+        *((dtype, "state") for _, dtype in certificate.state),
+        *((text, "attempts") for text in certificate.attempts),
+        *((part, "contributions") for part, _ in certificate.contributions),
+        *((text, "hypotheses") for h in certificate.hypotheses for text in (h.name, h.statement)),
+    ]
+    for record in certificate.inputs:
+        pairs += [(record.name, "inputs"), (record.dtype, "inputs"), (record.sha256 or "", "inputs")]
+        _require(_is_shape(record.shape), "inputs", "must have shapes")
+    for text, where in pairs:
+        _require(isinstance(text, str), where, "must be text")
+
+
+def _numbers(certificate: Certificate) -> None:
+    for name in ("rate", "bound", "residual"):
+        value = getattr(certificate, name)
+        _require(value is None or value >= 0, name, "must be at least 0")
+    for _, gain in certificate.contributions:
+        _require(not math.isnan(gain), "contributions", "must be numbers")
+    if isinstance(certificate.claim, Converges):
+        _require(0 < certificate.claim.damping <= 1, "damping", "must be above 0 and at most 1")
+
+
+def _norm(norm: Norm | None, certificate: Certificate) -> None:
+    if norm is not None and norm.weights is not None:
+        shapes = [shape[certificate.batch_dims :] for shape, _ in certificate.state]
+        _require([tuple(w.shape) for w in norm.weights] == shapes, "norm", "its weights have not the state's shapes")
+
+
+def _region(region: Region, certificate: Certificate) -> None:
+    if isinstance(region, Ball):
+        _states(region.leaves, certificate, "region")
+        _norm(region.norm, certificate)
+
+
+def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> None:
+    shapes = [shape for shape, _ in certificate.state]
+    _require([tuple(leaf.shape) for leaf in leaves] == shapes, where, "it has not the state's shapes")
+    _require(all(bool(leaf.isfinite().all()) for leaf in leaves), where, "it holds NaN or infinity")
+
+
+def _verdict(certificate: Certificate) -> None:
+    proven = certificate.verdict is Verdict.CERTIFIED
+    for name in ("rate", "bound"):
+        _require(
+            (getattr(certificate, name) is not None) == proven, name, "belongs to a certified claim, and only there"
+        )
+    _require(certificate.norm is not None or not proven, "norm", "a certified claim has one")
+    witness = certificate.witness
+    _require((witness is not None) == (certificate.verdict is Verdict.REFUTED), "evidence", "must be the verdict's")
+    if witness is not None:
+        _require(isinstance(certificate.claim, Contraction), "claim", "only a contraction is refuted by two points")
+        problems = certificate.state[0][0][0] if certificate.batch_dims else 1
+        _require(0 <= witness.problem < problems, "evidence", "there is no such problem")
+        _states(witness.first, certificate, "evidence")
+        _states(witness.second, certificate, "evidence")
