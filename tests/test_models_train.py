@@ -12,6 +12,7 @@ import torch
 
 from deqops import InputError, ModelFileError
 from deqops.models import PIGNSettings, TrainedPIGN, by_iteration, train_gcn, train_pign
+from deqops.models._checkpoint import read_checkpoint, write_checkpoint
 
 SETTINGS = PIGNSettings(epochs=8, channels=4)
 
@@ -116,6 +117,45 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path, content: by
     with pytest.raises(ModelFileError, match="remove it") as caught:
         train_pign(ring(), SETTINGS, checkpoint=file)
     assert "\n" not in str(caught.value)
+
+
+def test_one_changed_bit_of_a_weight_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    trained = train_pign(ring(), SETTINGS, checkpoint=file)
+    weight = next(iter(trained.model.state_dict().values())).numpy().tobytes()
+    content = bytearray(file.read_bytes())
+    content[content.index(weight) + 2] ^= 1
+    file.write_bytes(bytes(content))
+    torch.load(file, weights_only=True)  # torch alone does not notice
+    with pytest.raises(ModelFileError, match="damaged"):
+        train_pign(ring(), SETTINGS, checkpoint=file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {}},
+        {"model": None},
+        {"optimiser": {}},
+        {"loss": ["x"]},
+        {"loss": None},
+        {"best": {"model": {}, "accuracy": 1.0, "entropy": 0.0}},
+        {"best": {"accuracy": 1.0}},
+        {"best": 3},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_with_other_content_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    file = tmp_path / "checkpoint.pt"
+    train_pign(ring(), SETTINGS, checkpoint=file)
+    write_checkpoint(file, read_checkpoint(file) | change)
+    with pytest.raises(ModelFileError, match="does not fit this run"):
+        train_pign(ring(), SETTINGS, checkpoint=file)
+
+
+def test_a_loss_that_is_no_number_stops_the_training() -> None:
+    with pytest.raises(InputError, match=r"the loss is nan after \d+ epochs; choose a smaller learning_rate"):
+        train_gcn(ring(), replace(SETTINGS, learning_rate=1e30))
 
 
 def test_data_without_a_part_or_with_nan_are_refused() -> None:
