@@ -213,7 +213,9 @@ class _Training(Generic[Network]):
         loss = nn.functional.cross_entropy(scores[data.train_mask], data.y[data.train_mask])
         if not bool(loss.isfinite()):
             done = len(self.loss)
-            raise InputError(f"settings: the loss is {float(loss.detach())} after {done} epochs; choose a smaller learning_rate")
+            raise InputError(
+                f"settings: the loss is {float(loss.detach())} after {done} epochs; choose a smaller learning_rate"
+            )
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

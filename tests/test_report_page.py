@@ -35,7 +35,9 @@ def make_run(folder: Path, module: nn.Module, *, proof: bool = True, **options: 
     state, x = arguments()
     write_model(folder / "model.pt2", module)
     write_tensors(folder / "inputs.safetensors", state, (x,))
-    (folder / "run.json").write_text(json.dumps({"model": "layer", "seed": 3, "settings": {"gain": 0.5}}))
+    (folder / "run.json").write_text(
+        json.dumps({"model": "layer", "seed": 3, "data": {"missing": 0.9}, "settings": {"gain": 0.5}})
+    )
     metrics = {"accuracy": {"train": 1.0, "validation": 0.5, "test": 0.625}, "by_iteration": POINTS}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     if proof:
@@ -75,7 +77,7 @@ def test_a_certified_run_says_what_is_proven_and_what_is_not(certified: Path) ->
     assert "The floating-point program." in text
     assert "62.5 %" in text
     assert "deqops check certificate.json --model model.pt2 --inputs inputs.safetensors" in text
-    assert "model layer, seed 3, gain 0.5" in text
+    assert "model layer, seed 3, missing 0.9, gain 0.5" in text
 
 
 def test_an_unchecked_certificate_is_said_to_be_unchecked(certified: Path) -> None:

@@ -95,9 +95,9 @@ def _values(facts: Facts, found: Trajectory) -> dict[str, Any]:
 
 def _run(label: Mapping[str, Any]) -> str:
     parts = [f"{key} {label[key]}" for key in ("model", "dataset", "seed") if key in label]
-    settings = label.get("settings")
-    if isinstance(settings, dict):
-        parts += [f"{key} {value}" for key, value in sorted(settings.items())]
+    for settings in (label.get("data"), label.get("settings")):
+        if isinstance(settings, dict):
+            parts += [f"{key} {value}" for key, value in sorted(settings.items()) if value is not None]
     return ", ".join(parts)
 
 
