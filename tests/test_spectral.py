@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deqops.verify import InputError, _spectral, spectral_norm_bound
 from deqops.verify._midrad import MidRad
-from deqops.verify._spectral import _negative_part, inf_norm_bound, one_norm_bound
+from deqops.verify._spectral import cholesky_deficit, inf_norm_bound, one_norm_bound
 
 CLOSE = 1 + 1e-11
 
@@ -162,9 +162,9 @@ def test_nan_through_cholesky_never_verifies() -> None:
     """torch's Cholesky may report success on non-finite input; the residual test must not."""
     gram = torch.eye(4, dtype=torch.float64)
     gram[3, 0] = gram[0, 3] = math.nan
-    assert _negative_part(gram, 2.0) is None
+    assert cholesky_deficit(gram, 2.0) is None
     gram[3, 0] = gram[0, 3] = math.inf
-    assert _negative_part(gram, 2.0) is None
+    assert cholesky_deficit(gram, 2.0) is None
 
 
 def test_flushing_subnormals_is_noticed() -> None:

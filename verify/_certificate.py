@@ -49,11 +49,13 @@ class Certificate:
     Attributes:
         claim: `Contraction`, `UniqueEquilibrium` or `Converges`.
         verdict: of that claim.
-        theorem: the theorem applied ("picard", "local_picard", "damped", "refute"), or None.
-        rate: q, the proven constant of the claimed iteration; None unless certified.
-        bound: the proven Lipschitz constant of G itself on the region; None unless certified.
+        theorem: the theorem applied ("picard", "local_picard", "damped", "monotone", "refute"), or None.
+        rate: q, the proven constant of the claimed iteration; None unless certified, and for "monotone".
+        bound: the proven Lipschitz constant of G itself on the region; None unless certified, and for "monotone".
         residual: the proven `||G(c) - c||` of a local certificate.
-        norm: of rate, bound and residual.
+        monotonicity: the proven mu of T5; None for other theorems.
+        factor: the proven kappa of `||y - y*|| <= kappa ||G(y) - y||` of T5; None for other theorems.
+        norm: of rate, bound, residual and factor.
         region: where the claim holds.
         inputs: each input, free or fixed.
         reason: for `UNKNOWN`, why.
@@ -71,6 +73,8 @@ class Certificate:
     rate: float | None = None
     bound: float | None = None
     residual: float | None = None
+    monotonicity: float | None = None
+    factor: float | None = None
     hypotheses: tuple[Hypothesis, ...] = ()
     contributions: tuple[tuple[str, float], ...] = ()
     witness: TwoPoints | None = None
@@ -107,6 +111,8 @@ class Certificate:
 
     def error_bound(self, G: Any, y: Any, *inputs: Any) -> Any:
         """Proven distance of y to the equilibrium, per problem: `||y - y*|| <= ||G(y) - y|| / (1 - q)`.
+
+        By theorem "monotone" it is `factor ||G(y) - y||`, whatever solver found y.
 
         Args:
             G: the certified operator (its weights are compared with the fingerprint).

@@ -13,15 +13,17 @@ from deqops._errors import InputError, UnsupportedOperationError
 from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, tensor_digest, trace
 
 from ._certificate import Certificate, InputRecord, TwoPoints, dtype_name
-from ._claim import Claim, Contraction, Converges, Verdict
+from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
+from ._diagonal import proposed_weights
+from ._monotone import single_layer
 from ._norm import Norm, Order, as_norm
 from ._problem import Problem
 from ._refute import refuting_points
 from ._region import Ball, Global, Region
-from ._theorems import Finding, damped, local_picard, picard
+from ._theorems import Finding, damped, local_picard, monotone, picard
 from ._weights import proposed_norm
 
-Theorem = Literal["auto", "picard", "local_picard", "damped"]
+Theorem = Literal["auto", "picard", "local_picard", "damped", "monotone"]
 WEIGHTED = {"weighted_l1": "l1", "weighted_l2": "l2", "weighted_linf": "linf"}
 _RADII = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 
@@ -50,7 +52,8 @@ def certify(
             only for theorem "auto").
         theorem: "picard" or "local_picard" claim a contraction in the norm, and are refuted by two points that G
             does not bring closer; naming a norm with "auto" claims the same. "damped" and "auto" claim that the
-            damped iteration converges to the one equilibrium in the region.
+            damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
+            one equilibrium everywhere, which "auto" falls back to where no global convergence could be shown.
         damping: b of `y <- (1-b) y + b G(y)`; None: the layer's Picard solver's, else 1.
         batch_dims: 1 where dimension 0 of the state counts independent problems (the default), else 0; a layer
             and an `OperatorGraph` bring their own.
@@ -91,11 +94,19 @@ class _Request:
         self.contraction = theorem in ("picard", "local_picard") or (theorem == "auto" and named)
         if theorem == "local_picard" and not isinstance(region, Ball):
             raise InputError('region: theorem "local_picard" needs a Ball(center, radius)')
-        if theorem in ("picard", "damped") and isinstance(region, Ball):
+        if theorem == "monotone" and (norm.order if isinstance(norm, Norm) else norm) not in (
+            "auto",
+            "l2",
+            "weighted_l2",
+        ):
+            raise InputError(f'norm: theorem "monotone" is about l2 and its weighted forms, got {norm!r}')
+        if theorem in ("picard", "damped", "monotone") and isinstance(region, Ball):
             raise InputError(f'region: theorem "{theorem}" holds globally; use "local_picard" for a Ball')
 
     def claim(self, norm: Norm, region: Region) -> Claim:
         """The claim made with this norm on this region."""
+        if self.theorem == "monotone":
+            return UniqueEquilibrium(region)
         return Contraction(norm, region) if self.contraction else Converges(region, self.damping)
 
     def default_norm(self) -> Norm:
@@ -145,6 +156,9 @@ class _Certifier:
         if isinstance(region, Ball):
             yield from self._local(region)
             return
+        if request.theorem == "monotone":
+            yield from self._monotone()
+            return
         for norm in self._norms(lambda: self._problem.jacobian):
             if request.theorem == "damped":
                 yield damped(self._problem, norm, request.damping)
@@ -152,8 +166,28 @@ class _Certifier:
                 yield picard(self._problem, norm)
             else:
                 yield picard(self._problem, norm, request.damping)
-        if region is None and not request.contraction and request.theorem == "auto":
-            yield from self._around_equilibrium()
+        if not request.contraction and request.theorem == "auto":
+            yield from self._monotone()
+            if region is None:
+                yield from self._around_equilibrium()
+
+    def _monotone(self) -> Iterator[Finding]:
+        """T5 in plain l2, then in l2 with proposed weights."""
+        layer, wanted = single_layer(self._problem.jacobian), self._request.norm
+        if layer is None:
+            if self._request.theorem == "monotone":
+                raise UnsupportedOperationError("operator", "theorem monotone needs the form s(W z + c)")
+            return
+        if isinstance(wanted, Norm):
+            _check_weights(wanted, self._problem)
+            yield monotone(self._problem, layer, wanted)
+            return
+        if wanted != "weighted_l2":
+            yield monotone(self._problem, layer, Norm("l2"))
+        if wanted != "l2":
+            proposal = proposed_weights(layer.weight.mid, float(layer.lower.mid), float(layer.upper.mid))
+            weights = proposal.expand(self._problem.problem_shapes[0]).clone()
+            yield monotone(self._problem, layer, Norm("l2", (weights,)))
 
     def _norms(self, jacobian: Callable[[], Any]) -> Iterator[Norm]:
         wanted = self._request.norm
@@ -191,7 +225,7 @@ class _Certifier:
         smallest = 4 * float(self._problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale
         # Slopes only widen with the radius: a norm that fails on the smallest ball is not tried on larger ones.
         tiny = list(self._local(Ball(center, smallest)))
-        hopeful = [finding.norm for finding in tiny if finding.bound < 1]
+        hopeful = [finding.norm for finding in tiny if finding.bound is not None and finding.bound < 1]
         for radius in (factor * scale for factor in _RADII if factor * scale > smallest):
             for norm in hopeful:
                 yield local_picard(self._problem, norm, Ball(center, radius), self._iteration_damping())
@@ -233,7 +267,7 @@ class _Certifier:
     def _closest(self) -> str:
         if not self._findings:
             return "no theorem could be tried"
-        best = min(self._findings, key=lambda f: f.rate if f.rate == f.rate else float("inf"))
+        best = min(self._findings, key=lambda f: f.rate if f.rate is not None and f.rate == f.rate else float("inf"))
         return f"no theorem's hypotheses could be verified; the closest: {best.describe()}"
 
     def _certificate(
@@ -246,7 +280,8 @@ class _Certifier:
         witness: TwoPoints | None = None,
     ) -> Certificate:
         norm, region = self._subject(finding, claim)
-        made = claim or self._request.claim(norm, region)
+        proven = UniqueEquilibrium(region) if finding is not None and finding.theorem == "monotone" else None
+        made = claim or proven or self._request.claim(norm, region)
         fixed = finding.inputs if finding is not None else frozenset(range(len(self._problem.graph.inputs)))
         return Certificate(
             claim=made,
@@ -261,6 +296,8 @@ class _Certifier:
             rate=finding.rate if finding else None,
             bound=finding.bound if finding else None,
             residual=finding.residual if finding else None,
+            monotonicity=finding.monotonicity if finding else None,
+            factor=finding.factor if finding else None,
             hypotheses=finding.hypotheses if finding else (),
             contributions=finding.contributions if finding else (),
             witness=witness,

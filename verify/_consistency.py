@@ -71,7 +71,7 @@ def _texts(certificate: Certificate) -> None:
 
 
 def _numbers(certificate: Certificate) -> None:
-    for name in ("rate", "bound", "residual"):
+    for name in ("rate", "bound", "residual", "monotonicity", "factor"):
         value = getattr(certificate, name)
         _require(value is None or value >= 0, name, "must be at least 0")
     for _, gain in certificate.contributions:
@@ -100,9 +100,12 @@ def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> N
 
 def _verdict(certificate: Certificate) -> None:
     proven = certificate.verdict is Verdict.CERTIFIED
-    for name in ("rate", "bound"):
+    monotone = certificate.theorem == "monotone"
+    for name, theirs in (("rate", False), ("bound", False), ("monotonicity", True), ("factor", True)):
         _require(
-            (getattr(certificate, name) is not None) == proven, name, "belongs to a certified claim, and only there"
+            (getattr(certificate, name) is not None) == (proven and theirs == monotone),
+            name,
+            "belongs to a certified claim of its theorem, and only there",
         )
     _require(certificate.norm is not None or not proven, "norm", "a certified claim has one")
     witness = certificate.witness

@@ -150,6 +150,8 @@ class _Writer:
                 "first": self.name("first", certificate.witness.first),
                 "second": self.name("second", certificate.witness.second),
             }
+        if certificate.factor is not None and certificate.monotonicity is not None:
+            return {"kind": "monotone", "mu": _hex(certificate.monotonicity), "factor": _hex(certificate.factor)}
         if certificate.bound is None:
             return None
         if certificate.residual is None:
@@ -210,6 +212,8 @@ class _Reader:
             rate=_float(document["rate"]),
             bound=_float(evidence.get("bound")),
             residual=_float(evidence.get("residual")),
+            monotonicity=_float(evidence.get("mu")),
+            factor=_float(evidence.get("factor")),
             hypotheses=tuple(
                 Hypothesis(h["name"], h["statement"], _float(h["value"]), _float(h["limit"]), bool(h["holds"]))
                 for h in document["hypotheses"]

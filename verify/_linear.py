@@ -225,6 +225,11 @@ class LinearMap:
             bound = float(mul_up(bound, stage.norm_bound(order, row, col)))
         return bound
 
+    def as_scaling(self) -> MidRad | None:
+        """The factor, where the map is a multiple of the identity."""
+        kron = self._single_kron()
+        return kron.scale if kron is not None and kron.is_scaling() else None
+
     def last_axis_matrix(self) -> Matrix | None:
         """The one matrix along the last dimension, where that is all the map does."""
         if len(self.stages) != 1 or not isinstance(self.stages[0], Kron):

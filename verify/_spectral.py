@@ -199,7 +199,7 @@ def _gram_bound(V: Tensor) -> tuple[float, float, str]:
     margin = 4.0 * n * U
     while margin < 4.0:  # a poor estimate costs tightness, in steps, not the bound
         t = estimate * estimate * (1.0 + margin)
-        excess = _negative_part(gram, t)
+        excess = cholesky_deficit(gram, t)
         if excess is not None:
             upper = float(sqrt_up(add_up(add_up(t, excess), error)))
             return min(upper, cheap), estimate, "Cholesky"
@@ -229,7 +229,7 @@ def _lower_square(L: Tensor) -> Tensor:
     return result
 
 
-def _negative_part(gram: Tensor, t: float) -> float | None:
+def cholesky_deficit(gram: Tensor, t: float) -> float | None:
     """A bound c >= 0 with `t I - G >= -c I` for the symmetric G whose lower triangle is given, or None.
 
     NaN or infinity anywhere in the factor or the residual reaches `found` through their sums of squares.

@@ -1,22 +1,24 @@
 """The theorems certify can apply: each verifies its hypotheses and says what then holds.
 
-Statements and names are those of the theory (T1 `picard`, T2 `local_picard`, T4 `damped`); each has a
-machine-checked proof under `proofs/theory/`.
+Statements and names are those of the theory (T1 `picard`, T2 `local_picard`, T4 `damped`, T5 `monotone`);
+all but the last have a machine-checked proof under `proofs/theory/`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from ._gains import lipschitz_gain
 from ._local import local_jacobian
+from ._monotone import Layer, Monotonicity, last_axis_weights, monotonicity
 from ._norm import Norm, finite
 from ._problem import Problem
 from ._region import Ball, Global, Region
 from ._rounding import add_up, mul_down, mul_up, sub_down, sub_up
 
-TheoremName = Literal["picard", "local_picard", "damped"]
+TheoremName = Literal["picard", "local_picard", "damped", "monotone"]
 
 SLACK = 1 + 2.0**-40  # a published bound is this much above the proven one: room for a checker's own method
 
@@ -37,20 +39,23 @@ class Finding:
     """What applying one theorem in one norm gave.
 
     `bound` is a proven Lipschitz constant of G on the region, `rate` the proven constant of the iteration the
-    theorem speaks of; `residual` a proven `||G(c) - c||` for local theorems. `inputs` are the positions of the
-    inputs whose values were used.
+    theorem speaks of; `residual` a proven `||G(c) - c||` for local theorems. T5 proves neither bound nor rate but
+    `monotonicity` (mu) and `factor` in `||y - y*|| <= factor ||G(y) - y||`. `inputs` are the positions of the inputs
+    whose values were used.
     """
 
     theorem: TheoremName
     norm: Norm
     region: Region
-    bound: float
-    rate: float
+    bound: float | None
+    rate: float | None
     hypotheses: tuple[Hypothesis, ...]
     inputs: frozenset[int]
     contributions: tuple[tuple[str, float], ...] = ()
     damping: float = 1.0
     residual: float | None = None
+    monotonicity: float | None = None
+    factor: float | None = None
 
     @property
     def holds(self) -> bool:
@@ -62,7 +67,7 @@ class Finding:
         failed = next((h for h in self.hypotheses if not h.holds), None)
         head = f"{self.theorem} in {self.norm.describe()} {self.region.describe()}"
         if failed is None:
-            return f"{head}: holds with q = {self.rate:.9g}"
+            return f"{head}: holds" + (f" with q = {self.rate:.9g}" if self.rate is not None else "")
         return f"{head}: {failed.statement} not shown, {failed.value} against {failed.limit}"
 
 
@@ -91,13 +96,14 @@ def damped(problem: Problem, norm: Norm, damping: float) -> Finding:
     Proof: `damped`.
     """
     plain = picard(problem, norm)
-    rate = damped_rate(plain.bound, damping)
+    bound = math.inf if plain.bound is None else plain.bound
+    rate = damped_rate(bound, damping)
     hypotheses = (
         Hypothesis("damping", "b != 0", damping, 0.0, damping != 0),
         contraction(rate, "damped contraction", "|1 - b| + |b| q < 1"),
     )
     inputs, parts = plain.inputs, plain.contributions
-    return Finding("damped", norm, Global(), plain.bound, rate, hypotheses, inputs, parts, damping)
+    return Finding("damped", norm, Global(), bound, rate, hypotheses, inputs, parts, damping)
 
 
 def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0) -> Finding:
@@ -122,6 +128,29 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
     region = Ball(ball.center, ball.radius, norm)
     used = frozenset(range(len(problem.graph.inputs)))  # the residual takes every input's value
     return Finding("local_picard", norm, region, bound, bound, hypotheses, used, gain.contributions, damping, residual)
+
+
+def monotone(problem: Problem, layer: Layer, norm: Norm) -> Finding:
+    """T5 (c, d): `G(z) = s(W z + c)` with slopes in [a, b] and `sym((I - a W)^T P (I - b W)) >= mu P`, mu > 0.
+
+    Then there is exactly one equilibrium, for every c, and `||y - y*||_P <= factor ||G(y) - y||_P`. It says nothing
+    of Picard's iteration. P is the square of the norm's weights, constant along all dimensions but the last.
+    """
+    weights = last_axis_weights(norm, layer.weight.shape[0])
+    found = Monotonicity(-math.inf, math.inf) if weights is None else monotonicity(layer, weights)
+    holds = found.mu > 0 and math.isfinite(found.factor)
+    hypothesis = Hypothesis("monotone", "mu > 0", found.mu, 0.0, holds)
+    return Finding(
+        "monotone",
+        norm,
+        Global(),
+        None,
+        None,
+        (hypothesis,),
+        _used(problem),
+        monotonicity=found.mu,
+        factor=found.factor,
+    )
 
 
 def damped_rate(bound: float, damping: float) -> float:

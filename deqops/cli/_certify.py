@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VERDICT_CODES = {"certified": DONE, "refuted": FAILED, "unknown": UNKNOWN}
 NORMS = ("auto", "l1", "l2", "linf")
-THEOREMS = ("auto", "picard", "local_picard", "damped")
+THEOREMS = ("auto", "picard", "local_picard", "damped", "monotone")
 
 
 @click.command("certify")

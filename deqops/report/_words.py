@@ -7,7 +7,7 @@ from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deqops.verify import Certificate
+    from deqops.verify import Certificate, Hypothesis
 
     from ._facts import Facts
     from ._trajectory import Trajectory
@@ -17,6 +17,8 @@ THEOREMS = {
     "equilibrium, and Picard's iteration reaches it from every start.",
     "local_picard": "T2, Banach's theorem in a ball that the map does not leave.",
     "damped": "T4, Banach's theorem for the damped iteration.",
+    "monotone": "T5, monotone operators: s(Wz + c) with slopes in [a, b] has one equilibrium for every c where the "
+    "symmetric part of (I - aW)^T P (I - bW) is at least mu P, mu > 0. It says nothing of Picard's iteration.",
     "refute": "T9: two states that the map does not bring closer are a counterexample to contraction.",
 }
 
@@ -135,7 +137,7 @@ def hypotheses(certificate: Certificate | None) -> list[tuple[str, str, str, str
     if certificate is None:
         return []
     return [
-        (h.name, h.statement, _value(h.value), _limit(h.limit), "holds" if h.holds else "not shown")
+        (h.name, h.statement, _value(h), _limit(h.limit), "holds" if h.holds else "not shown")
         for h in certificate.hypotheses
     ]
 
@@ -144,8 +146,13 @@ def _limit(value: float | None) -> str:
     return "–" if value is None else f"{value:.9g}"
 
 
-def _value(value: float | None) -> str:
-    return "–" if value is None else at_most(value, 9)
+def _value(hypothesis: Hypothesis) -> str:
+    """The verified value, rounded to the side that is safe."""
+    if hypothesis.value is None:
+        return "–"
+    if ">" in hypothesis.statement and math.isfinite(hypothesis.value):
+        return f"-{at_most(-hypothesis.value, 9)}".replace("--", "")
+    return at_most(hypothesis.value, 9)
 
 
 def _listed(names: list[str]) -> str:

@@ -29,13 +29,15 @@ class Source:
     """A value that forms refer to.
 
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
-    within `slope` in modulus: one number, or one per entry of `shape`. `moved` marks a mere reshape.
+    within `slope` in modulus: one number, or one per entry of `shape`. `moved` marks a mere reshape. `interval`
+    holds the ends of the difference quotients where they are known for all entries together.
     """
 
     shape: Shape
     form: Form | None = None
     slope: Any = None
     moved: bool = False
+    interval: tuple[Any, Any] | None = None
 
 
 @dataclass(eq=False)

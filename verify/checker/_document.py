@@ -23,7 +23,7 @@ LARGEST_FILE = 64 * 2**20
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 KINDS = ("contraction", "unique_equilibrium", "converges")
 VERDICTS = ("certified", "refuted", "unknown")
-THEOREMS = ("picard", "local_picard", "damped", "refute", None)
+THEOREMS = ("picard", "local_picard", "damped", "monotone", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The certificate's numbers: "lipschitz", "local" or "two_points"."""
+    """The certificate's numbers: "lipschitz", "local", "monotone" or "two_points"."""
 
     kind: str
     bound: float = math.nan
@@ -72,6 +72,8 @@ class Evidence:
     problem: int = -1
     first: tuple[Array, ...] = ()
     second: tuple[Array, ...] = ()
+    mu: float = math.nan
+    factor: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,12 +257,16 @@ def _evidence(entry: Any, witnesses: Witnesses) -> Evidence | None:
     kind = _choice(
         entry.get("kind") if isinstance(entry, dict) else None,
         "evidence.kind",
-        ("lipschitz", "local", "two_points"),
+        ("lipschitz", "local", "monotone", "two_points"),
     )
     if kind == "two_points":
         _keys(entry, "evidence", "kind problem first second")
-        points = (witnesses.arrays(entry[name], f"evidence.{name}") for name in ("first", "second"))
-        return Evidence(kind, math.nan, math.nan, _integer(entry["problem"], "evidence.problem", 2**40), *points)
+        first, second = (witnesses.arrays(entry[name], f"evidence.{name}") for name in ("first", "second"))
+        return Evidence(kind, problem=_integer(entry["problem"], "evidence.problem", 2**40), first=first, second=second)
+    if kind == "monotone":
+        _keys(entry, "evidence", "kind mu factor")
+        mu, factor = (number(entry[name], f"evidence.{name}") for name in ("mu", "factor"))
+        return Evidence(kind, mu=mu, factor=factor)
     _keys(entry, "evidence", "kind bound" if kind == "lipschitz" else "kind bound residual")
     bound = number(entry["bound"], "evidence.bound")
     residual = number(entry["residual"], "evidence.residual") if kind == "local" else math.nan

@@ -25,7 +25,7 @@ Real = Callable[[Ball], Ball]
 class Elementary:
     """`f` with derivative `d`, piece by piece: `pieces[k]` holds between `breaks[k-1]` and `breaks[k]`.
 
-    `tails` are the limits of |d| at minus and plus infinity, None where d is unbounded there. `low` is the
+    `tails` are the limits of d at minus and plus infinity, None where d is unbounded there. `low` is the
     open lower end of the domain, None for the whole line.
     """
 
@@ -43,13 +43,13 @@ class Elementary:
         """Upper bound of |difference quotients| over [low, high]."""
         return _top([abs(d(x)) for (_, d), *ends in self._met(low, high) for x in ends])
 
-    def global_slope(self) -> Ball | None:
-        """Upper bound of |difference quotients| on the whole line, or None where there is none."""
+    def global_slopes(self) -> tuple[Ball, Ball] | None:
+        """Bounds of the difference quotients on the whole line, or None where there are none."""
         left, right = self.tails
         if left is None or right is None or self.low is not None:
             return None
-        near = [abs(d(x)) for k, x in enumerate(self.breaks) for _, d in self._pieces()[k : k + 2]]
-        return _top([left, right, *near])
+        near = [d(x) for k, x in enumerate(self.breaks) for _, d in self._pieces()[k : k + 2]]
+        return _hull([left, right, *near])
 
     def at(self, x: Ball) -> Ball:
         """The value at a point (an enclosure where the ball meets a breakpoint)."""
@@ -90,9 +90,9 @@ class Wave:
         """Upper bound of |difference quotients|."""
         return arb(1)
 
-    def global_slope(self) -> Ball | None:
-        """Upper bound of |difference quotients|."""
-        return arb(1)
+    def global_slopes(self) -> tuple[Ball, Ball] | None:
+        """Bounds of the difference quotients."""
+        return arb(-1), arb(1)
 
     def at(self, x: Ball) -> Ball:
         """The value at a point."""
@@ -271,7 +271,7 @@ _PLAIN: dict[str, Callable[[], Elementary | Wave]] = {
     "sigmoid": lambda: Elementary(((_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),), (arb(0),), (arb(0), arb(0))),
     "relu": lambda: Elementary((ZERO, LINE), (arb(0),), (arb(0), arb(1))),
     "relu6": lambda: _clamp(0, 6),
-    "abs": lambda: Elementary(((_scaled(-1), _constant(1)), LINE), (arb(0),), (arb(1), arb(1))),
+    "abs": lambda: Elementary(((_scaled(-1), _constant(1)), LINE), (arb(0),), (arb(-1), arb(1))),
     "softsign": lambda: Elementary(
         (
             (lambda x: x / (1 - x), lambda x: 1 / (1 - x) ** 2),
@@ -301,7 +301,7 @@ _WITH_ATTRIBUTES: dict[str, Callable[..., Elementary]] = {
     "leaky_relu": lambda negative_slope: Elementary(
         ((_scaled(negative_slope), _constant(negative_slope)), LINE),
         (arb(0),),
-        (abs(arb(negative_slope)), arb(1)),
+        (arb(negative_slope), arb(1)),
     ),
     "elu": lambda alpha: _elu(arb(alpha), arb(1)),
     "gelu": lambda approximate: {"none": _gelu, "tanh": _gelu_tanh}[approximate](),

@@ -67,13 +67,13 @@ def factored_bound(entries: ball.Balls) -> ball.Ball:
         return ball.total(ball.times(tall, tall)).sqrt().upper()
     shift = BITS - math.frexp(top)[1]
     unit = arb(2) ** (-shift)
-    integers, error = _rounded(tall, shift)
+    integers, error = rounded(tall, shift)
     grid = fmpz_mat(tall.shape[0], tall.shape[1], integers)
     squared = _gram_bound(grid.transpose() * grid, _floats(integers, tall.shape))
     return (arb(squared).sqrt() * unit + error * arb(tall.size).sqrt()).upper()
 
 
-def _rounded(entries: ball.Balls, shift: int) -> tuple[list[fmpz], ball.Ball]:
+def rounded(entries: ball.Balls, shift: int) -> tuple[list[fmpz], ball.Ball]:
     """Integers N and a number e with |A - 2^-shift N| <= e entry by entry."""
     scale = arb(2) ** shift
     integers, error = [], arb(0)

@@ -113,16 +113,17 @@ class Walk:
         table = elementary(node.op, node.attributes)
         if table is None:
             raise refuse(node, "has no Lipschitz rule in the checker")
-        form = self._forms[node.operands[0]]
+        form, ends, slope = self._forms[node.operands[0]], None, None
         if self._intervals is None:
-            slope: Any = table.global_slope()
-            if slope is None:
+            ends = table.global_slopes()
+            if ends is None:
                 raise refuse(node, "has no Lipschitz constant on the whole space")
+            slope = abs(ends[0]).max(abs(ends[1])).upper()
         else:
             low, high = self._narrowed(node.operands[0], form).ends
             slope = largest_slope(table, low, high)
             self._intervals[node.output] = between(*image_of(table, low, high))
-        return self.network.add(Source(form.shape, form, slope))
+        return self.network.add(Source(form.shape, form, slope, interval=ends))
 
     def _extremum(self, node: Node) -> Form:
         """The larger or smaller of a state-dependent value and a constant: slopes within [0, 1]."""
@@ -136,7 +137,7 @@ class Walk:
             low, high = self._intervals[value].ends
             pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
             self._intervals[node.output] = between(ball.each(pick, low, limit), ball.each(pick, high, limit))
-        return self.network.add(Source(form.shape, form, arb(1)))
+        return self.network.add(Source(form.shape, form, arb(1), interval=(arb(0), arb(1))))
 
     def _moved(self, node: Node) -> Interval:
         """The interval of an affine node: its value at the middles, and |A| times the radii."""

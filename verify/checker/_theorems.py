@@ -6,15 +6,18 @@ and to imply the claim. All comparisons are between balls, true only when certai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from flint import arb
 
 from . import _arithmetic as ball
 from ._document import Ball, Document, Evidence, Norm
 from ._gains import lipschitz_bound
 from ._local import centre_of, moved, residual_bound, walk_over_ball
+from ._monotone import excess, residual_factor, single_layer, weighted
 from ._network import Walk
 from ._refusal import Rejected
 from ._subject import Subject
@@ -118,6 +121,34 @@ def _local_picard(document: Document, subject: Subject, norm: Norm) -> tuple[str
     )
 
 
+def _monotone(document: Document, subject: Subject, norm: Norm) -> tuple[str, ...]:
+    """T5 (c, d): `sym((I - a W)^T P (I - b W)) >= mu P` with mu > 0 gives one equilibrium and the error's factor."""
+    evidence = _evidence(document, "monotone")
+    _require(document.ball is None, "region: theorem monotone speaks of the whole space")
+    _require(document.kind == "unique_equilibrium", "claim: theorem monotone shows a unique equilibrium, no more")
+    _require(document.rate is None, "rate: theorem monotone gives none")
+    _require(norm.order == "l2", "norm: theorem monotone is about l2, weighted or not")
+    _require(0 < evidence.mu < math.inf, "evidence.mu: must be positive")
+    walk = Walk(subject.graph, Values(subject.graph, None, subject.free))
+    layer = single_layer(walk.network, walk.outputs)
+    layer = weighted(layer, _last_axis(full_weights(norm, subject), layer.weight.shape[0]))
+    least = excess(layer, evidence.mu)
+    _require(bool(least >= 0), f"evidence.mu: the inequality could only be shown up to {_shown(least)}")
+    factor = residual_factor(layer, evidence.mu)
+    _require(bool(factor <= arb(evidence.factor)), _exceeds("factor of the residual", factor, evidence.factor))
+    _hypotheses(document, evidence)
+    return (f"monotone in {_named(norm)} with mu >= {evidence.mu!r}, ||y - y*|| <= {_shown(factor)} ||G(y) - y||",)
+
+
+def _last_axis(weights: list[ball.Balls] | None, size: int) -> ball.Balls | None:
+    """The weights along the last dimension, where they vary along no other."""
+    if weights is None:
+        return None
+    rows = weights[0].reshape(-1, size)
+    _require(bool((rows == rows[0]).all()), "norm.weights: must vary along the last dimension only")
+    return np.asarray(rows[0])
+
+
 def _global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[str, ...]:
     weights = full_weights(norm, subject)
     walk = Walk(subject.graph, Values(subject.graph, None, subject.free))
@@ -149,6 +180,7 @@ _THEOREMS: dict[tuple[str, str | None], Callable[[Document, Subject, Norm], tupl
     ("certified", "picard"): _picard,
     ("certified", "damped"): _damped_picard,
     ("certified", "local_picard"): _local_picard,
+    ("certified", "monotone"): _monotone,
     ("refuted", "refute"): _refute,
 }
 
@@ -210,6 +242,7 @@ _HYPOTHESES: dict[str, Callable[[Document, Evidence, float, float], bool]] = {
     ),
     "damping": lambda document, evidence, value, limit: value == document.damping and limit in (0, 1),
     "self-map": _states_self_map,
+    "monotone": lambda document, evidence, value, limit: value == evidence.mu and value > 0 and limit == 0,
 }
 
 
