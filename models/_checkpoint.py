@@ -41,6 +41,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             whole = archive.testzip() is None
         saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) if whole else None
+    except MemoryError:  # says nothing about the file
+        raise
     except Exception as error:  # what a damaged file trips over in the unpickler is not documented
         raise ModelFileError(f"{path}: damaged checkpoint; remove it to train from the start") from error
     if saved is None:
