@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_cases import edit_certificate
 from known import TanhLayer
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from deqops.verify import (
     Norm,
     Verdict,
     certify,
+    check,
     enclose,
 )
 
@@ -57,6 +59,40 @@ def test_an_input_that_enters_the_bound_is_fixed() -> None:
     assert certificate.verdict is Verdict.CERTIFIED
     with pytest.raises(InputError, match="another value"):
         certificate.error_bound(Gate(), y0, y0 + 2)
+
+
+@pytest.mark.parametrize(
+    ("damping", "rate", "region"),
+    [
+        (0.5, 0.75, None),
+        (0.1, 0.95, None),
+        (1.2, 0.8, None),
+        (0.5, 0.75, Ball(torch.zeros(2, 3), 5.0)),
+        (0.1, 0.95, Ball(torch.zeros(2, 3), 5.0)),
+    ],
+)
+def test_the_rate_is_that_of_the_damped_iteration(
+    tmp_path: Path, damping: float, rate: float, region: Ball | None
+) -> None:
+    half, state = HalfTanh(), torch.zeros(2, 3)
+    certificate = certify(half, state, region=region, damping=damping)
+    assert certificate.rate is not None
+    assert rate <= certificate.rate <= rate + 1e-6
+    assert certificate.bound is not None
+    assert 0.5 <= certificate.bound <= 0.5 + 1e-6
+    certificate.save(tmp_path / "c.json")
+    assert Certificate.load(tmp_path / "c.json").document() == certificate.document()
+    assert check(tmp_path / "c.json", half, state).accepted
+    too_fast = edit_certificate(tmp_path / "c.json", rate=(certificate.bound).hex())
+    assert certificate.bound < rate - 1e-3
+    assert not check(too_fast, half, state).accepted
+
+
+class HalfTanh(nn.Module):
+    """`tanh(z / 2)`, with constant 1/2."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(0.5 * z)
 
 
 def test_a_layer_brings_its_start_and_its_damping() -> None:

@@ -206,7 +206,7 @@ def test_a_local_claim_needs_room_for_its_residual() -> None:
     local_claim = {"theorem": "local_picard", "order": "linf", "bound": 0.5, "centre": [centre]}
     assert accepted(claimed(graph, radius=0.25, residual=0.1, **local_claim), graph)
     rejected(claimed(graph, radius=0.25, residual=0.09, **local_claim), graph, because="residual")
-    rejected(claimed(graph, radius=0.19, residual=0.1, **local_claim), graph, because="(1 - rate) radius")
+    rejected(claimed(graph, radius=0.19, residual=0.1, **local_claim), graph, because="(1 - bound) radius")
 
 
 def test_a_local_l2_claim_uses_the_rows_of_the_map() -> None:

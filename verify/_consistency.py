@@ -77,7 +77,8 @@ def _numbers(certificate: Certificate) -> None:
     for _, gain in certificate.contributions:
         _require(not math.isnan(gain), "contributions", "must be numbers")
     if isinstance(certificate.claim, Converges):
-        _require(0 < certificate.claim.damping <= 1, "damping", "must be above 0 and at most 1")
+        damping = certificate.claim.damping
+        _require(damping != 0 and math.isfinite(damping), "damping", "must be finite and not 0")
 
 
 def _norm(norm: Norm | None, certificate: Certificate) -> None:

@@ -87,7 +87,8 @@ def picard(problem: Problem, norm: Norm, damping: float = 1.0) -> Finding:
     hypotheses: tuple[Hypothesis, ...] = (contraction(bound),)
     if damping != 1:
         hypotheses += (contraction(damped_rate(bound, damping), "damped contraction", "|1 - b| + |b| q < 1"),)
-    return Finding("picard", norm, Global(), bound, bound, hypotheses, _used(problem), gain.contributions, damping)
+    rate = bound if damping == 1 else damped_rate(bound, damping)
+    return Finding("picard", norm, Global(), bound, rate, hypotheses, _used(problem), gain.contributions, damping)
 
 
 def damped(problem: Problem, norm: Norm, damping: float) -> Finding:
@@ -127,7 +128,8 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
         hypotheses += (Hypothesis("damping", "0 < b <= 1 keeps the ball invariant", damping, 1.0, allowed),)
     region = Ball(ball.center, ball.radius, norm)
     used = frozenset(range(len(problem.graph.inputs)))  # the residual takes every input's value
-    return Finding("local_picard", norm, region, bound, bound, hypotheses, used, gain.contributions, damping, residual)
+    rate = bound if damping == 1 else damped_rate(bound, damping)
+    return Finding("local_picard", norm, region, bound, rate, hypotheses, used, gain.contributions, damping, residual)
 
 
 def monotone(problem: Problem, layer: Layer, norm: Norm) -> Finding:

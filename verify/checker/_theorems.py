@@ -76,6 +76,7 @@ def _picard(document: Document, subject: Subject, norm: Norm) -> tuple[str, ...]
     if document.kind == "converges":
         factor = _damped(document.damping, evidence.bound)
         _require(bool(factor < 1), "claim.iteration: |1 - b| + |b| q < 1 does not hold")
+        _require(document.damping == 1 or bool(factor <= arb(rate)), "rate: it is below |1 - b| + |b| bound")
     lines = _global_constant(subject, norm, evidence)
     _hypotheses(document, evidence)
     return lines
@@ -101,10 +102,12 @@ def _local_picard(document: Document, subject: Subject, norm: Norm) -> tuple[str
         raise Rejected("region: theorem local_picard speaks of a ball")
     _require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
     _require(evidence.bound <= rate, "rate: it is below the bound it rests on")
-    room = (1 - arb(rate)) * arb(region.radius)
-    _require(bool(arb(evidence.residual) <= room), "evidence.residual: exceeds (1 - rate) radius")
+    room = (1 - arb(evidence.bound)) * arb(region.radius)
+    _require(bool(arb(evidence.residual) <= room), "evidence.residual: exceeds (1 - bound) radius")
     if document.kind == "converges":
         _require(0 < document.damping <= 1, "claim.iteration.damping: in a ball it must be in (0, 1]")
+        factor = _damped(document.damping, evidence.bound)
+        _require(document.damping == 1 or bool(factor <= arb(rate)), "rate: it is below |1 - b| + |b| bound")
     weights, constants = full_weights(norm, subject), Values(subject.graph, None, subject.free)
     residual = residual_bound(subject, constants, region, norm, weights)
     _require(
