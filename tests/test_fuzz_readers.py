@@ -227,6 +227,23 @@ def test_spoilt_files_are_read_or_refused(valid: Path, tmp_path: Path, name: str
     assert accepted > 0 or name in {"label", "checker"}
 
 
+def test_the_truth_that_accepted_certificates_are_held_to(valid: Path, tmp_path: Path) -> None:
+    """A weaker claim is accepted and true; a stronger one is rejected, and would be caught if it were not."""
+    _, x = arguments()
+    for rate, true in ((0.75, True), (0.45, False)):
+        document = json.loads((valid / "certificate.json").read_text())
+        document["rate"] = document["evidence"]["bound"] = document["hypotheses"][0]["value"] = rate.hex()
+        document["digest"] = digest(document)
+        path = tmp_path / "c.json"
+        path.write_text(json.dumps(document))
+        assert check(path, OPERATOR, *arguments()).accepted is true
+        if true:
+            assert_true(Certificate.load(path), x)
+        else:
+            with pytest.raises(AssertionError):
+                assert_true(Certificate.load(path), 0 * x)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", sorted(READERS))

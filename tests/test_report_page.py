@@ -161,8 +161,9 @@ def test_the_bound_lies_above_the_measured_distance(certified: Path) -> None:
     assert found.bound[10] < 0.01 * found.bound[0]  # and it falls
 
 
-def test_damped_iterations_are_iterated_damped(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", Layer(0.5), theorem="damped", damping=0.5)
+@pytest.mark.parametrize("theorem", ["damped", "auto"])
+def test_damped_iterations_are_iterated_damped(tmp_path: Path, theorem: str) -> None:
+    folder = make_run(tmp_path / "run", Layer(0.5), theorem=theorem, damping=0.5)
     found = trajectory(read_facts(folder, None))
     assert found.damping == 0.5
     assert found.bound[1] / found.bound[0] == pytest.approx(0.75)

@@ -14,8 +14,8 @@ from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, t
 
 from ._certificate import Certificate, InputRecord, TwoPoints, dtype_name
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
-from ._diagonal import proposed_weights
 from ._monotone import single_layer
+from ._monotone_weights import LARGEST_SEARCHED, proposed_weights
 from ._norm import Norm, Order, as_norm
 from ._problem import Problem
 from ._refute import refuting_points
@@ -184,7 +184,7 @@ class _Certifier:
             return
         if wanted != "weighted_l2":
             yield monotone(self._problem, layer, Norm("l2"))
-        if wanted != "l2":
+        if wanted != "l2" and layer.weight.shape[0] <= LARGEST_SEARCHED:
             proposal = proposed_weights(layer.weight.mid, float(layer.lower.mid), float(layer.upper.mid))
             weights = proposal.expand(self._problem.problem_shapes[0]).clone()
             yield monotone(self._problem, layer, Norm("l2", (weights,)))

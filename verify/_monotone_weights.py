@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-LARGEST_SEARCHED = 1500
+LARGEST_SEARCHED = 400
+"""Units up to which P is searched for: some seconds."""
+
 _BALANCE_STEPS, _NEWTON_STEPS, _ASCENT_STEPS, _RATE = 100, 60, 60, 0.05
 
 
@@ -20,12 +22,18 @@ def proposed_weights(W: Tensor, lower: float, upper: float) -> Tensor:
         upper: b, the largest slope.
 
     Returns:
-        (n,) positive; ones where n is beyond `LARGEST_SEARCHED`.
+        (n,) positive; ones where the search met numbers beyond the floating-point range.
     """
-    n = W.shape[0]
-    if n > LARGEST_SEARCHED:
-        return torch.ones(n, dtype=torch.float64)
-    balance = _balancing(W)
+    ones = torch.ones(W.shape[0], dtype=torch.float64)
+    try:
+        found = _searched(W, lower, upper)
+    except RuntimeError:  # what LAPACK does with overflown numbers
+        return ones
+    return found if bool((found.isfinite() & (found > 0)).all()) else ones
+
+
+def _searched(W: Tensor, lower: float, upper: float) -> Tensor:
+    n, balance = W.shape[0], _balancing(W)
     balanced, eye = balance[:, None] * W / balance[None, :], torch.eye(n, dtype=torch.float64)
     start = _feasible(eye - lower * balanced, eye - upper * balanced)
     return balance * _ascended(balanced, lower, upper, start.sqrt())

@@ -71,18 +71,14 @@ def _proven(facts: Facts, count: int) -> tuple[tuple[float, ...], float | None]:
     from deqops.verify import Verdict
 
     certificate = facts.certificate
-    if (
-        certificate is None
-        or certificate.verdict is not Verdict.CERTIFIED
-        or certificate.rate is None
-        or facts.rejected
-    ):
+    if certificate is None or certificate.verdict is not Verdict.CERTIFIED or facts.rejected:
         return (), None
-    inputs = facts.start.inputs
-    first = float(certificate.error_bound(facts.graph, facts.start.state, *inputs).value.max())
-    error = None
+    inputs, error = facts.start.inputs, None
     if facts.state is not None:
         error = float(certificate.error_bound(facts.graph, facts.state, *inputs).value.max())
+    if certificate.rate is None:  # T5 bounds errors, not an iteration
+        return (), error
+    first = float(certificate.error_bound(facts.graph, facts.start.state, *inputs).value.max())
     if not math.isfinite(first):  # the start lies outside of the certified ball
         return (), error
     bounds = [first]

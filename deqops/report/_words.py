@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from decimal import ROUND_CEILING, Context
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,9 +25,18 @@ THEOREMS = {
 
 def at_most(value: float, digits: int = 4) -> str:
     """A proven upper bound in so many digits, rounded up."""
+    return _rounded(value, digits, ROUND_CEILING)
+
+
+def at_least(value: float, digits: int = 4) -> str:
+    """A proven lower bound in so many digits, rounded down."""
+    return _rounded(value, digits, ROUND_FLOOR)
+
+
+def _rounded(value: float, digits: int, rounding: str) -> str:
     if not math.isfinite(value):
         return "infinite"
-    return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal_from_float(value):g}"
+    return f"{Context(prec=digits, rounding=rounding).create_decimal_from_float(value):g}"
 
 
 def headline(facts: Facts) -> tuple[str, str]:
@@ -50,17 +59,20 @@ def headline(facts: Facts) -> tuple[str, str]:
 def consequences(facts: Facts, found: Trajectory) -> list[str]:
     """What follows from a certified claim, in numbers."""
     certificate = facts.certificate
-    if certificate is None or certificate.rate is None or facts.rejected:
+    if certificate is None or facts.rejected:
         return []
-    steps = (
-        f"Each step brings the state closer to the equilibrium by a factor of at most {at_most(certificate.rate, 9)}"
-    )
-    lines = [f"{steps} in the {found.norm} norm."]
+    lines = []
+    if certificate.rate is not None:
+        factor = at_most(certificate.rate, 9)
+        lines.append(
+            f"Each step brings the state closer to the equilibrium by a factor of at most {factor} in the "
+            f"{found.norm} norm."
+        )
     if found.error is not None and math.isfinite(found.error):
         lines.append(
             f"The computed state is within {at_most(found.error)} of the true equilibrium ({found.norm} norm)."
         )
-    if 0 < certificate.rate < 1:
+    if certificate.rate is not None and 0 < certificate.rate < 1:
         lines.append(f"One more correct decimal digit takes at most {_steps_per_digit(certificate.rate)} steps.")
     return lines
 
@@ -91,7 +103,10 @@ def not_proven(facts: Facts) -> list[str]:
             "The floating-point program. The claim is about the exact function of the stored weights; the program "
             "differs from it by rounding. The proven error of a computed state does account for it."
         )
-        lines.append("That the rate is the best one: it is an upper bound, and the iteration is often faster.")
+        if certificate.rate is None:
+            lines.append("That Picard's iteration, or any other, converges to the one equilibrium.")
+        else:
+            lines.append("That the rate is the best one: it is an upper bound, and the iteration is often faster.")
     lines.append("That the predictions are right. Accuracies are measured on the test set, nothing more.")
     fixed = [record.name for record in certificate.inputs if not record.free]
     free = [record.name for record in certificate.inputs if record.free]
@@ -150,9 +165,7 @@ def _value(hypothesis: Hypothesis) -> str:
     """The verified value, rounded to the side that is safe."""
     if hypothesis.value is None:
         return "–"
-    if ">" in hypothesis.statement and math.isfinite(hypothesis.value):
-        return f"-{at_most(-hypothesis.value, 9)}".replace("--", "")
-    return at_most(hypothesis.value, 9)
+    return (at_least if ">" in hypothesis.statement else at_most)(hypothesis.value, 9)
 
 
 def _listed(names: list[str]) -> str:
