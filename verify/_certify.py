@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
@@ -223,6 +224,8 @@ class _Certifier:
             return
         scale = max(1.0, max(float(leaf.abs().max()) for leaf in center if leaf.numel()))
         smallest = 4 * float(self._problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale
+        if not math.isfinite(smallest):
+            return  # values overflow near the point: no ball can be enclosed
         # Slopes only widen with the radius: a norm that fails on the smallest ball is not tried on larger ones.
         tiny = list(self._local(Ball(center, smallest)))
         hopeful = [finding.norm for finding in tiny if finding.bound is not None and finding.bound < 1]

@@ -27,7 +27,7 @@ def proposed_weights(W: Tensor, lower: float, upper: float) -> Tensor:
     ones = torch.ones(W.shape[0], dtype=torch.float64)
     try:
         found = _searched(W, lower, upper)
-    except RuntimeError:  # what LAPACK does with overflown numbers
+    except RuntimeError:  # the search, or LAPACK, met overflown numbers
         return ones
     return found if bool((found.isfinite() & (found > 0)).all()) else ones
 
@@ -101,6 +101,8 @@ def _newton_step(U: Tensor, V: Tensor, p: Tensor, t: float, tau: float) -> Tenso
     hessian[:n, :n] = (cross * cross.T + (UZ @ U.T) * (VZ @ V.T)) / 2 + torch.diag(p**-2 + (1 - p) ** -2)
     hessian[:n, n] = hessian[n, :n] = (VZ * UZ).sum(dim=1)
     hessian[n, n] = (Z * Z).sum()
+    if not bool(hessian.isfinite().all() & gradient.isfinite().all()):
+        raise RuntimeError("the search for P overflowed")  # LAPACK would say so on the terminal
     step: Tensor = torch.linalg.lstsq(hessian, -gradient[:, None]).solution[:, 0]
     return step
 

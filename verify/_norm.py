@@ -62,7 +62,8 @@ class Norm:
             weight = self.weight(number)
             scaled = leaf if weight is None else mul_up(leaf, weight)
             flat.append(scaled.reshape(scaled.shape[0] if batch_dims else 1, -1))
-        return self._upper_flat(torch.cat(flat, dim=1))
+        bound = self._upper_flat(torch.cat(flat, dim=1))
+        return torch.where(bound.isnan(), math.inf, bound)  # magnitudes that overflowed on the way bound nothing
 
     def _upper_flat(self, rows: Tensor) -> Tensor:
         if rows.shape[1] == 0:

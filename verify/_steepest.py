@@ -51,5 +51,8 @@ def _shift(problem: Problem, basis: Elementwise, start: Tensor) -> Tensor | None
     node = next(n for n in problem.graph.nodes if n.op == basis.name and n.output in problem.graph.state_dependent)
     now = as_midrad(values[node.operands[0]]).mid
     rows = (_STEEPEST[basis.name] - now).reshape(-1, now.shape[-1])
-    solved: Tensor = torch.linalg.lstsq(matrix.dense().mid, rows.T).solution.T
+    dense = matrix.dense().mid
+    if not bool(dense.isfinite().all() & rows.isfinite().all()):
+        return None
+    solved: Tensor = torch.linalg.lstsq(dense, rows.T).solution.T
     return solved.reshape(start.shape)
