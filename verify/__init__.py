@@ -12,6 +12,7 @@ from ._bound import Bound
 from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
+from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
 from ._lipschitz import lipschitz_bound
 from ._norm import Norm
@@ -43,7 +44,9 @@ __all__ = [
     "Verdict",
     "certify",
     "check",
+    "convolution_norm_bound",
     "enclose",
     "lipschitz_bound",
     "spectral_norm_bound",
+    "transposed_convolution_norm_bound",
 ]

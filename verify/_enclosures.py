@@ -18,6 +18,7 @@ from deqops.graph import ConcreteGraph, Leaf, Node
 
 from . import _elementary as elementary
 from . import _midrad as midrad
+from ._conv_map import Settings, convolve
 from ._midrad import MidRad
 from ._rounding import exact_float64
 
@@ -189,6 +190,11 @@ def _negative(node: Node, x: Enclosed) -> MidRad:
 def _binary(node: Node, a: Enclosed, b: Enclosed) -> MidRad:
     result: MidRad = getattr(midrad, node.op)(as_midrad(a), as_midrad(b))
     return result
+
+
+@register_enclosure("conv", "conv_transpose")
+def _convolution(node: Node, x: Enclosed, weight: Enclosed) -> MidRad:
+    return convolve(as_midrad(x), as_midrad(weight), Settings.of(node))
 
 
 @register_enclosure("sum", "mean")

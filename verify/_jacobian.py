@@ -19,6 +19,7 @@ from deqops._errors import UnsupportedOperationError
 from deqops.graph import ConcreteGraph, Node
 
 from . import _midrad as midrad
+from ._conv_map import Settings
 from ._elementary import slope_range
 from ._enclosures import Constants, Enclosed, as_exact, as_midrad, enclose_node
 from ._linear import LinearMap
@@ -312,6 +313,15 @@ def _matmul(builder: Builder, node: Node) -> Combination:
         axis = max(len(source.shape) - 2, 0)
     result = _along(source, axis, DenseMatrix(rows))
     return result.mapped(lambda m: m.reshaped(node.shape), node.shape)
+
+
+@register_jacobian("conv", "conv_transpose")
+def _convolution(builder: Builder, node: Node) -> Combination:
+    x, kernel = node.operands
+    if builder.depends(kernel):
+        raise UnsupportedOperationError(node.source, "with a kernel that depends on the state has no Lipschitz rule")
+    weight, settings = builder.constants.floating(kernel), Settings.of(node)
+    return builder.combinations[x].mapped(lambda a: a.convolved(weight, settings), node.shape)
 
 
 @register_jacobian("reshape")

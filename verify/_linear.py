@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from . import _midrad as midrad
-from ._matrix import Matrix, added, compose, multiplied, norm_bound, scaled
+from ._conv_map import Convolution, Settings
+from ._matrix import Matrix, added, compose, copied_entries, multiplied, norm_bound, scaled, spread
 from ._midrad import MidRad
 from ._norm import Order
 from ._rounding import mul_up
@@ -52,6 +53,15 @@ class Kron:
     def out_shape(self) -> Shape:
         """The result's shape."""
         return tuple(self.mid_shape[axis] for axis in self.perm)
+
+    def without_copies(self) -> tuple[Kron, tuple[Tensor | None, ...]]:
+        """This map without the 0/1 matrices that copy entries along the result's dimensions 2 and on, and these."""
+        found, matrices = [], self.matrices
+        for axis in self.perm[2:]:
+            found.append(copied_entries(matrices[axis]))
+            if found[-1] is not None:
+                matrices = _put(matrices, axis, None)
+        return replace(self, matrices=matrices), tuple(found)
 
     def is_scaling(self) -> bool:
         """Whether the map is a multiple of the identity."""
@@ -108,7 +118,7 @@ class Reshape:
 
     def norm_bound(self, order: Order, rows: Tensor | None, cols: Tensor | None) -> float:
         """1, times the weights' spread where they do not cancel."""
-        return _spread(rows, cols)
+        return spread(rows, cols)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +145,11 @@ class Diagonal:
         if not self.values.mid.numel():
             return 0.0
         same = rows is not None and cols is not None and torch.equal(rows, cols)
-        spread = 1.0 if same else _spread(rows, cols)
-        return float(mul_up(float(self.values.magnitude().max()), spread))
+        factor = 1.0 if same else spread(rows, cols)
+        return float(mul_up(float(self.values.magnitude().max()), factor))
 
 
-Stage = Kron | Reshape | Diagonal
+Stage = Kron | Reshape | Diagonal | Convolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +209,17 @@ class LinearMap:
         if len(varying) == 1:
             return self.along(varying[0], SparseMatrix.diagonal(values.apply_exact(lambda t: t.reshape(-1))))
         return self._append(Diagonal(values.apply_exact(lambda t: t.expand(self.out_shape))))
+
+    def convolved(self, weight: MidRad, settings: Settings) -> LinearMap:
+        """This map, then a convolution; entries that were copied along its dimensions are taken for its padding."""
+        kron, before = self._last_kron(), self
+        copies: tuple[Tensor | None, ...] = (None,) * (len(self.out_shape) - 2)
+        if kron is not None and self.stages and not settings.transposed:
+            rest, copies = kron.without_copies()
+            before = LinearMap(self.in_shape, self.stages[:-1])
+            if not rest.is_scaling() or rest.scale is not ONE:
+                before = before._append(rest)
+        return before._append(Convolution(before.out_shape, weight, settings, copies))
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A_k| ... |A_1| x` for x >= 0."""
@@ -280,7 +301,7 @@ def _folded(kron: Kron, axis: int) -> Matrix:
     return chosen if kron.scale is ONE else multiplied(chosen, kron.scale)
 
 
-def _put(matrices: tuple[Matrix | None, ...], axis: int, matrix: Matrix) -> tuple[Matrix | None, ...]:
+def _put(matrices: tuple[Matrix | None, ...], axis: int, matrix: Matrix | None) -> tuple[Matrix | None, ...]:
     return (*matrices[:axis], matrix, *matrices[axis + 1 :])
 
 
@@ -292,11 +313,3 @@ def _along(x: Tensor, axis: int, apply: Callable[[Tensor], Tensor]) -> Tensor:
 
 def _times(x: Tensor, scale: MidRad) -> Tensor:
     return x if scale is ONE else mul_up(x, scale.magnitude())
-
-
-def _spread(rows: Tensor | None, cols: Tensor | None) -> float:
-    from ._rounding import div_up
-
-    largest = 1.0 if rows is None else float(rows.max())
-    smallest = 1.0 if cols is None else float(cols.min())
-    return float(div_up(largest, smallest))

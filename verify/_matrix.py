@@ -13,7 +13,7 @@ from torch import Tensor
 from . import _midrad as midrad
 from ._midrad import MidRad
 from ._norm import Norm, Order
-from ._rounding import matmul_up, mul_up, sqrt_up
+from ._rounding import div_up, matmul_up, mul_up, sqrt_up
 from ._sparse import SparseMatrix
 from ._spectral import inf_norm_bound, one_norm_bound, spectral_norm_bound
 
@@ -126,6 +126,22 @@ def row_l2_norms(matrix: Matrix) -> Tensor:
     ones = torch.ones(matrix.shape[1], 1, dtype=torch.float64)
     total = SparseMatrix(single.rows, single.cols, squares, matrix.shape).abs_apply(ones)
     return sqrt_up(total.reshape(-1))
+
+
+def spread(rows: Tensor | None, cols: Tensor | None) -> float:
+    """Bound of `||D_rows|| ||D_cols^-1||` for positive weights; None for ones."""
+    largest = 1.0 if rows is None else float(rows.max())
+    smallest = 1.0 if cols is None else float(cols.min())
+    return float(div_up(largest, smallest))
+
+
+def copied_entries(matrix: Matrix | None) -> Tensor | None:
+    """The k with `(A x)_e = x_k` for each row e, -1 for a row of zeros; None where A is no such 0/1 matrix."""
+    if not isinstance(matrix, SparseMatrix) or not matrix.values.is_exact() or bool((matrix.values.mid != 1).any()):
+        return None
+    if len(torch.unique(matrix.rows)) != len(matrix.rows):
+        return None
+    return torch.full((matrix.shape[0],), -1).index_copy(0, matrix.rows, matrix.cols)
 
 
 def _entries(matrix: Matrix) -> int:

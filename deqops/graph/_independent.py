@@ -149,6 +149,14 @@ def _layer_norm(graph: ConcreteGraph, node: Node, place: Places) -> int:
     return at
 
 
+def _convolution(graph: ConcreteGraph, node: Node, place: Places) -> int:
+    """Dimension 0 counts what is convolved separately; the kernel must be the same for all problems."""
+    x, weight = node.operands
+    if weight in place or place[x] != 0:
+        raise _mixed(node)
+    return 0
+
+
 _RULES: dict[str, Rule] = dict.fromkeys(
     [
         "tanh",
@@ -209,6 +217,8 @@ _RULES: dict[str, Rule] = dict.fromkeys(
 )
 _RULES |= {
     "matmul": _matmul,
+    "conv": _convolution,
+    "conv_transpose": _convolution,
     "permute": _permute,
     "reshape": _reshape,
     "expand": _expand,

@@ -10,6 +10,8 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 | elementwise | `leaky_relu(negative_slope)`, `elu(alpha)`, `gelu(approximate)`, `softplus(beta, threshold)`, `hardtanh(minimum, maximum)`, `clamp(minimum, maximum)` (each bound a float or None), `pow_scalar(exponent)` | x |
 | arithmetic, broadcasting | `add`, `sub`, `mul`, `div`, `pow`, `maximum`, `minimum` | a, b |
 | linear algebra | `matmul` (torch.matmul's shape rules) | a, b |
+| convolution, 1 or 2 spatial dimensions | `conv(stride, padding, dilation, groups)`: zero padding, the same before and after | x (problems, channels, ...), weight (out, in / groups, ...) |
+| convolution | `conv_transpose(stride, padding, dilation, groups, output_padding)` | x, weight (in, out / groups, ...) |
 | normalisation | `layer_norm(normalized_shape, eps)`, `softmax(dim)` | x / x, (weight, bias where present: they become `mul`, `add`) |
 | shape | `reshape(shape)`, `permute(dims)`, `expand(shape)`, `slice(dim, start, stop, step)`, `select(dim, index)` | x |
 | shape | `cat(dim)` | x_0, x_1, ... |
@@ -23,9 +25,10 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 Dims are nonnegative, shapes are full, slices are normalised to 0 <= start <= stop <= size. Python scalars
 are 0-dimensional float64 literals (integers when every operand is an integer). `linear`, `addmm`, `baddbmm`,
 `mm`, `bmm`, `mv`, `t`, `flatten`, `squeeze`, `unsqueeze`, `view`, `stack`, `chunk`, `masked_fill`, `scatter_add`
-and the like are written in these terms. Any other operation stays in the graph under its exported name
-(`op == "aten.fft_fft.default"`) and is refused by name by whoever needs a rule for it. Operations whose
-result does not reach the output are dropped, as are assertions.
+and the like are written in these terms; so are a convolution's bias (`add`), a padding that copies
+(`index_select` along each dimension) and a constant one (`cat` with literals). Any other operation stays in the
+graph under its exported name (`op == "aten.fft_fft.default"`) and is refused by name by whoever needs a rule for
+it. Operations whose result does not reach the output are dropped, as are assertions.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ logical_not logical_and logical_or logical_xor bitwise_not bitwise_and:Tensor,Sc
 bitwise_xor:Tensor,Scalar __and__:Tensor,Scalar __or__:Tensor,Scalar isinf isnan isfinite
 where:self,ScalarOther,ScalarSelf,Scalar masked_fill:Scalar,Tensor
 linear matmul mm bmm mv dot addmm addmv baddbmm outer bilinear
-conv1d conv2d:default,padding conv3d conv_transpose1d conv_transpose2d:input convolution _convolution
+conv1d:default,padding conv2d:default,padding conv3d conv_transpose1d conv_transpose2d:input convolution _convolution
 avg_pool1d avg_pool2d max_pool2d adaptive_avg_pool1d adaptive_avg_pool2d
 layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
@@ -39,7 +39,8 @@ topk sort:default,stable argsort:default,stable
 cat concat concatenate stack index:Tensor index_select index_add gather scatter:src,value scatter_add
 scatter_reduce:two index_put index_copy index_fill:int_Scalar,int_Tensor embedding select_scatter slice_scatter
 masked_scatter masked_select take_along_dim repeat tile repeat_interleave:self_int,self_Tensor,Tensor flip roll
-constant_pad_nd pad tril triu trace bincount bucketize:Tensor searchsorted:Tensor one_hot
+constant_pad_nd pad reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d
+tril triu trace bincount bucketize:Tensor searchsorted:Tensor one_hot
 fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
 zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full
 empty:memory_format empty_like new_empty

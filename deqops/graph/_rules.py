@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deqops.graph import (
+    _rules_convolution,
     _rules_elementwise,
     _rules_index,
     _rules_linear,
@@ -13,6 +14,7 @@ from deqops.graph import (
 )
 
 __all__ = [
+    "_rules_convolution",
     "_rules_elementwise",
     "_rules_index",
     "_rules_linear",

@@ -18,6 +18,7 @@ from deqops.graph import Node
 
 from . import _arithmetic as ball
 from . import _matrix as matrices
+from ._convolution import Convolution, attributes_of
 from ._matrix import Matrix
 from ._refusal import Rejected
 from ._term import Form, Shape, Term, identity_form, zero_form
@@ -30,7 +31,8 @@ class Source:
 
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
     within `slope` in modulus: one number, or one per entry of `shape`. `moved` marks a mere reshape. `interval`
-    holds the ends of the difference quotients where they are known for all entries together.
+    holds the ends of the difference quotients where they are known for all entries together. Where there is a
+    `convolution`, it is applied to the form, and s is the identity.
     """
 
     shape: Shape
@@ -38,6 +40,7 @@ class Source:
     slope: Any = None
     moved: bool = False
     interval: tuple[Any, Any] | None = None
+    convolution: Convolution | None = None
 
 
 @dataclass(eq=False)
@@ -186,6 +189,15 @@ def _matmul(network: Network, node: Node, forms: Forms) -> Form:
     return network.reshaped(network.along(form, dim, matrices.from_dense(rows)), node.shape)
 
 
+def _convolution(network: Network, node: Node, forms: Forms) -> Form:
+    form, attributes = _first(node, forms), attributes_of(node)
+    copies: tuple[Any, ...] = (None,) * (len(form.shape) - 2)
+    if attributes.extra is None:
+        form, copies = form.without_copies()
+    convolution = Convolution(network.constants.balls(node.operands[1]), attributes, form.shape, copies)
+    return network.add(Source(convolution.out_shape, form, arb(1), convolution=convolution))
+
+
 def _reduction(network: Network, node: Node, forms: Forms) -> Form:
     form, count = _first(node, forms), 1
     for dim in dims_of(node):
@@ -267,6 +279,8 @@ _RULES: dict[str, Rule] = {
     "mul": _product,
     "div": _quotient,
     "matmul": _matmul,
+    "conv": _convolution,
+    "conv_transpose": _convolution,
     "sum": _reduction,
     "mean": _reduction,
     "slice": _selection,

@@ -30,7 +30,10 @@ def forward(sources: list[Source], outputs: list[Form], state: list[ball.Balls])
         if source.form is None:
             values.append(state[number])
         else:
-            values.append(ball.times(_magnitude(source.form, values).reshape(source.shape), source.slope))
+            value = _magnitude(source.form, values)
+            if source.convolution is not None:
+                value = source.convolution.magnitude(value)
+            values.append(ball.times(value.reshape(source.shape), source.slope))
     return [_magnitude(form, values) for form in outputs]
 
 
@@ -42,7 +45,10 @@ def backward(sources: list[Source], outputs: list[Form], covectors: list[ball.Ba
     for number in range(len(sources) - 1, -1, -1):
         source = sources[number]
         if source.form is not None:
-            _spread(source.form, ball.times(sums[number], source.slope).reshape(source.form.shape), sums)
+            covector = ball.times(sums[number], source.slope)
+            if source.convolution is not None:
+                covector = source.convolution.magnitude_transposed(covector)
+            _spread(source.form, covector.reshape(source.form.shape), sums)
     return [total for total, source in zip(sums, sources, strict=True) if source.form is None]
 
 
@@ -134,6 +140,9 @@ class Composition:
                 unit[self._leaves.index(number)] = arb(1)
                 self._known.append(unit)
                 continue
+            if source.convolution is not None:
+                self._known.append(ball.times(self.gain(source.form, None, None), source.convolution.norm))
+                continue
             slope = np.asarray(source.slope, dtype=object)
             inner = slope.reshape(source.form.shape) if slope.ndim else slope
             rows = self._weight(number) if source.shape == source.form.shape else None
@@ -146,7 +155,9 @@ class Composition:
         source = self._sources[number]
         if source.form is None:
             return self._weights[self._leaves.index(number)]
-        carries = not source.moved and source.shape == self._sources[self._leaves[0]].shape
+        carries = (
+            not source.moved and source.convolution is None and source.shape == self._sources[self._leaves[0]].shape
+        )
         return self._weights[0] if carries else None
 
     def _norm(self, term: Term, number: int, rows: ball.Balls | None, slope: Any) -> ball.Ball:

@@ -100,6 +100,15 @@ def scatter(index: NDArray[Any], size: int) -> Matrix:
     return gather(index, size).transposed()
 
 
+def copied_entries(matrix: Matrix | None) -> Index | None:
+    """The k with `(A x)_e = x_k` for each row e, -1 for a row of zeros; None where A is no such 0/1 matrix."""
+    if matrix is None or len(np.unique(matrix.rows)) != len(matrix.rows) or not all(v == 1 for v in matrix.values):
+        return None
+    index = np.full(matrix.shape[0], -1, dtype=np.int64)
+    index[matrix.rows] = matrix.cols
+    return index
+
+
 def product(outer: Matrix, inner: Matrix) -> Matrix | None:
     """`outer @ inner`, or None where it would take too many terms."""
     if outer.full and inner.full and outer.shape[0] * outer.shape[1] <= LARGEST_PRODUCT:

@@ -17,7 +17,7 @@ import numpy as np
 from flint import arb
 
 from . import _arithmetic as ball
-from ._matrix import Matrix, identity, multiple, product, sum_of
+from ._matrix import Index, Matrix, copied_entries, identity, multiple, product, sum_of
 
 Shape = tuple[int, ...]
 
@@ -69,6 +69,15 @@ class Term:
         axes = tuple(next(fresh_) if size == 1 else next(kept_) for size in shape)
         ones = (1,) * len(fresh)
         return Term(self.source_shape + ones, self.matrices + (None,) * len(fresh), axes, self.scale)
+
+    def copies(self, dim: int) -> Index | None:
+        """Which entries the map copies along a dimension, where that is all it does there."""
+        return copied_entries(self.matrices[self.axes[dim]])
+
+    def without(self, dim: int) -> Term:
+        """This map without its matrix along a dimension."""
+        axis = self.axes[dim]
+        return replace(self, matrices=(*self.matrices[:axis], None, *self.matrices[axis + 1 :]))
 
     def plus(self, other: Term) -> Term | None:
         """The sum, where it is one term again: at most one dimension carries different matrices."""
@@ -150,6 +159,21 @@ class Form:
             for new in several:
                 _merge(terms.setdefault(source, []), new)
         return Form(self.shape, {source: tuple(several) for source, several in terms.items()})
+
+    def without_copies(self) -> tuple[Form, tuple[Index | None, ...]]:
+        """This form without what it copies along dimensions 2 and on, and what that was, the same in every term."""
+        form, found = self, []
+        for dim in range(2, len(self.shape)):
+            several = [term.copies(dim) for terms in form.terms.values() for term in terms]
+            first = several[0] if several else None
+            if first is None or any(other is None or not np.array_equal(first, other) for other in several):
+                found.append(None)
+                continue
+            terms = {k: tuple(term.without(dim) for term in terms) for k, terms in form.terms.items()}
+            size = next(term.shape[dim] for several_ in terms.values() for term in several_)
+            form = Form((*form.shape[:dim], size, *form.shape[dim + 1 :]), terms)
+            found.append(first)
+        return form, tuple(found)
 
     def only(self) -> tuple[int, Term] | None:
         """The one term, where there is exactly one."""

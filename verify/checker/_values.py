@@ -18,6 +18,7 @@ from flint import arb
 from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
+from ._convolution import convolved
 from ._elementary import elementary
 from ._refusal import Rejected
 
@@ -141,7 +142,7 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
 _UNEVALUATED = frozenset(("softmax", "layer_norm"))  # defined for all real numbers, but not needed as numbers
 _TOTAL = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu
-    leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul softmax layer_norm
+    leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax layer_norm
     reshape permute expand slice select cat index_select index_add where sum mean amax amin cast
     eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
 )
@@ -367,6 +368,8 @@ _RULES: dict[str, Rule] = {
     "mul": _arithmetic(lambda a, b: a * b),
     "div": _arithmetic(lambda a, b: a / b),
     "matmul": _arithmetic(ball.matmul),
+    "conv": lambda node, x, kernel: convolved(node, as_balls(x), as_balls(kernel)),
+    "conv_transpose": lambda node, x, kernel: convolved(node, as_balls(x), as_balls(kernel)),
     "maximum": _arithmetic(np.frompyfunc(lambda a, b: a.max(b), 2, 1)),
     "minimum": _arithmetic(np.frompyfunc(lambda a, b: a.min(b), 2, 1)),
     "pow": _arithmetic(np.frompyfunc(lambda a, b: a**b if a > 0 else arb.nan(), 2, 1)),

@@ -1,0 +1,256 @@
+"""Upper bounds of a convolution's l2 norm from its symbols, in exact Gaussian integers.
+
+On a torus a convolution is block-circulant; its norm is the largest norm of the symbols
+`H(f) = sum_m K_m exp(2 pi i f.m / T)`. Zero padding is the restriction of a torus' convolution that is large enough
+for nothing to wrap around onto the input; a stride splits it into as many convolutions of interleaved channels.
+
+Kernel and roots of unity are replaced by integers with known errors, so a symbol is `2^-s (A + i B) + E`. For an
+integer T and any Gaussian integer matrix L, `T I - N^* N = L L^* + R` with `N = A + i B` gives
+`||N||_2^2 <= T + max_i sum_j |R_ij|`. Floating point only proposes T and L.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flint import arb, fmpq, fmpz, fmpz_mat
+from numpy.typing import NDArray
+
+from . import _arithmetic as ball
+from ._matrix_norm import rounded
+from ._refusal import Rejected
+
+KERNEL_BITS = 64  # of the largest entry of the kernel
+ROOT_BITS = 64
+FACTOR_BITS = 62
+LARGEST_WORK = 2**28  # frequencies times the products in one symbol's Gram matrix
+LARGEST_TABLE = 2**16  # roots of unity
+_BATCH = 2**17  # entries of symbols in memory at a time
+
+Floats = NDArray[np.float64]
+Points = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One spatial dimension: its size, "zeros" or "circular", and the entries added before and after."""
+
+    size: int
+    mode: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The torus of one dimension: its side, the stride on it, how often an output repeats, taps from..to."""
+
+    side: int
+    stride: int
+    repeats: int
+    first: int
+    end: int
+
+
+def torus_norm(
+    kernel: ball.Balls, dims: Sequence[Dimension], strides: Sequence[int], gaps: Sequence[int], groups: int
+) -> ball.Ball:
+    """A bound of `||A||_2`, `(A z)[o, p] = sum K[o, c, k] pad(z)[c, stride p + gap k]`.
+
+    Raises:
+        Rejected: too much work.
+    """
+    if not ball.all_finite(kernel):
+        return arb.pos_inf()
+    sides = [
+        _side(dim, taps, stride, gap)
+        for dim, taps, stride, gap in zip(dims, kernel.shape[2:], strides, gaps, strict=True)
+    ]
+    kept = kernel[(slice(None), slice(None), *(slice(side.first, side.end) for side in sides))]
+    if not kept.size or all(entry.is_zero() for entry in kept.reshape(-1)):
+        return arb(0)
+    offsets, matrices = _interleaved(kept, sides, gaps, groups)
+    torus = [side.side // side.stride for side in sides]
+    _refuse_too_much(torus, matrices.shape)
+    bound = _symbol_norm(offsets, matrices, torus)
+    return (bound * arb(math.prod(side.repeats for side in sides)).sqrt()).upper()
+
+
+def _side(dim: Dimension, taps: int, stride: int, gap: int) -> _Side:
+    """The torus of one dimension.
+
+    Circular: output p stands at `stride p - before` on a torus of the input's size. Modulo that size these are the
+    multiples of g = gcd(stride, size), shifted, each at most `ceil(outputs g / size)` times.
+
+    Zeros: an output at j reads j to j + span - 1. Taps that read zeros wherever the output stands are left out, and so
+    are outputs that read zeros only. The others read no further than `reach` entries beyond either end, hence on a
+    torus of `size + reach` entries none of the zeros they read falls on the input, and no two of them coincide.
+    """
+    span = gap * (taps - 1) + 1
+    if dim.mode == "circular":
+        common = math.gcd(stride, dim.size)
+        outputs = (dim.size + dim.before + dim.after - span) // stride + 1
+        return _Side(dim.size, common, -(-outputs * common // dim.size), 0, taps)
+    offsets = gap * np.arange(taps)
+    lowest, highest = -dim.before, dim.size + dim.after - span  # where outputs may stand
+    useful = np.flatnonzero((highest + offsets >= 0) & (lowest + offsets < dim.size))
+    if not len(useful):
+        return _Side(stride, stride, 1, 0, 0)
+    first, end = int(useful[0]), int(useful[-1]) + 1
+    before, after = dim.before - gap * first, dim.after - gap * (taps - end)
+    reach = max(min(max(before, after), gap * (end - first - 1)), 0)
+    return _Side(-(-(dim.size + reach) // stride) * stride, stride, 1, first, end)
+
+
+def _interleaved(
+    kernel: ball.Balls, sides: Sequence[_Side], gaps: Sequence[int], groups: int
+) -> tuple[Points, ball.Balls]:
+    """Offsets (n, d) and matrices (groups, n, rows, cols): tap k reads entry `gap k = stride m + r`, channel r."""
+    out, channels, *taps = kernel.shape
+    strides = [side.stride for side in sides]
+    phases = math.prod(strides)
+    numbers: dict[tuple[int, ...], int] = {}
+    placed: list[tuple[int, int, tuple[int, ...]]] = []
+    for tap in np.ndindex(*taps):
+        both = [divmod(gap * k, stride) for gap, k, stride in zip(gaps, tap, strides, strict=True)]
+        phase = 0
+        for (_, rest), stride in zip(both, strides, strict=True):
+            phase = phase * stride + rest
+        placed.append((numbers.setdefault(tuple(whole for whole, _ in both), len(numbers)), phase, tap))
+    height = out // groups
+    split = kernel.reshape(groups, height, channels, *taps)
+    matrices = ball.full(0, (groups, len(numbers), height, channels, phases))
+    for number, phase, tap in placed:
+        matrices[:, number, :, :, phase] = split[(slice(None), slice(None), slice(None), *tap)]
+    flat = matrices.reshape(groups, len(numbers), height, channels * phases)
+    return np.array(list(numbers)), flat if height >= channels * phases else np.swapaxes(flat, 2, 3)
+
+
+def _refuse_too_much(torus: Sequence[int], shape: tuple[int, ...]) -> None:
+    groups, _, rows, cols = shape
+    work = (math.prod(torus) // 2 + 1) * groups * rows * cols * cols
+    if work > LARGEST_WORK or math.lcm(*torus) > LARGEST_TABLE:
+        raise Rejected(f"a convolution of {math.prod(torus)} frequencies with {cols} channels is beyond the checker")
+
+
+def _symbol_norm(offsets: Points, matrices: ball.Balls, torus: Sequence[int]) -> ball.Ball:
+    """A bound of the largest `||H(f)||_2` over all groups and frequencies."""
+    top = float(ball.largest(ball.absolute(matrices)).upper())
+    if not 0 < top < math.inf:
+        return arb.pos_inf()
+    shift = KERNEL_BITS - math.frexp(top)[1]
+    integers, error = rounded(matrices, shift)
+    grid = np.array(integers, dtype=object).reshape(matrices.shape)
+    table, root_error = _roots(math.lcm(*torus))
+    largest = fmpz(0)
+    for group in grid:
+        largest = max(largest, _largest_square(offsets, group, torus, table))
+    unit = arb(2) ** (-shift)
+    moduli = ball.array(ball.absolute(matrices).sum(axis=1))  # bounds of every symbol's entries, but for rounding
+    taps, entries = matrices.shape[1], matrices[0, 0].size
+    frobenius = ball.largest(np.array([_frobenius(group) for group in moduli], dtype=object))
+    off = frobenius * root_error + arb(entries).sqrt() * error * taps * (1 + root_error)
+    return (arb(largest).sqrt() * unit * arb(2) ** (-ROOT_BITS) + off).upper()
+
+
+def _frobenius(entries: ball.Balls) -> ball.Ball:
+    return ball.total(ball.times(entries, entries)).sqrt()
+
+
+def _roots(order: int) -> tuple[list[tuple[fmpz, fmpz]], ball.Ball]:
+    """`2^64 exp(2 pi i j / order)` in integers, and a bound of the moduli of the errors, divided by 2^64."""
+    scale, error, table = arb(2) ** ROOT_BITS, arb(0), []
+    for j in range(order):
+        sine, cosine = arb.sin_cos_pi_fmpq(fmpq(2 * j, order))
+        pair = tuple((part * scale + arb(0.5)).mid().floor().mid().unique_fmpz() for part in (cosine, sine))
+        gaps = [part * scale - arb(whole) for part, whole in zip((cosine, sine), pair, strict=True)]
+        error = error.max((gaps[0] ** 2 + gaps[1] ** 2).sqrt())
+        table.append((pair[0], pair[1]))
+    return table, (error / scale).upper()
+
+
+def _frequencies(torus: Sequence[int]) -> Points:
+    """One of each pair f, -f, whose symbols are conjugate."""
+    points = np.array(list(np.ndindex(*torus)), dtype=np.int64)
+    opposite = -points % np.array(torus)
+    weights = np.array([math.prod(torus[k + 1 :]) for k in range(len(torus))])
+    return points[points @ weights <= opposite @ weights]
+
+
+def _largest_square(offsets: Points, group: NDArray[Any], torus: Sequence[int], table: list[tuple[fmpz, fmpz]]) -> fmpz:
+    """An integer that no `||A + i B||_2^2` exceeds, over all frequencies."""
+    taps, rows, cols = group.shape
+    turns = _frequencies(torus) @ (offsets * (len(table) // np.array(torus))).T % len(table)
+    floats = np.array([float(int(entry)) for entry in group.reshape(-1)]).reshape(taps, rows * cols)
+    floats *= 2.0**-KERNEL_BITS
+    entries = fmpz_mat(taps, rows * cols, list(group.reshape(-1)))
+    count = max(_BATCH // (rows * cols), 1)
+    batches = [turns[start : start + count] for start in range(0, len(turns), count)]
+    proposals = [_float_symbols(batch, floats, len(table)).reshape(-1, rows, cols) for batch in batches]
+    top = max(float(np.linalg.norm(batch, 2, axis=(1, 2)).max()) for batch in proposals) ** 2
+    best = fmpz(0)
+    for batch, proposal in zip(batches, proposals, strict=True):
+        parts = [
+            fmpz_mat(len(batch), taps, [table[turn][part] for turn in batch.reshape(-1).tolist()]) * entries
+            for part in range(2)
+        ]
+        real, imaginary = (part.entries() for part in parts)
+        for number, symbol in enumerate(proposal):
+            place = slice(number * rows * cols, (number + 1) * rows * cols)
+            pair = fmpz_mat(rows, cols, real[place]), fmpz_mat(rows, cols, imaginary[place])
+            best = max(best, _square(*pair, symbol, top))
+    return best
+
+
+def _float_symbols(turns: Points, kernel: Floats, order: int) -> NDArray[np.complex128]:
+    angles = 2 * np.pi / order * turns
+    return (np.cos(angles) @ kernel) + 1j * (np.sin(angles) @ kernel)
+
+
+def _square(real: fmpz_mat, imaginary: fmpz_mat, proposal: NDArray[np.complex128], top: float) -> fmpz:
+    """An integer at least `||A + i B||_2^2`: the first shift above `top` that has a factor, or row sums."""
+    cross = real.transpose() * imaginary
+    gram = real.transpose() * real + imaginary.transpose() * imaginary, cross - cross.transpose()
+    n = real.ncols()
+    shifted = top * np.eye(n) - proposal.conj().T @ proposal
+    for tiny in (4.0 * n, 40.0 * n, 1e4 * n, 2.0**45):
+        bound = _shifted(gram, shifted, top, top * tiny * 2.0**-53)
+        if bound is not None:
+            return bound
+    return max(_row_sums(*gram))
+
+
+def _shifted(gram: tuple[fmpz_mat, fmpz_mat], shifted: NDArray[np.complex128], top: float, more: float) -> fmpz | None:
+    """`T + max_i sum_j |R_ij|`, R = T I - gram - L L^* exactly; None where no factor was found."""
+    n = len(shifted)
+    try:
+        factor = np.linalg.cholesky(shifted + more * np.eye(n))
+    except np.linalg.LinAlgError:
+        return None
+    if not np.isfinite(factor).all():
+        return None
+    x, y = (_integers(part) for part in (factor.real, factor.imag))
+    cross, scale = y * x.transpose(), fmpz(2) ** (2 * (KERNEL_BITS + ROOT_BITS - FACTOR_BITS))
+    level = fmpz(int((top + more) * 2.0**60)) * fmpz(2) ** (2 * (KERNEL_BITS + ROOT_BITS) - 60)
+    identity = fmpz_mat(n, n)
+    for i in range(n):
+        identity[i, i] = level
+    real = identity - gram[0] - (x * x.transpose() + y * y.transpose()) * scale
+    imaginary = gram[1] + (cross - cross.transpose()) * scale
+    return level + max(_row_sums(real, imaginary))
+
+
+def _integers(part: Floats) -> fmpz_mat:
+    n = len(part)
+    return fmpz_mat(n, n, [fmpz(int(value * 2.0**FACTOR_BITS)) for value in part.reshape(-1).tolist()])
+
+
+def _row_sums(real: fmpz_mat, imaginary: fmpz_mat) -> Iterator[fmpz]:
+    """`sum_j |Re| + |Im|` for each row: the largest bounds the norm of a Hermitian matrix."""
+    n = real.ncols()
+    pairs = [abs(a) + abs(b) for a, b in zip(real.entries(), imaginary.entries(), strict=True)]
+    return (sum(pairs[i * n : (i + 1) * n], fmpz(0)) for i in range(n))
