@@ -17,10 +17,11 @@ from ._lipschitz import lipschitz_bound
 from ._norm import Norm
 from ._region import Ball, Global, Region
 from ._spectral import spectral_norm_bound
-from ._theorems import Hypothesis
+from ._theorems import THEOREMS, Hypothesis, Theorem
 from .checker import CheckReport, check
 
 __all__ = [
+    "THEOREMS",
     "Ball",
     "Bound",
     "Certificate",
@@ -37,6 +38,7 @@ __all__ = [
     "ModelFileError",
     "Norm",
     "Region",
+    "Theorem",
     "TwoPoints",
     "UniqueEquilibrium",
     "UnsupportedOperationError",

@@ -86,9 +86,9 @@ def distance_bound(certificate: Certificate, first: Any, second: Any) -> Tensor:
 
 
 def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...]) -> ErrorBound:
-    """`||G(y) - y|| / (1 - q)` with the residual enclosed, q the constant of G."""
-    contracts = certificate.bound is not None and certificate.bound < 1
-    if certificate.norm is None or not (contracts or certificate.factor is not None):
+    """`factor ||G(y) - y||` with the residual enclosed; the factor is `1 / (1 - q)` for a contraction."""
+    factor = certificate.factor
+    if certificate.norm is None or factor is None or not math.isfinite(factor):
         raise InputError(f"certificate: verdict is {certificate.verdict.value}, it bounds no error")
     leaves = pytree.tree_leaves(y)
     _check_state(certificate, "y", leaves)
@@ -98,7 +98,7 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
     _check_inputs(certificate, pytree.tree_leaves(inputs))
     problem = Problem(operator, y, inputs)
     residual = problem.residual(leaves, certificate.norm)
-    value = _distance_from_residual(certificate, residual)
+    value = mul_up(residual, torch.full_like(residual, factor))
     if isinstance(certificate.region, Ball):
         centers = [exact_float64(leaf) for leaf in certificate.region.leaves]
         apart = _distance(certificate.norm, [exact_float64(leaf) for leaf in leaves], centers, certificate.batch_dims)
@@ -106,13 +106,6 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
         value = torch.where(inside, value, torch.full_like(value, math.inf))
     value = torch.where(value.isnan(), torch.full_like(value, math.inf), value)
     return ErrorBound(value, certificate.norm.to_l2(value, problem.size), certificate.norm.to_linf(value))
-
-
-def _distance_from_residual(certificate: Certificate, residual: Tensor) -> Tensor:
-    """`||G(y) - y|| / (1 - q)`, or `factor ||G(y) - y||` (T5)."""
-    if certificate.bound is not None:
-        return div_up(residual, torch.full_like(residual, float(sub_down(1.0, certificate.bound))))
-    return mul_up(residual, torch.full_like(residual, math.inf if certificate.factor is None else certificate.factor))
 
 
 def sufficient_steps(rate: float, eps: float, first_step: float) -> int:

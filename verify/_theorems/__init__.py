@@ -1,0 +1,29 @@
+"""The theorems `certify` can apply, one file each; statements and names are those of the theory.
+
+A theorem is an object: its hypotheses, the function that verifies them, what it then guarantees, its proof's name,
+its source.
+"""
+
+from __future__ import annotations
+
+from ._base import Finding, Hypothesis, Theorem
+from ._local_picard import LOCAL_PICARD, local_picard
+from ._monotone import MONOTONE, monotone
+from ._picard import DAMPED, PICARD, damped, picard
+
+THEOREMS: dict[str, Theorem] = {theorem.name: theorem for theorem in (PICARD, DAMPED, LOCAL_PICARD, MONOTONE)}
+
+AUTO = ("picard", "monotone")
+"""What `theorem="auto"` tries everywhere, in the order of cost; then `_around.py` tries balls."""
+
+__all__ = [
+    "AUTO",
+    "THEOREMS",
+    "Finding",
+    "Hypothesis",
+    "Theorem",
+    "damped",
+    "local_picard",
+    "monotone",
+    "picard",
+]
