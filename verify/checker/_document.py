@@ -27,10 +27,11 @@ EVIDENCE = {
     "lipschitz": ("bound", "", ""),
     "local": ("bound residual", "", ""),
     "monotone": ("mu factor", "", ""),
+    "newton": ("defect contraction factor", "", "inverse"),
     "two_points": ("", "problem", "first second"),
 }
 """Each kind's numbers, counts and arrays."""
-THEOREMS = ("picard", "local_picard", "damped", "monotone", "refute", None)
+THEOREMS = ("picard", "local_picard", "damped", "monotone", "newton_kantorovich", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)

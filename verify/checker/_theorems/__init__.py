@@ -8,6 +8,7 @@ from .._subject import Subject
 from ._base import Rule
 from ._local_picard import LOCAL_PICARD
 from ._monotone import MONOTONE
+from ._newton_kantorovich import NEWTON_KANTOROVICH
 from ._picard import DAMPED, PICARD
 from ._two_points import TWO_POINTS
 
@@ -16,6 +17,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "damped"): (DAMPED,),
     ("certified", "local_picard"): (LOCAL_PICARD,),
     ("certified", "monotone"): (MONOTONE,),
+    ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
     ("refuted", "refute"): (TWO_POINTS,),
 }
 
