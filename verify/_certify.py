@@ -257,7 +257,7 @@ class _Certifier:
         region = self._request.region or Global()
         tried = [finding.norm for finding in self._findings]
         norm = tried[0] if tried else self._request.default_norm()
-        if norm.weights is None and isinstance(region, Ball):
+        if isinstance(region, Ball):
             region = Ball(region.center, region.radius, region.norm or norm)
         try:
             witness = refuting_points(self._problem, self._inputs, norm, region)
