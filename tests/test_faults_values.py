@@ -219,9 +219,7 @@ def test_a_layer_on_features_that_are_nan_raises() -> None:
 def test_a_ball_without_a_norm_takes_the_claims_norm_when_it_is_refuted_in_weights() -> None:
     """The refutation of a weighted claim on a plain ball could not be written to a file."""
     state = torch.zeros(1, 2, dtype=torch.float64)
-    certificate = certify(
-        lambda z: 2 * z, state, norm="weighted_linf", region=Ball(state, 1.0), theorem="local_picard"
-    )
+    certificate = certify(lambda z: 2 * z, state, norm="weighted_linf", region=Ball(state, 1.0), theorem="local_picard")
     assert certificate.verdict is Verdict.REFUTED
     assert certificate.document()["region"]["norm"]["order"] == "linf"
     assert check(certificate, lambda z: 2 * z, state).accepted
