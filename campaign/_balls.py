@@ -13,13 +13,12 @@ from deqops.verify._definite import lowest_eigenvalue_bound
 from deqops.verify._midrad import MidRad
 from deqops.verify._spectral import spectral_norm_bound
 
-from ._exact import Floats
+from ._exact import Floats, integers, is_semidefinite, rational, shifted
 from ._matrices import KINDS, is_norm_bound
 from ._section import Section, Tally
 
 LARGEST = 64
 PRECISIONS = (160, 640, 2560)
-_EXACT = 24  # up to here what balls leave open is decided in integers
 
 
 def case(seed: int, number: int) -> Tally:
@@ -39,10 +38,7 @@ def case(seed: int, number: int) -> Tally:
 def _spectral(tally: Tally, matrix: Floats, label: str) -> None:
     upper = spectral_norm_bound(torch.from_numpy(matrix)).upper
     tally.count("l2 bounds")
-    holds = is_bound(matrix, upper)
-    if holds is None:
-        tally.count("l2 bounds that balls leave open")
-    elif not holds:
+    if not is_bound(matrix, upper):
         tally.violations.append(f"spectral_norm_bound {upper.hex()} is below the norm of a {label} matrix")
 
 
@@ -55,18 +51,18 @@ def _eigenvalue(tally: Tally, matrix: Floats, label: str) -> None:
         tally.count("eigenvalue bounds that are infinite")
         return
 
-    def difference() -> Any:
-        return enclosed(H + np.tril(H, -1).T) - lower * enclosed(np.eye(size))
-
-    holds = _decide(difference)
+    whole = H + np.tril(H, -1).T
+    holds = _decide(lambda: enclosed(whole) - lower * enclosed(np.eye(size)))
     if holds is None:
-        tally.count("eigenvalue bounds that balls leave open")
-    elif not holds:
+        matrix_, exponent = integers(whole)
+        tally.count("eigenvalue bounds that are ties, decided in integers")
+        holds = is_semidefinite(shifted(-rational(lower), -matrix_, exponent))
+    if not holds:
         tally.violations.append(f"lowest_eigenvalue_bound {lower.hex()} exceeds one of a {label} matrix")
 
 
-def is_bound(matrix: Floats, upper: float) -> bool | None:
-    """Whether `||W||_2 <= upper`; None where neither balls nor, for small matrices, integers decide it soon."""
+def is_bound(matrix: Floats, upper: float) -> bool:
+    """Whether `||W||_2 <= upper`, by integers where balls leave it open (a tie)."""
     if math.isinf(upper):
         return upper > 0
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
@@ -76,11 +72,7 @@ def is_bound(matrix: Floats, upper: float) -> bool | None:
         return arb(upper) ** 2 * enclosed(np.eye(tall.shape[1])) - W.transpose() * W
 
     holds = _decide(difference)
-    if holds is None and tall.shape[1] <= _EXACT:
-        from ._exact import integers
-
-        return is_norm_bound(*integers(matrix), upper)
-    return holds
+    return is_norm_bound(*integers(matrix), upper) if holds is None else holds
 
 
 def enclosed(matrix: Floats) -> Any:

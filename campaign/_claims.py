@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deqops.verify import Ball, Certificate, Norm, Verdict, certify, check
+from deqops.verify import Ball, Certificate, Norm, Verdict, _theorems, certify, check
 
 from ._drawing import Random
-from ._judge import judge
+from ._judge import is_known, judge
 from ._operators import Operator, draw_operator
 from ._section import Section, Tally
 
 _NAMED = ("l1", "l2", "linf", "weighted_l1", "weighted_l2", "weighted_linf")
+_FURTHER = sorted({*getattr(_theorems, "THEOREMS", {})} - {"picard", "damped", "monotone", "local_picard"})
 _DAMPINGS = (0.5, 0.25, 0.75, 0.9, 1.0, 1.25, 1.5, -0.25)
 
 
@@ -27,6 +28,8 @@ def case(seed: int, number: int) -> Tally:
     found = f"{certificate.verdict.value} {certificate.theorem or ''}".strip()
     tally.count(found)
     document = certificate.document()
+    if not is_known(document):
+        tally.count("in a region that is not judged")
     wrong = judge(document, operator)
     tally.violations += [f"{asked} of {operator.label}: {found}, but {reason}" for reason in wrong]
     if certificate.verdict is not Verdict.UNKNOWN and number % 4 == 0:
@@ -59,9 +62,18 @@ def _request(rng: Random, operator: Operator) -> dict[str, Any]:
         return {"theorem": "local_picard", "norm": _norm(rng, operator), "region": _ball(rng, operator)}
     if kind < 0.88:
         return {"norm": _norm(rng, operator)}
+    if kind < 0.92 and _FURTHER:
+        return _further(rng, operator)
     if kind < 0.95:
         return {"region": _ball(rng, operator), "damping": float(rng.choice(_DAMPINGS))}
     return {"damping": float(rng.choice(_DAMPINGS))}
+
+
+def _further(rng: Random, operator: Operator) -> dict[str, Any]:
+    """One of the theorems that the requests above do not name."""
+    theorem = _FURTHER[int(rng.integers(len(_FURTHER)))]
+    local = getattr(_theorems, "THEOREMS", {})[theorem].region == "ball"
+    return {"theorem": theorem, **({"region": _ball(rng, operator)} if local else {})}
 
 
 def _norm(rng: Random, operator: Operator) -> str | Norm:

@@ -25,7 +25,7 @@ Point = list[Rational]
 def judge(document: dict[str, Any], operator: Operator) -> list[str]:
     """Everything in the document that is false of the operator; empty for verdict unknown."""
     verdict = document["verdict"]
-    if verdict == "unknown":
+    if verdict == "unknown" or not is_known(document):
         return []
     before, ctx.prec = ctx.prec, PRECISION
     try:
@@ -34,6 +34,11 @@ def judge(document: dict[str, Any], operator: Operator) -> list[str]:
         return wrong + (judged.certified() if verdict == "certified" else judged.refuted())
     finally:
         ctx.prec = before
+
+
+def is_known(document: dict[str, Any]) -> bool:
+    """Whether the region is of a kind that is judged here."""
+    return document["region"]["kind"] in ("global", "ball")
 
 
 def _identity(document: dict[str, Any], operator: Operator) -> list[str]:
@@ -47,8 +52,8 @@ def _identity(document: dict[str, Any], operator: Operator) -> list[str]:
     free = {number for number, entry in enumerate(document["inputs"]) if entry["status"] == "free"}
     if free - operator.biases:
         wrong.append("an input that matters is called free")
-    local = document["region"]["kind"] != "global" or document["verdict"] == "refuted"
-    if free and local:
+    moves = document["region"]["kind"] != "global" or document["claim"]["kind"] != "unique_equilibrium"
+    if free and (moves if document["verdict"] == "refuted" else document["region"]["kind"] != "global"):
         wrong.append("an input that moves the equilibrium is called free")
     return wrong
 
@@ -58,13 +63,11 @@ class _Judge:
         self._document = document
         self._layer = _read_for(document, operator)
         self._problems = operator.state.shape[0] if operator.graph.batch_dims else 1
-        norm = document["norm"]
-        self._order = norm["order"]
-        self._weights = None if norm["weights"] is None else self._points(norm["weights"], 1)[0]
+        self._order, self._weights = self._norm(document["norm"] or {"order": "l2", "weights": None})
 
     def certified(self) -> list[str]:
         """What a certified claim implies and is not so."""
-        if self._document["region"]["kind"] == "ball":
+        if self._document["region"]["kind"] != "global":
             return self._local()
         wrong = self._one_equilibrium(self._layer.equilibria())
         claim = self._document["claim"]
@@ -161,16 +164,22 @@ class _Judge:
     # ------------------------------------------------------------------------------------------------ balls
 
     def _local(self) -> list[str]:
-        region, evidence = self._document["region"], self._document["evidence"]
-        if region["norm"] != self._document["norm"]:
-            return ["the ball has another norm"]
-        radius, rate = _number(region["radius"]), _number(self._document["rate"])
-        wrong = [] if rate < 1 else ["the rate is not below 1"]
-        found = self._layer.equilibria()
-        for center in self._points(region["center"], self._problems):
-            inside = None if found is None else [y for y in found if self._within(y, center, radius)]
+        region, wrong = self._document["region"], []
+        centers, found = self._points(region["center"], self._problems), self._layer.equilibria()
+        for center in centers:
+            inside = None if found is None else [y for y in found if self._within(y, center, region)]
             if inside is not None and len(inside) != 1:
                 wrong.append(f"the ball holds {len(inside)} equilibria")
+        if self._document["theorem"] != "local_picard":
+            return wrong
+        if region["norm"] != self._document["norm"]:
+            return ["the ball has another norm"]
+        return wrong + self._self_maps(centers, _number(region["radius"]))
+
+    def _self_maps(self, centers: list[Point], radius: Rational) -> list[str]:
+        """T2's numbers: the constants on the ball, the centre's residual, the damping."""
+        evidence, wrong = self._document["evidence"], []
+        for center in centers:
             points = self._around(center, radius)
             wrong += self._rates([M for M in map(self._layer.at, points) if M is not None], points)
             moved = distance(self._layer(center), center, self._order, self._weights)
@@ -181,8 +190,9 @@ class _Judge:
         b = self._damping()
         return wrong if 0 < b <= 1 else [*wrong, "a damping that leaves the ball"]
 
-    def _within(self, y: Point, center: Point, radius: Rational) -> bool:
-        return bool(distance(y, center, self._order, self._weights) <= limit(radius, self._order))
+    def _within(self, y: Point, center: Point, region: dict[str, Any]) -> bool:
+        order, weights = self._norm(region["norm"])
+        return bool(distance(y, center, order, weights) <= limit(_number(region["radius"]), order))
 
     def _around(self, center: Point, radius: Rational) -> list[Point]:
         """The centre and points of the ball on either side of it along each coordinate."""
@@ -206,11 +216,18 @@ class _Judge:
         if any(all(norm_at_most(M, order, fmpq(1), strictly=True) for M in outer) for order in ORDERS):
             wrong.append("the iteration is a contraction everywhere")
         found = self._layer.equilibria()
-        if claim["kind"] == "unique_equilibrium" and claim["region"]["kind"] == "global" and found and len(found) == 1:
-            wrong.append("there is exactly one equilibrium")
+        if claim["kind"] == "unique_equilibrium" and claim["region"]["kind"] == "global":
+            one = self._one_for_every_bias() if self._layer.every_c else found is not None and len(found) == 1
+            wrong += ["there is exactly one equilibrium"] if one else []
         if self._layer.activation is None and is_stable(damped(self._layer.A, b)):
             wrong.append("the linear iteration converges")
         return wrong
+
+    def _one_for_every_bias(self) -> bool:
+        """Piecewise linear single layers: I - M has one sign of its determinant over all pieces."""
+        if self._single() is None or self._layer.activation is None or not self._layer.activation.kinked:
+            return False
+        return all((identity(self._layer.size) - M).det() > 0 for M in self._layer.outer)
 
     def _refuted_contraction(self) -> list[str]:
         wrong = []
@@ -228,9 +245,12 @@ class _Judge:
         region = self._document["region"]
         if region["kind"] == "ball":
             center = self._points(region["center"], self._problems)[number]
-            if not all(self._within(point, center, _number(region["radius"])) for point in (y, z)):
+            if not all(self._within(point, center, region) for point in (y, z)):
                 wrong.append("a point lies outside the ball")
         return wrong
+
+    def _norm(self, entry: dict[str, Any]) -> tuple[str, Point | None]:
+        return entry["order"], None if entry["weights"] is None else self._points(entry["weights"], 1)[0]
 
     def _points(self, names: list[str], problems: int) -> list[Point]:
         """The witness' numbers, problem by problem."""
