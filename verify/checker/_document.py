@@ -26,11 +26,12 @@ VERDICTS = ("certified", "refuted", "unknown")
 EVIDENCE = {
     "lipschitz": ("bound", "", ""),
     "local": ("bound residual", "", ""),
+    "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),
     "two_points": ("", "problem", "first second"),
 }
 """Each kind's numbers, counts and arrays."""
-THEOREMS = ("picard", "local_picard", "damped", "monotone", "refute", None)
+THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)
