@@ -265,6 +265,45 @@ def test_programs_that_are_not_known_are_refused_by_name(function: Any, dtype: t
         rounding_floor(certificate, G, y, y, radius=1.0)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda z, x: 0.5 * torch.tanh(z) + torch.where(x > 0.1, 0.1, 0.3),  # float32 numbers beside float64 tensors
+        lambda z, x: 0.5 * torch.tanh(z) + x.sum() * 0.1 / 3.0,
+        lambda z, x: 0.5 * torch.tanh(z) + (x > 0.1).sum() * 0.1,
+        lambda z, x: 0.5 * torch.tanh(z) + torch.full((), 0.1) * x,
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_plain_numbers_are_rounded_as_torch_does(function: Any, dtype: torch.dtype) -> None:
+    """`torch.where(c, 0.1, 0.3)` is float32 beside float64 tensors, and 0-dimensional float32 stays float32."""
+    G, y, x = Relay(function), torch.zeros(1, 2, dtype=dtype), torch.tensor([[0.7, -0.3]], dtype=dtype)
+    y = iterated(G, y, x, 100)
+    problem = Problem(trace(G, y, x), y, (x,))
+    delta = program_error(problem.graph, [MidRad(y.double(), torch.zeros_like(y.double()))], 4.0).leaves[0]
+    gap = sub(MidRad.exact(exact_float64(G(y, x))), problem.image([y])[0])
+    assert bool((gap.mignitude() <= delta).all())
+    assert float(delta.max()) <= 1e-6
+
+
+def test_a_program_that_changes_the_dtype_has_no_floor() -> None:
+    G = Relay(lambda z, x: 0.5 * torch.tanh(z) + x)
+    y, x = torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.float64)
+    certificate = certify(G, y, x, theorem="picard", norm="l2")
+    with pytest.raises(InputError, match="dtype"):
+        rounding_floor(certificate, G, y, x)
+
+
+def test_a_softplus_that_overflows_has_no_floor() -> None:
+    G = Relay(lambda z, x: 0.5 * nn.functional.softplus(z + x, threshold=500.0))
+    y = torch.zeros(1, 2)
+    assert bool(G(y, y + 100).isinf().all())
+    certificate = certify(G, y, y + 100, theorem="picard", norm="l2")
+    with pytest.raises(UnsupportedOperationError, match="overflow"):
+        rounding_floor(certificate, G, y, y + 100)
+    assert float(rounding_bound(certificate, G, y, y + 100).delta) == float("inf")
+
+
 def test_overflow_is_no_floor() -> None:
     """A product that may overflow in float32 has no error bound."""
     G = Relay(lambda z, x: 0.5 * torch.tanh(z) + 0.0 * (x * 1e30))

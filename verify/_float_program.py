@@ -35,15 +35,21 @@ _SPARE = 8  # roundings of scale factors and the like, beside those of a sum
 
 @dataclass(frozen=True, eq=False)
 class Tracked:
-    """An enclosure of the exact value and `|computed - exact| <= error`; dtype as computed.
+    """An enclosure of the exact value and `|computed - exact| <= error`.
 
-    `terms` is the length of the sums in a matrix product, 0 for any other value.
+    Attributes:
+        exact: the enclosure, or an exact integer or boolean tensor.
+        error: float64, of the value's shape.
+        dtype: as computed, or a coarser one.
+        terms: the length of the sums in a matrix product, 0 for any other value.
+        weak: maybe a Python number, which takes the dtype of the tensors beside it.
     """
 
     exact: Enclosed
     error: Tensor
     dtype: torch.dtype
     terms: int = 0
+    weak: bool = False
 
     @property
     def computed(self) -> MidRad:
@@ -86,7 +92,9 @@ def program_error(graph: ConcreteGraph, boxes: list[MidRad], ulps: float) -> Pro
     values: dict[int, Tracked] = {}
     for value, leaf in graph.leaves.items():
         exact = boxes[leaf.position] if leaf.kind == "state" else enclose_leaf(leaf)
-        values[value] = Tracked(exact, torch.zeros(leaf.tensor.shape, dtype=torch.float64), leaf.tensor.dtype)
+        weak = leaf.kind == "literal" and leaf.tensor.ndim == 0
+        zeros = torch.zeros(leaf.tensor.shape, dtype=torch.float64)
+        values[value] = Tracked(exact, zeros, leaf.tensor.dtype, weak=weak)
     assumed: dict[str, None] = {}
     for node in graph.nodes:
         operands = [values[v] for v in node.operands]
@@ -107,9 +115,10 @@ def _tracked(node: Node, operands: list[Tracked], ulps: float) -> Tracked:
         raise UnsupportedOperationError(node.source, "is computed by torch in a way not known here")
     if not node.dtype.is_floating_point:
         return _decided(node, operands, exact)
-    format_ = _format(node, ulps)
-    error = rule(node, [_in_dtype(node, t, format_) for t in operands], exact, format_)
-    return Tracked(exact, _checked(exact, error.expand(node.shape), format_), node.dtype, _terms(node, operands))
+    dtype = _computing_dtype(node, operands)
+    format_ = _format(node, dtype, ulps)
+    error = rule(node, [_in_dtype(dtype, t, format_) for t in operands], exact, format_)
+    return Tracked(exact, _checked(exact, error.expand(node.shape), format_), dtype, _terms(node, operands))
 
 
 def _base(node: Node) -> str:
@@ -124,11 +133,23 @@ def _terms(node: Node, operands: list[Tracked]) -> int:
     return max(t.terms for t in operands) if node.op == "mul" else 0
 
 
-def _format(node: Node, ulps: float) -> Format:
-    if node.dtype not in _FORMATS:
-        raise UnsupportedOperationError(node.source, f"computes in {node.dtype}; only float32 and float64 are known")
-    u, tiny = _FORMATS[node.dtype]
-    return Format(u, tiny, torch.finfo(node.dtype).max / 4, ulps)
+def _computing_dtype(node: Node, operands: list[Tracked]) -> torch.dtype:
+    """The operation's dtype or a coarser one: the coarsest of its tensors, float32 where all are numbers or integers.
+
+    The graph's own dtype may be finer than torch's where all operands have dimension 0, since numbers are literals
+    there. A coarser dtype only rounds more.
+    """
+    if node.op == "cast":
+        return node.dtype
+    found = {t.dtype for t in operands if t.dtype.is_floating_point and not t.weak}
+    return max(found or {torch.float32}, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+def _format(node: Node, dtype: torch.dtype, ulps: float) -> Format:
+    if dtype not in _FORMATS or torch.get_default_dtype() not in _FORMATS:
+        raise UnsupportedOperationError(node.source, f"computes in {dtype}; only float32 and float64 are known")
+    u, tiny = _FORMATS[dtype]
+    return Format(u, tiny, torch.finfo(dtype).max / 4, ulps)
 
 
 def _decided(node: Node, operands: list[Tracked], exact: Enclosed) -> Tracked:
@@ -141,17 +162,17 @@ def _decided(node: Node, operands: list[Tracked], exact: Enclosed) -> Tracked:
     return Tracked(exact, torch.zeros(node.shape, dtype=torch.float64), node.dtype)
 
 
-def _in_dtype(node: Node, operand: Tracked, f: Format) -> Tracked:
-    """The operand as the node's dtype holds it: torch casts plain numbers and narrower operands first."""
-    wider = operand.dtype == node.dtype or (operand.dtype == torch.float32 and node.dtype == torch.float64)
-    if wider or operand.dtype == torch.bool:
+def _in_dtype(dtype: torch.dtype, operand: Tracked, f: Format) -> Tracked:
+    """The operand as the operation's dtype holds it: torch casts numbers, integers and wider operands first."""
+    kept = not operand.weak and (operand.dtype == dtype or (operand.dtype, dtype) == (torch.float32, torch.float64))
+    if kept or operand.dtype == torch.bool:
         return operand
     x = as_midrad(operand.exact)
-    kept = x.is_exact() and bool((x.mid.to(node.dtype).to(torch.float64) == x.mid).all())
-    if kept and not bool((operand.error != 0).any()):
+    same = x.is_exact() and bool((x.mid.to(dtype).to(torch.float64) == x.mid).all())
+    if same and not bool((operand.error != 0).any()):
         return operand
     rounding = add_up(mul_up(operand.computed.magnitude(), f.u), f.tiny)
-    return Tracked(operand.exact, add_up(operand.error, rounding), node.dtype)
+    return Tracked(operand.exact, add_up(operand.error, rounding), dtype, operand.terms)
 
 
 def _checked(exact: MidRad, error: Tensor, f: Format) -> Tensor:
@@ -218,7 +239,7 @@ def _quotient(node: Node, operands: list[Tracked], exact: MidRad, f: Format) -> 
     """`a^/b^ - a/b = (a^ - a)/b^ - (a/b) (b^ - b)/b^`; torch may multiply by the rounded reciprocal."""
     a, b = operands
     passed = div_up(add_up(a.error, mul_up(exact.magnitude(), b.error)), b.computed.mignitude())
-    passed = torch.where(b.computed.mignitude() > 0, passed, math.inf)
+    passed = torch.where(b.computed.mignitude() > 4 * f.tiny, passed, math.inf)  # nor does the reciprocal overflow
     rounding = mul_up(add_up(exact.magnitude(), passed), 4 * f.u)
     return add_up(passed, add_up(rounding, mul_up(add_up(a.computed.magnitude(), 1.0), f.tiny)))
 
@@ -343,7 +364,8 @@ def _elementary(node: Node, operands: list[Tracked], exact: MidRad, f: Format) -
     own = add_up(mul_up(image.magnitude(), relative), 1024.0 * f.tiny)
     own = add_up(own, mul_up(_cancelling(node, computed), relative))
     if node.op == "softplus":
-        own = add_up(own, _jump(node, computed))
+        own = add_up(own, _jump(node, computed, f))
+    own = torch.where(computed.magnitude() <= f.largest * 2.0**-20, own, math.inf)  # no intermediate overflows
     same = (exact.mid == image.mid) & exact.mid.isinf() & (exact.rad == 0) & (image.rad == 0)
     return torch.where(same, 0.0, add_up(_passed(node, x, exact, image), own))
 
@@ -376,9 +398,11 @@ def _cancelling(node: Node, x: MidRad) -> Tensor:
     return torch.zeros_like(size)
 
 
-def _jump(node: Node, x: MidRad) -> Tensor:
+def _jump(node: Node, x: MidRad, f: Format) -> Tensor:
     """torch returns x above the threshold: `log(1 + e^(beta x)) / beta - x <= e^(-beta x) / beta`."""
     beta, threshold = (float(node.attributes[name]) for name in ("beta", "threshold"))  # type: ignore[arg-type]
+    if not threshold <= math.log(f.largest) - 2:
+        raise UnsupportedOperationError("softplus", f"with threshold {threshold} lets its exponential overflow")
     slack = abs(threshold) * 2.0**-20  # the comparison is of rounded numbers
     edge = MidRad.exact(torch.tensor([threshold - slack], dtype=torch.float64))
     height = float(div_up(elementary.exp(midrad.neg(edge)).upper(), beta))

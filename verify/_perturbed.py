@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,7 @@ def rounding_floor(
         raise InputError(f"radius: got {radius!r}; a positive finite number is needed")
     problem = certified_problem(certificate, G, y, inputs)
     q, norm = contraction_constant(certificate)
+    _same_dtypes(problem, _computed(problem, G, y, inputs))
     precise = _full_precision()
     center = tuple(exact_float64(leaf) for leaf in pytree.tree_leaves(y))
     residual = problem.residual(list(center), norm)
@@ -220,14 +222,22 @@ def _computed(problem: Problem, G: Any, y: Any, inputs: tuple[Any, ...]) -> list
     return leaves
 
 
+def _same_dtypes(problem: Problem, computed: list[Tensor]) -> None:
+    """The iteration feeds results back: it is one program only where G keeps the state's dtype."""
+    for got, leaf in zip(computed, problem.example, strict=True):
+        if got.dtype != leaf.dtype:
+            raise InputError(f"G: it maps a state of {leaf.dtype} to {got.dtype}; return the state's dtype")
+
+
 def _full_precision() -> str:
     """The statement about the arithmetic, once it is known that products are not computed in less."""
     onednn = getattr(torch.backends.mkldnn, "matmul", None)
     kinds = {torch.get_float32_matmul_precision(), str(getattr(onednn, "fp32_precision", "none"))}
-    if not kinds <= {"highest", "none", "ieee"} or torch.is_autocast_enabled("cpu"):
+    relaxed = os.environ.get("ONEDNN_DEFAULT_FPMATH_MODE", "STRICT").upper() != "STRICT"
+    if not kinds <= {"highest", "none", "ieee"} or relaxed or torch.is_autocast_enabled("cpu"):
         raise InputError(
             "arithmetic: float32 products are computed in less than float32 here; "
-            'call torch.set_float32_matmul_precision("highest") and leave autocast'
+            'call torch.set_float32_matmul_precision("highest"), unset ONEDNN_DEFAULT_FPMATH_MODE and leave autocast'
         )
     return "each elementary operation rounds to nearest in its dtype; sums in any order"
 

@@ -136,7 +136,8 @@ def _resolvent(
     `mu |d|^2 <= d^T P (I - b W) d <= b d^T P e`.
     """
     mu, layer = certificate.monotonicity, single_layer(problem.jacobian)
-    if certificate.theorem != "monotone" or mu is None or layer is None or not mu > 0 or order == "linf":
+    kind = None if certificate.evidence is None else certificate.evidence.kind
+    if kind != "monotone" or mu is None or layer is None or not mu > 0 or order == "linf":
         return None
     if not (float(layer.lower.mid) == 0 and float(layer.lower.rad) == 0):
         return None
