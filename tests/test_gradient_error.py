@@ -140,6 +140,19 @@ def test_the_truncation_is_attained_in_one_dimension() -> None:
     assert float(exact_solve.total) <= 1e-280
 
 
+def test_the_second_term_is_needed() -> None:
+    """Near q = 1 the error is `l eps ||J_x|| / (1-q)^2` in size: more than `l' eps / (1-q)` alone."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    layer, x = Layer(0.99 * one, one, "tanh"), 0.00133 * one
+    star = equilibrium(layer, exact(x))
+    certificate = certify(layer, one, x, theorem="picard", norm="l2")
+    y = float(star[0]) * one + 1e-6
+    found = gradient_error_bound(certificate, layer, y, x)
+    first = found.input_curvature * float(found.eps) / (1 - found.rate)
+    error = spectral(gradient(layer, exact(y), exact(x), None) - gradient(layer, star, exact(x), None))
+    assert first * 1.2 < float(error) < float(found.evaluation) < 100 * float(error)
+
+
 def test_the_bound_shrinks_with_the_error() -> None:
     torch.manual_seed(1)
     layer = Layer(0.2 * torch.randn(4, 4).double(), torch.randn(4, 2).double(), "tanh")

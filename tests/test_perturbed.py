@@ -163,6 +163,18 @@ def test_the_jump_of_softplus_is_within_delta() -> None:
         assert gap <= mpmath.mpf(float(ball.delta)) <= 2 * gap
 
 
+def test_a_residual_of_zero_leaves_delta() -> None:
+    """An equilibrium of the program above softplus' threshold is none of the exact map: 2 delta of q = 1/2 remain."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    layer = Layer(one / 2, one, "softplus")
+    x = 10.0001 * one
+    y = iterated(layer, 20 * one, x, 200)
+    found = rounding_bound(certify(layer, y, x, theorem="picard", norm="l2"), layer, y, x)
+    assert float(found.residual) == 0
+    error = abs(exact(y)[0] - equilibrium(layer, exact(x))[0])
+    assert 3e-9 < error <= mpmath.mpf(float(found.error.value)) <= 1.01 * error
+
+
 def test_nothing_is_assumed_of_relu() -> None:
     one = torch.ones(1, 1)
     layer = Layer(one / 2, one, "relu")

@@ -11,7 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from deqops.graph import trace
 from deqops.verify import Ball, Certificate, InputError, UnsupportedOperationError, Verdict, certify, sensitivity_bound
+from deqops.verify._input_jacobian import input_jacobian
+from deqops.verify._problem import Problem
 from tests.truth import (
     DIGITS,
     Layer,
@@ -205,6 +208,13 @@ def test_an_input_that_multiplies_the_state_has_no_bound() -> None:
     certificate = certify(G, y, y, theorem="picard", norm="l2")
     with pytest.raises((InputError, UnsupportedOperationError)):
         sensitivity_bound(certificate, G, y, y)
+
+
+def test_the_jacobian_by_an_input_uses_no_value_of_the_state() -> None:
+    y = torch.ones(1, 2, dtype=torch.float64)
+    G = Function(lambda z, x: z * x)
+    with pytest.raises(UnsupportedOperationError, match="by the state"):
+        input_jacobian(Problem(trace(G, y, y), y, (y,)), 0)
 
 
 def test_an_unbounded_input_map_is_refused_by_name() -> None:
