@@ -16,6 +16,7 @@ from ._region import Ball, Region
 from ._theorems import THEOREMS
 
 REFUTING = ("two_points",)
+SIGNED = ("mu", "least")  # numbers that may be negative
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -77,7 +78,8 @@ def _numbers(certificate: Certificate) -> None:
     evidence = certificate.evidence
     proven = {} if evidence is None else evidence.numbers
     for name, value in (("rate", certificate.rate), *proven.items()):
-        _require(value is None or 0 <= value < math.inf, name, "must be at least 0 and finite")
+        signed = name in SIGNED and value is not None and math.isfinite(value)
+        _require(signed or value is None or 0 <= value < math.inf, name, "must be at least 0 and finite")
     for name, count in ({} if evidence is None else evidence.counts).items():
         _require(type(count) is int and 0 <= count < 2**40, name, "must be a whole number")
     for _, gain in certificate.contributions:

@@ -20,6 +20,7 @@ class Fields:
 KINDS: dict[str, Fields] = {
     "lipschitz": Fields(("bound",)),
     "local": Fields(("bound", "residual")),
+    "log_norm": Fields(("mu", "least", "factor")),
     "monotone": Fields(("mu", "factor")),
     "newton": Fields(("defect", "contraction", "factor"), tensors=("inverse",)),
     "two_points": Fields(counts=("problem",), tensors=("first", "second")),

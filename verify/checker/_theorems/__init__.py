@@ -7,6 +7,7 @@ from .._refusal import Rejected
 from .._subject import Subject
 from ._base import Rule
 from ._local_picard import LOCAL_PICARD
+from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE
 from ._newton_kantorovich import NEWTON_KANTOROVICH
 from ._picard import DAMPED, PICARD
@@ -16,6 +17,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "picard"): (PICARD,),
     ("certified", "damped"): (DAMPED,),
     ("certified", "local_picard"): (LOCAL_PICARD,),
+    ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "monotone"): (MONOTONE,),
     ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
     ("refuted", "refute"): (TWO_POINTS,),
