@@ -107,6 +107,17 @@ def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> N
     _require(all(bool(leaf.isfinite().all()) for leaf in leaves), where, "it holds NaN or infinity")
 
 
+def _inverses(tensors: Sequence[Tensor], certificate: Certificate) -> None:
+    unknowns = sum(math.prod(shape[certificate.batch_dims :]) for shape, _ in certificate.state)
+    expected = (_problems(certificate), unknowns, unknowns)
+    _require([tuple(t.shape) for t in tensors] == [expected], "evidence", "its inverses have not the state's size")
+    _require(bool(tensors[0].isfinite().all()), "evidence", "it holds NaN or infinity")
+
+
+def _problems(certificate: Certificate) -> int:
+    return certificate.state[0][0][0] if certificate.batch_dims else 1
+
+
 def _verdict(certificate: Certificate) -> None:
     verdict, evidence, theorem = certificate.verdict, certificate.evidence, certificate.theorem
     proven = verdict is Verdict.CERTIFIED
@@ -119,10 +130,11 @@ def _verdict(certificate: Certificate) -> None:
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
         _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
+    if evidence.kind == "newton":
+        _inverses(evidence.tensors["inverse"], certificate)
     witness = certificate.witness
     if witness is not None:
         _require(isinstance(certificate.claim, Contraction), "claim", "only a contraction is refuted by two points")
-        problems = certificate.state[0][0][0] if certificate.batch_dims else 1
-        _require(0 <= witness.problem < problems, "evidence", "there is no such problem")
+        _require(0 <= witness.problem < _problems(certificate), "evidence", "there is no such problem")
         _states(witness.first, certificate, "evidence")
         _states(witness.second, certificate, "evidence")

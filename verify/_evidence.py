@@ -22,6 +22,7 @@ KINDS: dict[str, Fields] = {
     "local": Fields(("bound", "residual")),
     "log_norm": Fields(("mu", "least", "factor")),
     "monotone": Fields(("mu", "factor")),
+    "newton": Fields(("defect", "contraction", "factor"), tensors=("inverse",)),
     "two_points": Fields(counts=("problem",), tensors=("first", "second")),
 }
 """Each kind's parts; a reader refuses any other kind, and a part that is missing or not named here."""

@@ -29,15 +29,15 @@ class Source:
     """A value that forms refer to.
 
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
-    within `slope` in modulus: one number, or one per entry of `shape`. `moved` marks a mere reshape. `interval`
-    holds the ends of the difference quotients where they are known for all entries together.
+    within `slope` in modulus and between the ends of `interval`: each one number, or one per entry of `shape`.
+    `moved` marks a mere reshape.
     """
 
     shape: Shape
     form: Form | None = None
     slope: Any = None
     moved: bool = False
-    interval: tuple[Any, Any] | None = None
+    interval: tuple[Any, Any] = (arb(1), arb(1))
 
 
 @dataclass(eq=False)
@@ -95,7 +95,8 @@ class Network:
         if len(varying) == 1:
             return self.along(form, varying[0], matrices.diagonal(values.reshape(-1)))
         slope = np.broadcast_to(ball.absolute(values), form.shape)
-        return self.add(Source(form.shape, form, slope))
+        signed = np.broadcast_to(values, form.shape)
+        return self.add(Source(form.shape, form, slope, interval=(signed, signed)))
 
 
 Forms = Sequence[Form | None]

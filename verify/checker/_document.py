@@ -28,10 +28,11 @@ EVIDENCE = {
     "local": ("bound residual", "", ""),
     "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),
+    "newton": ("defect contraction factor", "", "inverse"),
     "two_points": ("", "problem", "first second"),
 }
 """Each kind's numbers, counts and arrays."""
-THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "refute", None)
+THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from ._base import Rule
 from ._local_picard import LOCAL_PICARD
 from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE
+from ._newton_kantorovich import NEWTON_KANTOROVICH
 from ._picard import DAMPED, PICARD
 from ._two_points import TWO_POINTS
 
@@ -18,6 +19,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "local_picard"): (LOCAL_PICARD,),
     ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "monotone"): (MONOTONE,),
+    ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
     ("refuted", "refute"): (TWO_POINTS,),
 }
 
