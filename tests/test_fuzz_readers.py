@@ -113,7 +113,8 @@ def assert_true(certificate: Certificate, x: Tensor) -> None:
         assert bool((after <= certificate.rate * before * (1 + 1e-9) + 1e-12).all())
     if ball is not None:
         moved = certificate.distance_bound(step(center), center)
-        assert bool((moved <= (1 - certificate.rate) * radius * (1 + 1e-9)).all())
+        assert certificate.bound is not None
+        assert bool((moved <= (1 - certificate.bound) * radius * (1 + 1e-9)).all())
 
 
 def read_witness(path: Path) -> None:

@@ -13,15 +13,28 @@ from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
+from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
 from ._lipschitz import lipschitz_bound
 from ._norm import Norm
+from ._perturbed import RoundingBound, RoundingFloor, rounding_bound, rounding_floor
+from ._projection import (
+    KernelBounds,
+    ProjectionBound,
+    Quadrature,
+    kernel_defect,
+    nystrom_bound,
+    projection_bound,
+    quadrature,
+)
 from ._region import Ball, Global, Region
+from ._sensitivity import SensitivityBound, sensitivity_bound
 from ._spectral import spectral_norm_bound
-from ._theorems import Hypothesis
+from ._theorems import THEOREMS, Hypothesis, Theorem
 from .checker import CheckReport, check
 
 __all__ = [
+    "THEOREMS",
     "Ball",
     "Bound",
     "Certificate",
@@ -32,12 +45,20 @@ __all__ = [
     "Enclosure",
     "ErrorBound",
     "Global",
+    "GradientErrorBound",
     "Hypothesis",
     "InputError",
     "InputRecord",
+    "KernelBounds",
     "ModelFileError",
     "Norm",
+    "ProjectionBound",
+    "Quadrature",
     "Region",
+    "RoundingBound",
+    "RoundingFloor",
+    "SensitivityBound",
+    "Theorem",
     "TwoPoints",
     "UniqueEquilibrium",
     "UnsupportedOperationError",
@@ -46,7 +67,15 @@ __all__ = [
     "check",
     "convolution_norm_bound",
     "enclose",
+    "gradient_error_bound",
+    "kernel_defect",
     "lipschitz_bound",
+    "nystrom_bound",
+    "projection_bound",
+    "quadrature",
+    "rounding_bound",
+    "rounding_floor",
+    "sensitivity_bound",
     "spectral_norm_bound",
     "transposed_convolution_norm_bound",
 ]

@@ -13,9 +13,10 @@ from deqops._errors import InputError
 
 from ._claim import Claim, Verdict
 from ._document import document_of, parse, read, write
+from ._evidence import Evidence
 from ._norm import Norm
 from ._region import Region
-from ._theorems import Hypothesis
+from ._theorems import THEOREMS, Hypothesis
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,10 @@ class Certificate:
     Attributes:
         claim: `Contraction`, `UniqueEquilibrium` or `Converges`.
         verdict: of that claim.
-        theorem: the theorem applied ("picard", "local_picard", "damped", "monotone", "refute"), or None.
-        rate: q, the proven constant of the claimed iteration; None unless certified, and for "monotone".
-        bound: the proven Lipschitz constant of G itself on the region; None unless certified, and for "monotone".
-        residual: the proven `||G(c) - c||` of a local certificate.
-        monotonicity: the proven mu of T5; None for other theorems.
-        factor: the proven kappa of `||y - y*|| <= kappa ||G(y) - y||` of T5; None for other theorems.
-        norm: of rate, bound, residual and factor.
+        theorem: the theorem applied, a name of `THEOREMS` or "refute", or None.
+        rate: q, the proven constant of the claimed iteration; None unless certified, or where none is proven.
+        evidence: what the verdict rests on, proven numbers and witnesses; None where it is unknown.
+        norm: of rate and evidence.
         region: where the claim holds.
         inputs: each input, free or fixed.
         reason: for `UNKNOWN`, why.
@@ -71,15 +69,47 @@ class Certificate:
     inputs: tuple[InputRecord, ...]
     theorem: str | None = None
     rate: float | None = None
-    bound: float | None = None
-    residual: float | None = None
-    monotonicity: float | None = None
-    factor: float | None = None
+    evidence: Evidence | None = None
     hypotheses: tuple[Hypothesis, ...] = ()
     contributions: tuple[tuple[str, float], ...] = ()
-    witness: TwoPoints | None = None
     reason: str = ""
     attempts: tuple[str, ...] = field(default=())
+
+    @property
+    def bound(self) -> float | None:
+        """The proven Lipschitz constant of G itself on the region, where the theorem rests on one."""
+        return self._number("bound")
+
+    @property
+    def residual(self) -> float | None:
+        """The proven `||G(c) - c||` of a claim about a ball."""
+        return self._number("residual")
+
+    @property
+    def monotonicity(self) -> float | None:
+        """The proven mu of T5."""
+        return self._number("mu")
+
+    @property
+    def factor(self) -> float | None:
+        """kappa of `||y - y*|| <= kappa ||G(y) - y||` for y in the region; None unless certified.
+
+        `1 / (1 - q)` for a contraction.
+        """
+        if self.verdict is not Verdict.CERTIFIED or self.evidence is None or self.theorem not in THEOREMS:
+            return None
+        return THEOREMS[self.theorem].residual_factor(self.evidence)
+
+    @property
+    def witness(self) -> TwoPoints | None:
+        """The two points against a contraction."""
+        found = self.evidence
+        if found is None or found.kind != "two_points":
+            return None
+        return TwoPoints(found.counts["problem"], found.tensors["first"], found.tensors["second"])
+
+    def _number(self, name: str) -> float | None:
+        return None if self.evidence is None else self.evidence.numbers.get(name)
 
     # ------------------------------------------------------------------------------------------- guarantees
 
@@ -112,7 +142,7 @@ class Certificate:
     def error_bound(self, G: Any, y: Any, *inputs: Any) -> Any:
         """Proven distance of y to the equilibrium, per problem: `||y - y*|| <= ||G(y) - y|| / (1 - q)`.
 
-        By theorem "monotone" it is `factor ||G(y) - y||`, whatever solver found y.
+        For other theorems it is `factor ||G(y) - y||`, whatever solver found y.
 
         Args:
             G: the certified operator (its weights are compared with the fingerprint).

@@ -13,6 +13,10 @@ from deqops._errors import ModelFileError
 from ._claim import Contraction, Converges, Verdict
 from ._norm import Norm
 from ._region import Ball, Region
+from ._theorems import THEOREMS
+
+REFUTING = ("two_points",)
+SIGNED = ("mu", "least")  # numbers that may be negative
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -71,9 +75,13 @@ def _texts(certificate: Certificate) -> None:
 
 
 def _numbers(certificate: Certificate) -> None:
-    for name in ("rate", "bound", "residual", "monotonicity", "factor"):
-        value = getattr(certificate, name)
-        _require(value is None or value >= 0, name, "must be at least 0")
+    evidence = certificate.evidence
+    proven = {} if evidence is None else evidence.numbers
+    for name, value in (("rate", certificate.rate), *proven.items()):
+        signed = name in SIGNED and value is not None and math.isfinite(value)
+        _require(signed or value is None or 0 <= value < math.inf, name, "must be at least 0 and finite")
+    for name, count in ({} if evidence is None else evidence.counts).items():
+        _require(type(count) is int and 0 <= count < 2**40, name, "must be a whole number")
     for _, gain in certificate.contributions:
         _require(not math.isnan(gain), "contributions", "must be numbers")
     if isinstance(certificate.claim, Converges):
@@ -99,21 +107,34 @@ def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> N
     _require(all(bool(leaf.isfinite().all()) for leaf in leaves), where, "it holds NaN or infinity")
 
 
+def _inverses(tensors: Sequence[Tensor], certificate: Certificate) -> None:
+    unknowns = sum(math.prod(shape[certificate.batch_dims :]) for shape, _ in certificate.state)
+    expected = (_problems(certificate), unknowns, unknowns)
+    _require([tuple(t.shape) for t in tensors] == [expected], "evidence", "its inverses have not the state's size")
+    _require(bool(tensors[0].isfinite().all()), "evidence", "it holds NaN or infinity")
+
+
+def _problems(certificate: Certificate) -> int:
+    return certificate.state[0][0][0] if certificate.batch_dims else 1
+
+
 def _verdict(certificate: Certificate) -> None:
-    proven = certificate.verdict is Verdict.CERTIFIED
-    monotone = certificate.theorem == "monotone"
-    for name, theirs in (("rate", False), ("bound", False), ("monotonicity", True), ("factor", True)):
-        _require(
-            (getattr(certificate, name) is not None) == (proven and theirs == monotone),
-            name,
-            "belongs to a certified claim of its theorem, and only there",
-        )
+    verdict, evidence, theorem = certificate.verdict, certificate.evidence, certificate.theorem
+    proven = verdict is Verdict.CERTIFIED
+    _require((evidence is None) == (verdict is Verdict.UNKNOWN), "evidence", "must be the verdict's")
     _require(certificate.norm is not None or not proven, "norm", "a certified claim has one")
+    _require(certificate.rate is None or proven, "rate", "belongs to a certified claim")
+    if evidence is None:
+        return
+    kinds = THEOREMS[theorem].evidence if theorem in THEOREMS else REFUTING
+    _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
+    if proven:
+        _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
+    if evidence.kind == "newton":
+        _inverses(evidence.tensors["inverse"], certificate)
     witness = certificate.witness
-    _require((witness is not None) == (certificate.verdict is Verdict.REFUTED), "evidence", "must be the verdict's")
     if witness is not None:
         _require(isinstance(certificate.claim, Contraction), "claim", "only a contraction is refuted by two points")
-        problems = certificate.state[0][0][0] if certificate.batch_dims else 1
-        _require(0 <= witness.problem < problems, "evidence", "there is no such problem")
+        _require(0 <= witness.problem < _problems(certificate), "evidence", "there is no such problem")
         _states(witness.first, certificate, "evidence")
         _states(witness.second, certificate, "evidence")

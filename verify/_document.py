@@ -15,6 +15,7 @@ from deqops._files import require_plain
 
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._consistency import require_consistent
+from ._evidence import KINDS, Evidence
 from ._norm import Norm
 from ._region import Ball, Global, Region
 from ._theorems import Hypothesis
@@ -95,7 +96,7 @@ def document_of(certificate: Certificate, folder: Path | None) -> dict[str, Any]
         ],
         "contributions": [{"part": part, "gain": _hex(gain)} for part, gain in certificate.contributions],
         "attempts": list(certificate.attempts),
-        "evidence": writer.evidence(certificate),
+        "evidence": writer.evidence(certificate.evidence),
         "reason": certificate.reason,
     }
     document["witnesses"] = encoded(writer.witnesses, folder)
@@ -142,21 +143,12 @@ class _Writer:
             "region": region,
         }
 
-    def evidence(self, certificate: Certificate) -> dict[str, Any] | None:
-        if certificate.witness is not None:
-            return {
-                "kind": "two_points",
-                "problem": certificate.witness.problem,
-                "first": self.name("first", certificate.witness.first),
-                "second": self.name("second", certificate.witness.second),
-            }
-        if certificate.factor is not None and certificate.monotonicity is not None:
-            return {"kind": "monotone", "mu": _hex(certificate.monotonicity), "factor": _hex(certificate.factor)}
-        if certificate.bound is None:
+    def evidence(self, evidence: Evidence | None) -> dict[str, Any] | None:
+        if evidence is None:
             return None
-        if certificate.residual is None:
-            return {"kind": "lipschitz", "bound": _hex(certificate.bound)}
-        return {"kind": "local", "bound": _hex(certificate.bound), "residual": _hex(certificate.residual)}
+        numbers = {name: _hex(value) for name, value in evidence.numbers.items()}
+        tensors = {name: self.name(name, tensors) for name, tensors in evidence.tensors.items()}
+        return {"kind": evidence.kind, **numbers, **evidence.counts, **tensors}
 
 
 def _hex(value: float | None) -> str | None:
@@ -196,7 +188,6 @@ class _Reader:
     def certificate(self, document: dict[str, Any]) -> Certificate:
         from ._certificate import Certificate, InputRecord
 
-        evidence = document["evidence"] or {}
         return Certificate(
             claim=self.claim(document["claim"]),
             verdict=Verdict(document["verdict"]),
@@ -210,16 +201,12 @@ class _Reader:
             ),
             theorem=document["theorem"],
             rate=_float(document["rate"]),
-            bound=_float(evidence.get("bound")),
-            residual=_float(evidence.get("residual")),
-            monotonicity=_float(evidence.get("mu")),
-            factor=_float(evidence.get("factor")),
+            evidence=self.evidence(document["evidence"]),
             hypotheses=tuple(
                 Hypothesis(h["name"], h["statement"], _float(h["value"]), _float(h["limit"]), bool(h["holds"]))
                 for h in document["hypotheses"]
             ),
             contributions=tuple((c["part"], float.fromhex(c["gain"])) for c in document["contributions"]),
-            witness=self.witness(evidence) if evidence.get("kind") == "two_points" else None,
             reason=document["reason"],
             attempts=tuple(document.get("attempts", ())),  # absent from the first files of schema 1
         )
@@ -246,10 +233,18 @@ class _Reader:
             return Converges(region, float.fromhex(entry["iteration"]["damping"]))
         raise ValueError(f"claim kind {entry['kind']!r}")
 
-    def witness(self, entry: dict[str, Any]) -> Any:
-        from ._certificate import TwoPoints
-
-        return TwoPoints(int(entry["problem"]), self.tensors(entry["first"]), self.tensors(entry["second"]))
+    def evidence(self, entry: dict[str, Any] | None) -> Evidence | None:
+        if entry is None:
+            return None
+        fields = KINDS[entry["kind"]]
+        if set(entry) != {"kind", *fields.numbers, *fields.counts, *fields.tensors}:
+            raise ValueError(f"evidence of kind {entry['kind']!r} has other parts")
+        return Evidence(
+            entry["kind"],
+            {name: float.fromhex(entry[name]) for name in fields.numbers},
+            {name: entry[name] for name in fields.counts},
+            {name: self.tensors(entry[name]) for name in fields.tensors},
+        )
 
 
 def _float(text: str | None) -> float | None:

@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from deqops._errors import UnsupportedOperationError
+
 from . import _midrad as midrad
-from ._certificate import TwoPoints
+from ._claim import Claim, Contraction
+from ._evidence import Evidence
 from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Global, Region
+from ._request import Request
 from ._rounding import exact_float64, sub_down
 from ._steepest import steepest_states
+from ._theorems import Finding
 
 _STEPS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _STARTS = 3
 Flat = Callable[[Tensor], Tensor]
 
 
-def refuting_points(problem: Problem, inputs: tuple[object, ...], norm: Norm, region: Region) -> TwoPoints | None:
+@dataclass(frozen=True, eq=False)
+class Refutation:
+    """A claim that is proven false, the norm it is about, and the witness."""
+
+    claim: Claim
+    norm: Norm
+    evidence: Evidence
+
+
+def refutation(
+    problem: Problem, inputs: tuple[object, ...], request: Request, findings: list[Finding]
+) -> Refutation | None:
+    """A verified witness against the claim that was asked for, or None."""
+    if not request.contraction:
+        return None
+    norm = findings[0].norm if findings else request.default_norm()
+    region: Region = request.region or Global()
+    if isinstance(region, Ball):
+        region = Ball(region.center, region.radius, region.norm or norm)
+    try:
+        evidence = refuting_points(problem, inputs, norm, region)
+    except UnsupportedOperationError:
+        return None
+    return None if evidence is None else Refutation(Contraction(norm, region), norm, evidence)
+
+
+def refuting_points(problem: Problem, inputs: tuple[object, ...], norm: Norm, region: Region) -> Evidence | None:
     """Two states y, z with `||G(y) - G(z)|| >= ||y - z|| > 0` proven, in the region; None where none was found.
 
     The search maximises the gain `||J(y) v|| / ||v||` over y and v in the model's own arithmetic; what it finds is
@@ -64,7 +96,7 @@ class _Search:
         finder = {"l2": self._power, "linf": self._row, "l1": self._column}[self._norm.order]
         return finder(point)
 
-    def verified(self, point: Tensor, direction: Tensor, step: float) -> TwoPoints | None:
+    def verified(self, point: Tensor, direction: Tensor, step: float) -> Evidence | None:
         """The pair point +- step/2 * direction, if it refutes in enclosures."""
         size = step * max(1.0, float(point.abs().max()))
         if isinstance(self._region, Ball):
@@ -79,7 +111,8 @@ class _Search:
         number = int(best.argmax())
         if not bool(best[number] >= 0):
             return None
-        return TwoPoints(number, tuple(map(exact_float64, y)), tuple(map(exact_float64, z)))
+        points = {"first": tuple(map(exact_float64, y)), "second": tuple(map(exact_float64, z))}
+        return Evidence("two_points", counts={"problem": number}, tensors=points)
 
     def _growth(self, y: list[Tensor], z: list[Tensor]) -> Tensor:
         """Lower bound of `||G(y) - G(z)|| - ||y - z||` where y differs from z, else -1; per problem."""

@@ -30,16 +30,16 @@ class Source:
     """A value that forms refer to.
 
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
-    within `slope` in modulus: one number, or one per entry of `shape`. `moved` marks a mere reshape. `interval`
-    holds the ends of the difference quotients where they are known for all entries together. Where there is a
-    `convolution`, it is applied to the form, and s is the identity.
+    within `slope` in modulus and between the ends of `interval`: each one number, or one per entry of `shape`.
+    `moved` marks a mere reshape. Where there is a `convolution`, it is applied to the form, and s is
+    the identity.
     """
 
     shape: Shape
     form: Form | None = None
     slope: Any = None
     moved: bool = False
-    interval: tuple[Any, Any] | None = None
+    interval: tuple[Any, Any] = (arb(1), arb(1))
     convolution: Convolution | None = None
 
 
@@ -98,7 +98,8 @@ class Network:
         if len(varying) == 1:
             return self.along(form, varying[0], matrices.diagonal(values.reshape(-1)))
         slope = np.broadcast_to(ball.absolute(values), form.shape)
-        return self.add(Source(form.shape, form, slope))
+        signed = np.broadcast_to(values, form.shape)
+        return self.add(Source(form.shape, form, slope, interval=(signed, signed)))
 
 
 Forms = Sequence[Form | None]

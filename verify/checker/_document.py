@@ -23,7 +23,16 @@ LARGEST_FILE = 64 * 2**20
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 KINDS = ("contraction", "unique_equilibrium", "converges")
 VERDICTS = ("certified", "refuted", "unknown")
-THEOREMS = ("picard", "local_picard", "damped", "monotone", "refute", None)
+EVIDENCE = {
+    "lipschitz": ("bound", "", ""),
+    "local": ("bound residual", "", ""),
+    "log_norm": ("mu least factor", "", ""),
+    "monotone": ("mu factor", "", ""),
+    "newton": ("defect contraction factor", "", "inverse"),
+    "two_points": ("", "problem", "first second"),
+}
+"""Each kind's numbers, counts and arrays."""
+THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,16 +73,15 @@ class Hypothesis:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """The certificate's numbers: "lipschitz", "local", "monotone" or "two_points"."""
+    """The parts of one kind: `evidence["bound"]` is a number, `counts` and `arrays` hold the rest by name."""
 
     kind: str
-    bound: float = math.nan
-    residual: float = math.nan
-    problem: int = -1
-    first: tuple[Array, ...] = ()
-    second: tuple[Array, ...] = ()
-    mu: float = math.nan
-    factor: float = math.nan
+    numbers: dict[str, float]
+    counts: dict[str, int]
+    arrays: dict[str, tuple[Array, ...]]
+
+    def __getitem__(self, name: str) -> float:
+        return self.numbers[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,23 +262,15 @@ def _ball(document: dict[str, Any], witnesses: Witnesses) -> Ball | None:
 def _evidence(entry: Any, witnesses: Witnesses) -> Evidence | None:
     if entry is None:
         return None
-    kind = _choice(
-        entry.get("kind") if isinstance(entry, dict) else None,
-        "evidence.kind",
-        ("lipschitz", "local", "monotone", "two_points"),
+    kind = _choice(entry.get("kind") if isinstance(entry, dict) else None, "evidence.kind", tuple(EVIDENCE))
+    numbers, counts, arrays = (parts.split() for parts in EVIDENCE[kind])
+    _keys(entry, "evidence", " ".join(["kind", *numbers, *counts, *arrays]))
+    return Evidence(
+        kind,
+        {name: number(entry[name], f"evidence.{name}") for name in numbers},
+        {name: _integer(entry[name], f"evidence.{name}", 2**40) for name in counts},
+        {name: witnesses.arrays(entry[name], f"evidence.{name}") for name in arrays},
     )
-    if kind == "two_points":
-        _keys(entry, "evidence", "kind problem first second")
-        first, second = (witnesses.arrays(entry[name], f"evidence.{name}") for name in ("first", "second"))
-        return Evidence(kind, problem=_integer(entry["problem"], "evidence.problem", 2**40), first=first, second=second)
-    if kind == "monotone":
-        _keys(entry, "evidence", "kind mu factor")
-        mu, factor = (number(entry[name], f"evidence.{name}") for name in ("mu", "factor"))
-        return Evidence(kind, mu=mu, factor=factor)
-    _keys(entry, "evidence", "kind bound" if kind == "lipschitz" else "kind bound residual")
-    bound = number(entry["bound"], "evidence.bound")
-    residual = number(entry["residual"], "evidence.residual") if kind == "local" else math.nan
-    return Evidence(kind, bound, residual)
 
 
 def _leaf(entry: Any) -> tuple[tuple[int, ...], str]:

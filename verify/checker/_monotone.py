@@ -13,15 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flint import arb, fmpz, fmpz_mat
+from flint import arb
 
 from . import _arithmetic as ball
 from ._affine import Network, Source
+from ._integers import (
+    LARGEST_TERMS,
+    Ints,
+    add_multiple_of_2_60,
+    factor_in_integers,
+    in_units_of_2_40,
+    midpoints,
+    rounded,
+    square_of,
+    sums_up,
+)
 from ._matrix import Matrix
-from ._matrix_norm import BITS, rounded, spectral_bound
+from ._matrix_norm import spectral_bound
 from ._refusal import Rejected
 from ._term import Form, Term
 
+BITS = 56  # of the largest integer that stands for an entry of H
 ROOM = 2.0**-37  # of the matrix' norm: how far the factor's matrix lies below N
 
 
@@ -41,7 +53,7 @@ def single_layer(network: Network, outputs: list[Form]) -> Layer:
         Rejected: it is something else.
     """
     unit = network.sources[1] if len(outputs) == 1 and len(network.sources) == 2 else None
-    if unit is None or unit.interval is None:
+    if unit is None or unit.moved or unit.convolution is not None or any(isinstance(end, np.ndarray) for end in unit.interval):
         raise Rejected("theorem monotone: the operator is not of the form s(W z + c)")
     outer, inner = _only(outputs[0], 1), None if unit.form is None else _only(unit.form, 0)
     matrix = None if inner is None else inner.last_matrix(len(network.sources[0].shape))
@@ -85,31 +97,34 @@ def excess(layer: Layer, mu: float) -> Any:
 
 def _lowest_eigenvalue(H: ball.Balls) -> Any:
     """A lower bound of the smallest eigenvalue of every symmetric matrix in H."""
-    n = H.shape[0]
-    top = float(ball.largest(ball.absolute(H)).upper())
-    if not 0 < top < math.inf:
-        return arb(0) if top == 0 else arb.neg_inf()
-    shift = BITS - math.frexp(top)[1]
-    integers, error = rounded(H, shift)
-    grid = np.array(integers, dtype=object).reshape(n, n)
-    grid = np.tril(grid) + np.tril(grid, -1).T  # symmetric to the last bit
-    floats = np.array([float(int(value)) for value in grid.reshape(-1)]).reshape(n, n) * 2.0**-BITS
+    n, near = H.shape[0], midpoints(H)
+    top = float(np.abs(near).max(initial=0.0))
+    if not 0 < top < math.inf or n > LARGEST_TERMS:
+        return arb.neg_inf()
+    shift = BITS - math.frexp(top)[1]  # N = 2^shift H is below 2^BITS, L L^T near 2^60 N
+    grid = rounded(H, near, shift)
+    if grid is None:
+        return arb.neg_inf()
+    # Symmetric to the last bit; an entry that stands for its mirror image brings its own error, sqrt(2) in all.
+    integers = np.tril(grid.integers) + np.tril(grid.integers, -1).T
+    floats = np.ldexp(integers.astype(np.float64), -BITS)
     room = ROOM * float(np.abs(floats).sum(axis=1).max())
-    try:
-        factor = np.linalg.cholesky(floats - room * np.eye(n))
-    except np.linalg.LinAlgError:
+    lower = factor_in_integers(floats - room * np.eye(n), (BITS + 60) // 2)
+    if lower is None:
         return arb.neg_inf()
-    if not np.isfinite(factor).all():
+    rest = [-part for part in square_of(lower)]
+    add_multiple_of_2_60(rest, integers)
+    units = in_units_of_2_40(rest)
+    if units is None:
         return arb.neg_inf()
-    lower = fmpz_mat(n, n, [fmpz(int(value * 2.0**BITS)) for value in factor.reshape(-1).tolist()])
-    rest = fmpz_mat(n, n, grid.reshape(-1).tolist()) * fmpz(2) ** BITS - lower * lower.transpose()
-    entries = rest.entries()
-    least = min(_gershgorin(entries[i * n : (i + 1) * n], i) for i in range(n))
-    return (arb(least) * arb(2) ** (-shift - BITS) - error * n).lower()
+    return (arb(_gershgorin(units)) * arb(2) ** (-shift - 20) - 2 * grid.error).lower()
 
 
-def _gershgorin(row: list[fmpz], i: int) -> fmpz:
-    return row[i] - sum((abs(entry) for j, entry in enumerate(row) if j != i), fmpz(0))
+def _gershgorin(units: Ints) -> float:
+    """A lower bound of `min_i R_ii - sum_{j != i} |R_ij|` in units of 2^40, from `0 <= R - 2^40 units < 2^40`."""
+    moduli = np.abs(units) + 1
+    np.fill_diagonal(moduli, 0)
+    return float((np.diag(units).astype(np.float64) * (1 - np.sign(np.diag(units)) * 2.0**-50) - sums_up(moduli)).min())
 
 
 def residual_factor(layer: Layer, mu: float) -> Any:

@@ -20,7 +20,7 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
-from ._elementary import elementary, image_of, largest_slope
+from ._elementary import elementary, image_of, slopes_of
 from ._gains import forward
 from ._refusal import Rejected
 from ._term import Form, zero_form
@@ -113,7 +113,8 @@ class Walk:
         table = elementary(node.op, node.attributes)
         if table is None:
             raise refuse(node, "has no Lipschitz rule in the checker")
-        form, ends, slope = self._forms[node.operands[0]], None, None
+        form = self._forms[node.operands[0]]
+        ends: tuple[Any, Any] | None
         if self._intervals is None:
             ends = table.global_slopes()
             if ends is None:
@@ -121,7 +122,8 @@ class Walk:
             slope = abs(ends[0]).max(abs(ends[1])).upper()
         else:
             low, high = self._narrowed(node.operands[0], form).ends
-            slope = largest_slope(table, low, high)
+            ends = slopes_of(table, low, high)
+            slope = ball.each(lambda a, b: abs(a).max(abs(b)).upper(), *ends)
             self._intervals[node.output] = between(*image_of(table, low, high))
         return self.network.add(Source(form.shape, form, slope, interval=ends))
 

@@ -21,7 +21,6 @@ from flint import arb, fmpq, fmpz, fmpz_mat
 from numpy.typing import NDArray
 
 from . import _arithmetic as ball
-from ._matrix_norm import rounded
 from ._refusal import Rejected
 
 KERNEL_BITS = 64  # of the largest entry of the kernel
@@ -143,7 +142,7 @@ def _symbol_norm(offsets: Points, matrices: ball.Balls, torus: Sequence[int]) ->
     if not 0 < top < math.inf:
         return arb.pos_inf()
     shift = KERNEL_BITS - math.frexp(top)[1]
-    integers, error = rounded(matrices, shift)
+    integers, error = _rounded(matrices, shift)
     grid = np.array(integers, dtype=object).reshape(matrices.shape)
     table, root_error = _roots(math.lcm(*torus))
     largest = fmpz(0)
@@ -155,6 +154,18 @@ def _symbol_norm(offsets: Points, matrices: ball.Balls, torus: Sequence[int]) ->
     frobenius = ball.largest(np.array([_frobenius(group) for group in moduli], dtype=object))
     off = frobenius * root_error + arb(entries).sqrt() * error * taps * (1 + root_error)
     return (arb(largest).sqrt() * unit * arb(2) ** (-ROOT_BITS) + off).upper()
+
+
+def _rounded(entries: ball.Balls, shift: int) -> tuple[list[fmpz], ball.Ball]:
+    """Integers N and a number e with |A - 2^-shift N| <= e entry by entry."""
+    scale = arb(2) ** shift
+    integers, error = [], arb(0)
+    for entry in entries.reshape(-1):
+        scaled = entry * scale
+        nearest = (scaled.mid() + arb(0.5)).floor().mid().unique_fmpz()
+        integers.append(nearest)
+        error = error.max(abs(scaled - arb(nearest)))
+    return integers, (error.upper() / scale).upper()
 
 
 def _frobenius(entries: ball.Balls) -> ball.Ball:

@@ -1,0 +1,45 @@
+"""What a certificate rests on, by kind: proven numbers, counts and tensors (`docs/certificate.md`, E)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The names of one kind's parts, in the order of the document."""
+
+    numbers: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+    tensors: tuple[str, ...] = ()
+
+
+KINDS: dict[str, Fields] = {
+    "lipschitz": Fields(("bound",)),
+    "local": Fields(("bound", "residual")),
+    "log_norm": Fields(("mu", "least", "factor")),
+    "monotone": Fields(("mu", "factor")),
+    "newton": Fields(("defect", "contraction", "factor"), tensors=("inverse",)),
+    "two_points": Fields(counts=("problem",), tensors=("first", "second")),
+}
+"""Each kind's parts; a reader refuses any other kind, and a part that is missing or not named here."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The parts of one kind.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        numbers: proven bounds and parameters, finite float64.
+        counts: whole numbers, at least 0.
+        tensors: witnesses, each a tuple of float64 tensors (one per leaf of the state, or as the kind says).
+    """
+
+    kind: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    tensors: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)

@@ -1,0 +1,146 @@
+"""What was asked of `certify`: norm, region, theorem, damping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from deqops._errors import InputError
+
+from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
+from ._jacobian import Jacobian
+from ._norm import Norm, Order, as_norm
+from ._problem import Problem
+from ._region import Ball, Region
+from ._theorems import THEOREMS
+from ._weights import proposed_norm
+
+WEIGHTED: dict[str, Order] = {"weighted_l1": "l1", "weighted_l2": "l2", "weighted_linf": "linf"}
+
+
+class Request:
+    """The arguments of one call, checked against each other.
+
+    Attributes:
+        norm: a `Norm`, "auto", or a key of `WEIGHTED`.
+        region: as given; None leaves the choice.
+        theorem: "auto" or a key of `THEOREMS`.
+        damping: b of the iteration.
+        contraction: whether the claim is a contraction in the norm.
+
+    Raises:
+        InputError: an argument is unknown, or two do not go together.
+    """
+
+    def __init__(self, norm: str | Norm, region: Region | None, theorem: str, damping: float) -> None:
+        if theorem != "auto" and theorem not in THEOREMS:
+            raise InputError(f"theorem: got {theorem!r}; choose one of auto, {', '.join(THEOREMS)}")
+        if damping == 0 or not abs(damping) < math.inf:
+            raise InputError(f"damping: got {damping!r}; it must be finite and not 0")
+        named = isinstance(norm, Norm) or norm != "auto"
+        if isinstance(norm, str) and norm != "auto" and norm not in WEIGHTED:
+            norm = as_norm(norm)
+        self.norm, self.region, self.theorem, self.damping = norm, region, theorem, damping
+        kind = THEOREMS[theorem].claim if theorem != "auto" else "contraction" if named else "converges"
+        self._kind, self.contraction = kind, kind == "contraction"
+        self._refuse_misfits()
+
+    def _refuse_misfits(self) -> None:
+        theorem, ball = THEOREMS.get(self.theorem), isinstance(self.region, Ball)
+        if theorem is None:
+            return
+        if theorem.region == "ball" and not ball:
+            raise InputError(f'region: theorem "{theorem.name}" needs a Ball(center, radius)')
+        if theorem.region == "global" and ball:
+            raise InputError(f'region: theorem "{theorem.name}" holds globally; use "local_picard" for a Ball')
+        order = self._order()
+        if order is not None and order not in theorem.orders:
+            orders = " and ".join(f"{order} and its weighted forms" for order in theorem.orders)
+            raise InputError(f'norm: theorem "{theorem.name}" is about {orders}, got {self.norm!r}')
+
+    def _order(self) -> str | None:
+        if isinstance(self.norm, Norm):
+            return self.norm.order
+        return WEIGHTED.get(self.norm)
+
+    def claim(self, norm: Norm, region: Region) -> Claim:
+        """The claim made with this norm on this region."""
+        if self._kind == "unique_equilibrium":
+            return UniqueEquilibrium(region)
+        return Contraction(norm, region) if self.contraction else Converges(region, self.damping)
+
+    def default_norm(self) -> Norm:
+        """The norm of a claim for which none could be tried."""
+        return self.norm if isinstance(self.norm, Norm) else Norm(WEIGHTED.get(self.norm, "l2"))
+
+    def iteration_damping(self) -> float:
+        """b of the claimed iteration: 1 where the claim is about G itself."""
+        return 1.0 if self.contraction else self.damping
+
+    def norms(self, problem: Problem, jacobian: Callable[[], Jacobian]) -> Iterator[Norm]:
+        """The norms to try, the cheapest first.
+
+        Args:
+            problem: whose state the weights must fit.
+            jacobian: makes the expression from which weights are proposed, when they are first needed.
+        """
+        given = self.region.norm if isinstance(self.region, Ball) and self.region.norm is not None else self.norm
+        if isinstance(given, Norm):
+            _check_weights(given, problem)
+            yield given
+        elif given in WEIGHTED:
+            yield proposed_norm(jacobian(), WEIGHTED[given], problem.batch_dims)
+        else:
+            yield Norm("l2")
+            orders: tuple[Order, ...] = ("linf", "l1", "l2")
+            for order in orders:
+                yield proposed_norm(jacobian(), order, problem.batch_dims)
+
+    def plain_norms(self, problem: Problem, jacobian: Callable[[], Jacobian]) -> Iterator[Norm]:
+        """The norm asked for; l2, then linf where none was: for theorems whose matrices are full."""
+        own = self.region.norm if isinstance(self.region, Ball) else None
+        if own is None and self.norm == "auto":
+            yield Norm("l2")
+            yield Norm("linf")
+        else:
+            yield from self.norms(problem, jacobian)
+
+    def check_weights(self, problem: Problem) -> None:
+        """Refuse a norm whose weights have not the state's shapes."""
+        _check_weights(self.norm, problem)
+
+    def ball(self, problem: Problem) -> Ball:
+        """The ball asked for.
+
+        Raises:
+            InputError: it does not fit the state, or its norm not the norm asked for.
+        """
+        ball = self.region
+        if not isinstance(ball, Ball):
+            raise InputError("region: a Ball(center, radius) is needed")
+        _check_ball(ball, problem)
+        if ball.norm is not None:
+            if self.norm not in ("auto", ball.norm.order, ball.norm):
+                raise InputError("norm: the Ball names another norm; give one of the two")
+            _check_weights(ball.norm, problem)
+        return ball
+
+
+def _check_weights(norm: Any, problem: Problem) -> None:
+    if not isinstance(norm, Norm) or norm.weights is None:
+        return
+    got = [tuple(weight.shape) for weight in norm.weights]
+    if got != problem.problem_shapes:
+        raise InputError(f"norm: weights of shape {got}, the state of one problem has {problem.problem_shapes}")
+
+
+def _check_ball(ball: Ball, problem: Problem) -> None:
+    got, expected = (
+        [tuple(leaf.shape) for leaf in ball.leaves],
+        [tuple(leaf.shape) for leaf in problem.example],
+    )
+    if got != expected:
+        raise InputError(f"region: the Ball's centre has shape {got}, the state {expected}")
+    if not all(bool(leaf.isfinite().all()) for leaf in ball.leaves):
+        raise InputError("region: the Ball's centre holds NaN or infinity")

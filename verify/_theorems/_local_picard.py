@@ -1,0 +1,68 @@
+"""T2 `local_picard`: a constant q < 1 on a ball that G maps into itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .._evidence import Evidence
+from .._gains import lipschitz_gain
+from .._local import local_jacobian
+from .._norm import Norm, finite
+from .._problem import Problem
+from .._region import Ball
+from .._rounding import mul_down, mul_up, sub_down
+from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
+
+if TYPE_CHECKING:
+    from .._request import Request
+
+
+def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0) -> Finding:
+    """T2: constant q < 1 on B(c, r) and `||G(c) - c|| <= (1 - q) r`.
+
+    Then G maps the ball into itself, has exactly one equilibrium in it, and Picard's iteration converges to it
+    from every start there.
+    """
+    gain = lipschitz_gain(local_jacobian(problem, ball, norm), norm, problem.batch_dims)
+    bound = float(mul_up(gain.upper, SLACK))
+    residuals = problem.residual(list(ball.leaves), norm)
+    residual = float(mul_up(float(residuals.max()), SLACK)) if residuals.numel() else 0.0
+    room = float(mul_down(sub_down(1.0, bound), ball.radius)) if bound < 1 else 0.0
+    statement = "||G(c) - c|| <= (1 - q) r"
+    hypotheses: tuple[Hypothesis, ...] = (
+        contraction(bound),
+        Hypothesis("self-map", statement, residual, room, finite(residual) and bool(residual <= room)),
+    )
+    if damping != 1:
+        allowed = 0 < damping <= 1
+        hypotheses += (Hypothesis("damping", "0 < b <= 1 keeps the ball invariant", damping, 1.0, allowed),)
+    region = Ball(ball.center, ball.radius, norm)
+    used = frozenset(range(len(problem.graph.inputs)))  # the residual takes every input's value
+    rate = bound if damping == 1 else damped_rate(bound, damping)
+    evidence = Evidence("local", {"bound": bound, "residual": residual})
+    return Finding("local_picard", norm, region, evidence, rate, hypotheses, used, gain.contributions)
+
+
+def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
+    ball = request.ball(problem)
+    for norm in request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+        yield local_picard(problem, norm, ball, request.iteration_damping())
+
+
+LOCAL_PICARD = Theorem(
+    name="local_picard",
+    number="T2",
+    hypotheses=(
+        ("contraction", "q < 1"),
+        ("self-map", "||G(c) - c|| <= (1 - q) r"),
+        ("damping", "0 < b <= 1 keeps the ball invariant"),
+    ),
+    guarantee="one equilibrium in B(c, r); T1's bounds for starts in it",
+    proof="local_picard",
+    source="Banach's theorem on a closed ball",
+    region="ball",
+    attempt=_attempt,
+    residual_factor=inverse_gap,
+    evidence=("local",),
+)

@@ -1,0 +1,81 @@
+"""T1 `picard`: a constant q < 1 everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .._evidence import Evidence
+from .._gains import lipschitz_gain
+from .._norm import Norm
+from .._problem import Problem
+from .._region import Global
+from .._rounding import mul_up
+from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap, used_inputs
+
+if TYPE_CHECKING:
+    from .._request import Request
+
+
+def picard(problem: Problem, norm: Norm, damping: float = 1.0) -> Finding:
+    """T1 (Banach-Caccioppoli): G has a constant q < 1 on X.
+
+    Then there is exactly one equilibrium and Picard's iteration converges to it from every start, with
+    `||y - y*|| <= ||G(y) - y|| / (1 - q)` for any y. With `damping` b the rate is that of `(1-b) y + b G(y)`.
+    """
+    gain = lipschitz_gain(problem.jacobian, norm, problem.batch_dims)
+    bound = float(mul_up(gain.upper, SLACK))
+    rate = bound
+    hypotheses: tuple[Hypothesis, ...] = (contraction(bound),)
+    if damping != 1:
+        rate = damped_rate(bound, damping)
+        hypotheses += (contraction(rate, "damped contraction", "|1 - b| + |b| q < 1"),)
+    evidence = Evidence("lipschitz", {"bound": bound})
+    return Finding("picard", norm, Global(), evidence, rate, hypotheses, used_inputs(problem), gain.contributions)
+
+
+def damped(problem: Problem, norm: Norm, damping: float) -> Finding:
+    """T4 (smoothing factor): `(1-b) y + b G(y)` has constant `|1-b| + |b| q` < 1 and the equilibria of G."""
+    plain = picard(problem, norm)
+    rate = damped_rate(plain.evidence.numbers["bound"], damping)
+    hypotheses = (
+        Hypothesis("damping", "b != 0", damping, 0.0, damping != 0),
+        contraction(rate, "damped contraction", "|1 - b| + |b| q < 1"),
+    )
+    return Finding("damped", norm, Global(), plain.evidence, rate, hypotheses, plain.inputs, plain.contributions)
+
+
+def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
+    for norm in request.norms(problem, lambda: problem.jacobian):
+        yield picard(problem, norm, request.iteration_damping())
+
+
+def _attempt_damped(problem: Problem, request: Request) -> Iterator[Finding]:
+    for norm in request.norms(problem, lambda: problem.jacobian):
+        yield damped(problem, norm, request.damping)
+
+
+PICARD = Theorem(
+    name="picard",
+    number="T1",
+    hypotheses=(("contraction", "q < 1"), ("damped contraction", "|1 - b| + |b| q < 1")),
+    guarantee="one equilibrium; ||y_n - y*|| <= q^n / (1 - q) ||y_1 - y_0||; ||y - y*|| <= ||G(y) - y|| / (1 - q)",
+    proof="picard",
+    source="Banach 1922; Caccioppoli 1930",
+    attempt=_attempt,
+    residual_factor=inverse_gap,
+    evidence=("lipschitz",),
+)
+
+DAMPED = Theorem(
+    name="damped",
+    number="T4",
+    hypotheses=(("damping", "b != 0"), ("damped contraction", "|1 - b| + |b| q < 1")),
+    guarantee="one equilibrium, reached by y <- (1-b) y + b G(y) at the rate |1 - b| + |b| q",
+    proof="damped",
+    source="Krasnosel'skii 1955; Mann 1953, for contractions",
+    claim="converges",
+    attempt=_attempt_damped,
+    residual_factor=inverse_gap,
+    evidence=("lipschitz",),
+)

@@ -1,0 +1,110 @@
+"""What the rules share: evidence and conditions, and what a rule returns.
+
+Every number is derived anew from the graph; the certificate's own numbers only have to be at least as large,
+and to imply the claim. All comparisons are between balls, true only when certain, and refuse NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flint import arb
+
+from .. import _arithmetic as ball
+from .._document import Ball, Document, Evidence, Norm
+from .._gains import lipschitz_bound
+from .._local import centre_of
+from .._network import Walk
+from .._refusal import Rejected
+from .._subject import Subject
+from .._values import Values
+from .._vector_norm import full_weights, powers
+
+Agrees = Callable[[Document, Evidence, float, float], bool]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one theorem's certificates are verified.
+
+    Attributes:
+        establish: proves the claim from scratch and returns what was established; raises `Rejected`.
+        kind: of the evidence it needs.
+        hypotheses: the conditions that its certificates may state, each with the test that the stated value and
+            limit agree with the evidence.
+    """
+
+    establish: Callable[[Document, Evidence, Subject, Norm], tuple[str, ...]]
+    kind: str
+    hypotheses: dict[str, Agrees] = field(default_factory=dict)
+
+
+def require(condition: bool, reason: str) -> None:
+    if not condition:
+        raise Rejected(reason)
+
+
+def rate_of(document: Document) -> float:
+    if document.rate is None or not 0 <= document.rate < 1:
+        raise Rejected(f"rate: {document.rate} is not in [0, 1)")
+    return document.rate
+
+
+def damped(damping: float, bound: float) -> Any:
+    """|1 - b| + |b| q."""
+    b = arb(damping)
+    return abs(1 - b) + abs(b) * arb(bound)
+
+
+def global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[str, ...]:
+    weights = full_weights(norm, subject)
+    walk = Walk(subject.graph, Values(subject.graph, None, subject.free))
+    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+    require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant", own, evidence["bound"]))
+    return (f"constant of G in {named(norm)}: <= {shown(own)}, the certificate claims {evidence['bound']!r}",)
+
+
+def point_of(subject: Subject, leaves: tuple[Any, ...]) -> list[ball.Balls]:
+    require([leaf.shape for leaf in leaves] == subject.shapes, "evidence: a point is not of the state's shape")
+    return centre_of(Ball(leaves, 0.0))
+
+
+def distances(
+    subject: Subject, norm: Norm, weights: list[ball.Balls] | None, a: list[ball.Balls], b: list[ball.Balls]
+) -> list[Any]:
+    gaps = [ball.array(x - y) for x, y in zip(a, b, strict=True)]
+    return powers(norm, weights, gaps, subject.graph.batch_dims)
+
+
+def last_axis(weights: list[ball.Balls] | None, size: int) -> ball.Balls | None:
+    """The weights along the last dimension, where they vary along no other."""
+    if weights is None:
+        return None
+    rows = weights[0].reshape(-1, size)
+    require(bool((rows == rows[0]).all()), "norm.weights: must vary along the last dimension only")
+    return np.asarray(rows[0])
+
+
+def named(norm: Norm) -> str:
+    return norm.order if norm.weights is None else f"weighted {norm.order}"
+
+
+def shown(value: Any) -> str:
+    return repr(float(value))
+
+
+def exceeds(what: str, own: Any, claimed: float) -> str:
+    return f"evidence: the {what} could only be bounded by {shown(own)}, the certificate claims {claimed!r}"
+
+
+def states_contraction(_: Document, evidence: Evidence, value: float, limit: float) -> bool:
+    """The stated value is the bound, and below 1."""
+    return value == evidence["bound"] and value < 1 and limit == 1
+
+
+def states_damped(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
+    """The stated value is at least |1 - b| + |b| q, and below 1."""
+    return bool(damped(document.damping, evidence["bound"]) <= arb(value)) and value < 1 and limit == 1

@@ -1,0 +1,61 @@
+"""T2 `local_picard`: a constant of G on a ball, which G maps into itself."""
+
+from __future__ import annotations
+
+from flint import arb
+
+from .._document import Document, Evidence, Norm
+from .._gains import lipschitz_bound
+from .._local import residual_bound, walk_over_ball
+from .._refusal import Rejected
+from .._subject import Subject
+from .._values import Values
+from .._vector_norm import full_weights
+from ._base import Rule, damped, exceeds, named, rate_of, require, shown, states_contraction, states_damped
+
+
+def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
+    """T2: constant q < 1 on the ball, which G maps into itself."""
+    rate, region = rate_of(document), document.ball
+    if region is None:
+        raise Rejected("region: theorem local_picard speaks of a ball")
+    require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
+    require(evidence["bound"] <= rate, "rate: it is below the bound it rests on")
+    room = (1 - arb(evidence["bound"])) * arb(region.radius)
+    require(bool(arb(evidence["residual"]) <= room), "evidence.residual: exceeds (1 - bound) radius")
+    if document.kind == "converges":
+        require(0 < document.damping <= 1, "claim.iteration.damping: in a ball it must be in (0, 1]")
+        factor = damped(document.damping, evidence["bound"])
+        require(document.damping == 1 or bool(factor <= arb(rate)), "rate: it is below |1 - b| + |b| bound")
+    weights, constants = full_weights(norm, subject), Values(subject.graph, None, subject.free)
+    residual = residual_bound(subject, constants, region, norm, weights)
+    require(
+        bool(residual <= arb(evidence["residual"])),
+        exceeds("residual ||G(c) - c||", residual, evidence["residual"]),
+    )
+    walk = walk_over_ball(subject, constants, region, norm, weights)
+    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+    require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
+    return (
+        f"constant on the ball of radius {region.radius!r} in {named(norm)}: <= {shown(own)}",
+        f"residual ||G(c) - c|| <= {shown(residual)}, room (1 - q) r = {shown(room)}",
+    )
+
+
+def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
+    if document.ball is None:
+        return False
+    room = (1 - arb(evidence["bound"])) * arb(document.ball.radius)
+    return value == evidence["residual"] and value <= limit and bool(arb(limit) <= room)
+
+
+LOCAL_PICARD = Rule(
+    _local_picard,
+    "local",
+    {
+        "contraction": states_contraction,
+        "damped contraction": states_damped,
+        "self-map": _states_self_map,
+        "damping": lambda document, _, value, limit: value == document.damping and limit == 1,
+    },
+)
