@@ -115,11 +115,16 @@ def convolve(x: MidRad, weight: MidRad, settings: Settings) -> MidRad:
     """An enclosure of the (transposed) convolution; x is (batch, in, sizes...)."""
     sizes, taps = x.shape[2:], weight.shape[2:]
     plans = tuple(settings.plan(dim, size, count) for dim, (size, count) in enumerate(zip(sizes, taps, strict=True)))
+    return planned(x, weight, settings, plans)
+
+
+def planned(x: MidRad, weight: MidRad, settings: Settings, plans: Plans) -> MidRad:
+    """As `convolve`, reading the entries that the plans say."""
     kernel = weight.apply_exact(lambda t: grouped(t, settings).flatten(2))
     read = x.apply_exact(lambda t: gathered(t, plans, settings.groups))
     product = midrad.matmul(kernel, read)
     outputs = tuple(plan.shape[1] for plan in plans)
-    return product.apply_exact(lambda t: t.reshape(x.shape[0], -1, *outputs))
+    return product.apply_exact(lambda t: t.reshape(t.shape[0], t.shape[1] * t.shape[2], *outputs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +159,19 @@ class Convolution:
     def _padded_sizes(self) -> Shape:
         both = zip(self.in_shape[2:], self.copies, strict=True)
         return tuple(size if index is None else len(index) for size, index in both)
+
+    def apply(self, x: MidRad) -> MidRad:
+        """Enclosure of `A x`, column by column: x of shape (*in_shape, columns)."""
+        count = x.shape[-1]
+        flat = x.apply_exact(lambda t: t.movedim(-1, 0).reshape(count * self.in_shape[0], *self.in_shape[1:]))
+        result = planned(flat, self.weight, self.settings, self.plans)
+        return result.apply_exact(lambda t: t.reshape(count, *self.out_shape).movedim(0, -1))
+
+    def widest(self) -> int:
+        """The most numbers at hand while the map is applied to one column: what all outputs read."""
+        taps = math.prod(self.weight.shape[2:])
+        read = self.in_shape[0] * self.in_shape[1] * taps * math.prod(self.out_shape[2:])
+        return max(math.prod(self.in_shape), read, math.prod(self.out_shape))
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0."""

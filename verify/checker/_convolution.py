@@ -118,6 +118,17 @@ class Convolution:
         bound = torus_norm(self.kernel, [dim for dim, _ in found], a.stride, a.dilation, a.groups)
         return (bound * arb(math.prod(most for _, most in found)).sqrt()).upper()
 
+    def columns(self, x: ball.Balls, kernel: ball.Balls) -> ball.Balls:
+        """`A x` with this kernel, column by column: x of shape (*in, columns)."""
+        count = x.shape[-1]
+        flat = np.moveaxis(x, -1, 0).reshape(count * self.in_shape[0], *self.in_shape[1:])
+        return np.moveaxis(self.times(flat, kernel).reshape(count, *self.out_shape), 0, -1)
+
+    def widest(self) -> int:
+        """The most numbers at hand while the map is applied to one column."""
+        read = math.prod(self.in_shape[:2]) * math.prod(self.kernel.shape[2:]) * math.prod(self.out_shape[2:])
+        return max(read, math.prod(self.in_shape), math.prod(self.out_shape))
+
     def magnitude(self, x: ball.Balls) -> ball.Balls:
         """`|A| x` for x >= 0."""
         return self.times(x.reshape(self.in_shape), ball.absolute(self.kernel))

@@ -39,7 +39,8 @@ def slope_products(walk: Walk, subject: Subject) -> Interval:
         if source.form is None:
             values.append(_identity(subject, number, unknowns))
         else:
-            values.append(_sloped(_forward(source.form, values, unknowns), source))
+            columns = _forward(source.form, values, unknowns)
+            values.append(_sloped(columns if source.convolution is None else _convolved(columns, source), source))
     rows = [_forward(form, values, unknowns) for form in outputs]
     problems = subject.shapes[0][0] if batch else 1
     parts = [[part.reshape(problems, -1, unknowns) for part in (row.middle, row.radius)] for row in rows]
@@ -52,6 +53,7 @@ def slope_products(walk: Walk, subject: Subject) -> Interval:
 def _refuse_large(walk: Walk, outputs: list[Form], subject: Subject, unknowns: int) -> None:
     forms = [source.form for source in walk.network.sources if source.form is not None] + outputs
     widths = [term.widest() for form in forms for several in form.terms.values() for term in several]
+    widths += [source.convolution.widest() for source in walk.network.sources if source.convolution is not None]
     entries = unknowns * max([*widths, *(math.prod(shape) for shape in subject.shapes)])
     if unknowns > LARGEST_ORDER or entries > LARGEST_ENTRIES:
         raise Rejected(
@@ -80,6 +82,14 @@ def _forward(form: Form, values: list[Interval], unknowns: int) -> Interval:
             middle = ball.plus(middle, term.columns(values[number].middle))
             radius = ball.plus(radius, term.magnitude_term().columns(values[number].radius))
     return Interval(middle, radius)
+
+
+def _convolved(columns: Interval, source: Source) -> Interval:
+    stage = source.convolution
+    if stage is None:
+        return columns
+    radius = stage.columns(columns.radius, ball.absolute(stage.kernel))
+    return Interval(stage.columns(columns.middle, stage.kernel), radius)
 
 
 def _sloped(columns: Interval, source: Source) -> Interval:
