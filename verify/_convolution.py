@@ -412,17 +412,21 @@ def _eigenvalue_bound(symbols: Tensor, threshold: float) -> tuple[float, float]:
         if threshold > 0:
             upper = add_up(add_up(threshold, _deficits(gram, threshold)), error)
             shown = upper.isfinite()
-            proven = max(proven, *upper[shown].tolist(), 0.0)
+            proven = max(proven, *upper[shown].tolist())
             gram, squares, error = gram[~shown], squares[~shown], error[~shown]
         if len(gram):
             threshold = max(threshold, _estimate(gram) * (1.0 + margin))
             margin *= 8.0
-    return max(proven, *squares.tolist(), 0.0), threshold
+    unproven = float(squares.max()) if len(squares) else 0.0
+    return max(proven, math.inf if math.isnan(unproven) else unproven), threshold
 
 
 def _estimate(gram: Tensor) -> float:
     """About the largest eigenvalue of any matrix of the batch; need not be right."""
-    return float(torch.linalg.eigvalsh(gram).max())
+    try:
+        return float(torch.linalg.eigvalsh(gram).max())
+    except torch.linalg.LinAlgError:  # its iteration did not converge
+        return float(gram.real.diagonal(dim1=1, dim2=2).sum(1).max())
 
 
 def _gram(symbols: Tensor) -> Tensor:
