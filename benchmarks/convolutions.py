@@ -59,7 +59,7 @@ def gram_iteration(kernel: Tensor) -> float:
     gram = symbols(kernel)
     scale = torch.zeros(gram.shape[:2], dtype=torch.float64)
     for k in range(6):
-        size = torch.linalg.matrix_norm(gram)
+        size = torch.linalg.matrix_norm(gram).clamp(min=1e-300)
         scale += size.log() / 2**k
         gram = gram / size[..., None, None]
         gram = gram.mH @ gram
@@ -137,9 +137,8 @@ def main() -> None:
         "Gram iteration": gram_iteration,
         "torch spectral_norm": spectral_norm_divisor,
     }
-    print(
-        f"{'channels':>8} {'kernel':<7} {'padding':<9} {'method':<22} {'value/norm-1':>12} {'time/SVD':>10}  below the norm"
-    )
+    heads = f"{'channels':>8} {'kernel':<7} {'padding':<9} {'method':<22}"
+    print(f"{heads} {'value/norm-1':>12} {'time/SVD':>10}  below the norm")
     for channels in [16, 64, *([128, 256] if arguments.large else [])]:
         checked = arguments.check and channels <= 64
         for name, kernel in (("known", known_kernel(channels)), ("normal", normal_kernel(channels))):

@@ -75,6 +75,9 @@ _RUN |= {
     "mean": lambda x, dims, keepdim: x.mean(dims, keepdim),
     "index_select": lambda x, index, dim: x.index_select(dim, index),
     "index_add": lambda base, index, source, dim: base.index_add(dim, index, source),
+    "conv": lambda x, w, stride, padding, dilation, groups: torch.ops.aten.convolution(
+        x, w, None, stride, padding, dilation, False, (0,) * len(stride), groups
+    ),
     "cast": lambda x, dtype: x.to(getattr(torch, dtype)),
 }
 

@@ -412,7 +412,7 @@ def _eigenvalue_bound(symbols: Tensor, threshold: float) -> tuple[float, float]:
         if threshold > 0:
             upper = add_up(add_up(threshold, _deficits(gram, threshold)), error)
             shown = upper.isfinite()
-            proven = max(proven, *upper[shown].tolist())
+            proven = max([proven, *upper[shown].tolist()])
             gram, squares, error = gram[~shown], squares[~shown], error[~shown]
         if len(gram):
             threshold = max(threshold, _estimate(gram) * (1.0 + margin))
