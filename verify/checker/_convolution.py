@@ -155,7 +155,8 @@ class Convolution:
         result = np.empty((batch, groups, matrices[0].shape[0], outputs), dtype=object)
         outside = np.broadcast_to(~places[-1], (width, *places[-1].shape))
         for b, g in np.ndindex(batch, groups):
-            read = x[b, g * width : (g + 1) * width][(slice(None), *places[:-1])]
+            own = x[b, g * width : (g + 1) * width]
+            read = np.stack([channel[tuple(places[:-1])] for channel in own])
             read[outside] = arb(0)
             result[b, g] = ball.matrix_product(matrices[g], read.reshape(-1, outputs))
         return result.reshape(batch, *self.out_shape[1:])

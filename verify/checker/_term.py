@@ -193,7 +193,8 @@ class Form:
 
     def without_copies(self) -> tuple[Form, tuple[Index | None, ...]]:
         """This form without what it copies along dimensions 2 and on, and what that was, the same in every term."""
-        form, found = self, []
+        found: list[Index | None] = []
+        form = self
         for dim in range(2, len(self.shape)):
             several = [term.copies(dim) for terms in form.terms.values() for term in terms]
             first = several[0] if several else None

@@ -123,8 +123,9 @@ def _interleaved(
     height = out // groups
     split = kernel.reshape(groups, height, channels, *taps)
     matrices = ball.full(0, (groups, len(numbers), height, channels, phases))
+    flat_taps = split.reshape(groups, height, channels, -1)
     for number, phase, tap in placed:
-        matrices[:, number, :, :, phase] = split[(slice(None), slice(None), slice(None), *tap)]
+        matrices[:, number, :, :, phase] = flat_taps[..., int(np.ravel_multi_index(tap, taps))]
     flat = matrices.reshape(groups, len(numbers), height, channels * phases)
     return np.array(list(numbers)), flat if height >= channels * phases else np.swapaxes(flat, 2, 3)
 
@@ -162,7 +163,7 @@ def _rounded(entries: ball.Balls, shift: int) -> tuple[list[fmpz], ball.Ball]:
     integers, error = [], arb(0)
     for entry in entries.reshape(-1):
         scaled = entry * scale
-        nearest = (scaled.mid() + arb(0.5)).floor().mid().unique_fmpz()
+        nearest = _nearest(scaled)
         integers.append(nearest)
         error = error.max(abs(scaled - arb(nearest)))
     return integers, (error.upper() / scale).upper()
@@ -177,11 +178,19 @@ def _roots(order: int) -> tuple[list[tuple[fmpz, fmpz]], ball.Ball]:
     scale, error, table = arb(2) ** ROOT_BITS, arb(0), []
     for j in range(order):
         sine, cosine = arb.sin_cos_pi_fmpq(fmpq(2 * j, order))
-        pair = tuple((part * scale + arb(0.5)).mid().floor().mid().unique_fmpz() for part in (cosine, sine))
-        gaps = [part * scale - arb(whole) for part, whole in zip((cosine, sine), pair, strict=True)]
+        pair = _nearest(cosine * scale), _nearest(sine * scale)
+        gaps = cosine * scale - arb(pair[0]), sine * scale - arb(pair[1])
         error = error.max((gaps[0] ** 2 + gaps[1] ** 2).sqrt())
-        table.append((pair[0], pair[1]))
+        table.append(pair)
     return table, (error / scale).upper()
+
+
+def _nearest(x: ball.Ball) -> fmpz:
+    """An integer near a finite ball; how near is the caller's business."""
+    whole: fmpz | None = (x.mid() + arb(0.5)).floor().mid().unique_fmpz()
+    if whole is None:
+        raise Rejected("a number is not finite")
+    return whole
 
 
 def _frequencies(torus: Sequence[int]) -> Points:
@@ -189,7 +198,7 @@ def _frequencies(torus: Sequence[int]) -> Points:
     points = np.array(list(np.ndindex(*torus)), dtype=np.int64)
     opposite = -points % np.array(torus)
     weights = np.array([math.prod(torus[k + 1 :]) for k in range(len(torus))])
-    return points[points @ weights <= opposite @ weights]
+    return np.asarray(points[points @ weights <= opposite @ weights])
 
 
 def _largest_square(offsets: Points, group: NDArray[Any], torus: Sequence[int], table: list[tuple[fmpz, fmpz]]) -> fmpz:
@@ -219,7 +228,7 @@ def _largest_square(offsets: Points, group: NDArray[Any], torus: Sequence[int], 
 
 def _float_symbols(turns: Points, kernel: Floats, order: int) -> NDArray[np.complex128]:
     angles = 2 * np.pi / order * turns
-    return (np.cos(angles) @ kernel) + 1j * (np.sin(angles) @ kernel)
+    return np.asarray((np.cos(angles) @ kernel) + 1j * (np.sin(angles) @ kernel))
 
 
 def _square(real: fmpz_mat, imaginary: fmpz_mat, proposal: NDArray[np.complex128], top: float) -> fmpz:
@@ -244,7 +253,7 @@ def _shifted(gram: tuple[fmpz_mat, fmpz_mat], shifted: NDArray[np.complex128], t
         return None
     if not np.isfinite(factor).all():
         return None
-    x, y = (_integers(part) for part in (factor.real, factor.imag))
+    x, y = (_integers(np.asarray(part)) for part in (factor.real, factor.imag))
     cross, scale = y * x.transpose(), fmpz(2) ** (2 * (KERNEL_BITS + ROOT_BITS - FACTOR_BITS))
     level = fmpz(int((top + more) * 2.0**60)) * fmpz(2) ** (2 * (KERNEL_BITS + ROOT_BITS) - 60)
     identity = fmpz_mat(n, n)
