@@ -236,18 +236,28 @@ def test_roots_of_unity_are_within_their_error(order: int) -> None:
         assert abs(true_sine - ball(sine)) <= ball(error)
 
 
-def test_symbols_are_within_their_error() -> None:
-    """Against ball arithmetic; sides 5 and 7 need 35 different roots."""
+@pytest.mark.parametrize("halves", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_symbols_are_within_their_error(halves: tuple[int, int]) -> None:
+    """Against ball arithmetic, at every frequency or its opposite; sides 5 and 7 need 35 different roots or more."""
     offsets = _convolution._grid((3, 2))
     matrices = torch.randn(2, 6, 2, 2, generator=seeded(13), dtype=torch.float64)
-    table, root_error = _convolution._roots(35)
-    half = [(a, b) for a in range(5) for b in range(7) if 7 * a + b <= 7 * (-a % 5) + (-b % 7)]
-    symbols = torch.cat(list(_convolution._symbols(offsets, matrices, (5, 7), table)))
-    error = _convolution._symbol_error(matrices, root_error)
-    assert len(half) == 18
+    grid = _convolution.Grid((5, 7), halves)
+    points = grid.points()
+    frequencies = [
+        [Fraction(n, d) for n, d in zip(p, grid.denominators.tolist(), strict=True)] for p in points.tolist()
+    ]
+    every = {tuple(s * f % 1 for f in fs) for fs in frequencies for s in (1, -1)}
+    assert every == {
+        (Fraction(2 * a + halves[0], 10), Fraction(2 * b + halves[1], 14)) for a in range(5) for b in range(7)
+    }
+    assert len(points) == 18
+    symbols = torch.cat(list(_convolution._symbols(offsets, matrices, grid, points)))
+    error = _convolution._symbol_error(matrices, _convolution._roots(grid.order)[1])
     assert error <= 2e-14
-    for symbol, kernel, (a, b) in zip(symbols, matrices.repeat_interleave(18, 0), half * 2, strict=True):
-        turns = [arb.sin_cos_pi_fmpq(fmpq(2 * (7 * a * i + 5 * b * j), 35)) for i, j in offsets.tolist()]
+    kernels = matrices.repeat_interleave(18, 0)
+    for symbol, kernel, fs in zip(symbols, kernels, frequencies * 2, strict=True):
+        angles = [2 * sum(f * o for f, o in zip(fs, offset, strict=True)) for offset in offsets.tolist()]
+        turns = [arb.sin_cos_pi_fmpq(fmpq(angle.numerator, angle.denominator)) for angle in angles]
         square = arb(0)
         for part, row, col in ((p, r, c) for p in range(2) for r in range(2) for c in range(2)):
             exact = sum(
@@ -255,6 +265,31 @@ def test_symbols_are_within_their_error() -> None:
             )
             square += (exact - ball(float(symbol[2 * part + row, col]))) ** 2
         assert square <= ball(error) ** 2
+
+
+@pytest.mark.parametrize("halves", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_every_grid_of_frequencies_bounds_zero_padding(
+    halves: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly, whichever grid is chosen, with strides, dilation and groups."""
+    monkeypatch.setattr(_convolution, "_best_halves", lambda *arguments: (halves, 0.0))
+    for seed, options in enumerate(({}, {"stride": 2}, {"dilation": (1, 2)}, {"groups": 2}, {"padding": (0, 2)})):
+        kernel = integer_kernel(2, 2 // options.get("groups", 1), 3, 3, seed=seed)
+        options = {"padding": 1, "padding_mode": "zeros"} | options
+        matrix = operator_matrix(kernel, (6, 5), **options)
+        bound = convolution_norm_bound(kernel, (6, 5), **options)
+        assert_bounds(bound, matrix, 1.4)
+
+
+def test_a_half_step_is_taken_where_it_is_better_and_never_around_a_circle() -> None:
+    """A tridiagonal Toeplitz matrix has norm 2 + 2 cos(pi / (N + 1)), the symbol half a step from its peak."""
+    kernel = torch.tensor([[[1.0, 2.0, 1.0]]], dtype=torch.float64)
+    for side in (4, 9, 31):
+        bound = convolution_norm_bound(kernel, (side,), padding_mode="zeros", padding=1)
+        norm = 2 + 2 * arb.cos_pi_fmpq(fmpq(1, side + 1))
+        assert norm <= ball(bound)
+        assert bound <= float(norm) * (1 + 1e-13)
+        assert convolution_norm_bound(kernel, (side,), padding_mode="circular", padding=1) >= 4
 
 
 def complex_matrix(real: Tensor, imaginary: Tensor) -> fmpq_mat:

@@ -12,6 +12,7 @@ with a-priori bounds, and `lambda_max(H^* H) <= t` from a Cholesky factor whose 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from deqops._errors import InputError
 from ._rounding import TINY, U, add_up, check_environment, exact_float64, gamma, mul_up, sqrt_up, sum_up
 
 _CHUNK = 2**18  # numbers of one batch of symbols
+_PEAKS, _STEPS = 4, 8  # of the search for a grid of frequencies
 _PRECISION = 96  # bits of the balls that the roots of unity are rounded from
 
 Pair = tuple[int, int]
@@ -70,8 +72,8 @@ def convolution_norm_bound(
     Returns:
         The bound. It is the norm up to rounding (about 1e-13) for circular padding where all positions of the
         torus, or of one residue class modulo a stride that divides the size, are put out equally often. For zeros it
-        is the norm on the smallest torus that the compression below allows, for reflect and replicate that of the
-        padded input times the padding's norm.
+        is the norm on the smallest torus that the compression below allows, periodic or antiperiodic, for reflect and
+        replicate that of the padded input times the padding's norm.
 
     Raises:
         InputError: an argument of the wrong shape, type or range, or NaN or infinity in the kernel.
@@ -102,7 +104,8 @@ def padded_convolution_norm_bound(
     both = zip(axes, _spans(weights.shape[2:], gaps), steps, strict=True)
     found = [_AXES[axis.mode](axis.size, span, (axis.before, axis.after), step) for axis, span, step in both]
     torus, phases, copies = zip(*found, strict=True)
-    bound = _torus_bound(weights, gaps, torus, phases, groups)
+    free = [axis.mode != "circular" for axis in axes]
+    bound = _torus_bound(weights, gaps, torus, phases, groups, free)
     return float(mul_up(bound, sqrt_up(float(math.prod(copies)))))
 
 
@@ -294,9 +297,12 @@ _AXES: dict[str, Callable[[int, int, Pair, int], OnTorus]] = {
 
 
 def _torus_bound(
-    weights: Tensor, gaps: Sequence[int], torus: Sequence[int], phases: Sequence[int], groups: int
+    weights: Tensor, gaps: Sequence[int], torus: Sequence[int], phases: Sequence[int], groups: int, free: Sequence[bool]
 ) -> float:
-    """Bound for the convolution on a torus at stride `phases`, which divide its sides; scaled to entries below 1."""
+    """Bound for the convolution on a torus at stride `phases`, which divide its sides; scaled to entries below 1.
+
+    Along the `free` dimensions only the compression to what does not wrap around is meant.
+    """
     if not bool(weights.any()):
         return 0.0
     exponent = math.frexp(float(weights.abs().max()))[1]
@@ -307,7 +313,7 @@ def _torus_bound(
     lost = 0.0 if torch.equal(scaled * up[0] * up[1], weights) else weights.numel() * TINY
     offsets, matrices = _polyphase(scaled, gaps, phases, groups)
     sides = [side // phase for side, phase in zip(torus, phases, strict=True)]
-    bound = add_up(_symbol_bound(offsets, matrices, sides), lost)
+    bound = add_up(_symbol_bound(offsets, matrices, sides, free), lost)
     return float(mul_up(mul_up(bound, up[0]), up[1]))
 
 
@@ -336,17 +342,83 @@ def _grid(counts: Sequence[int]) -> Tensor:
     return torch.stack(torch.meshgrid(*map(torch.arange, counts), indexing="ij"), dim=-1).reshape(-1, len(counts))
 
 
-def _symbol_bound(offsets: Tensor, matrices: Tensor, torus: Sequence[int]) -> float:
+def _symbol_bound(offsets: Tensor, matrices: Tensor, torus: Sequence[int], free: Sequence[bool]) -> float:
     """Bound of max over frequencies f of `||sum_m matrices_m exp(2 pi i f.m / torus)||_2`, over all groups.
 
-    One threshold serves all batches; it rises where a batch cannot be shown to lie below.
+    Let A be a compression whose rows i and columns j never wrap around. With the diagonal unitary D of the entries
+    `exp(2 pi i t.j / T)`, `D A D^*` is that of the kernel `K_m exp(-2 pi i t.m / T)` and has A's norm: along such free
+    dimensions the frequencies `f + t` bound it for every real t. t = 0 or 1/2, whichever seems smaller; both keep the
+    symbols in conjugate pairs. One threshold serves all batches; it rises where a batch cannot be shown to lie below.
     """
-    table, error = _roots(math.lcm(*torus))
-    top = threshold = 0.0
-    for symbols in _symbols(offsets, matrices, torus, table):
+    halves, threshold = _best_halves(offsets, matrices, torus, free)
+    grid = Grid(tuple(torus), halves)
+    top = 0.0
+    for symbols in _symbols(offsets, matrices, grid, grid.points()):
         found, threshold = _eigenvalue_bound(symbols, threshold)
         top = max(top, found)
-    return float(add_up(sqrt_up(top), _symbol_error(matrices, error)))
+    return float(add_up(sqrt_up(top), _symbol_error(matrices, _roots(grid.order)[1])))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The frequencies `(f + halves / 2) / torus`, given by their numerators over `torus (1 + halves)`."""
+
+    torus: tuple[int, ...]
+    halves: tuple[int, ...]
+
+    @property
+    def denominators(self) -> Tensor:
+        """Of each dimension."""
+        return torch.tensor([side * (1 + half) for side, half in zip(self.torus, self.halves, strict=True)])
+
+    @property
+    def order(self) -> int:
+        """The common denominator."""
+        return math.lcm(*self.denominators.tolist())
+
+    def points(self) -> Tensor:
+        """The numerators of one of each pair f, -f: real kernels have `H(-f) = conj H(f)`."""
+        strides = torch.tensor([math.prod(self.torus[i + 1 :]) for i in range(len(self.torus))])
+        half, index = torch.tensor(self.halves), _grid(self.torus)
+        opposite = (-index - half) % torch.tensor(self.torus)
+        return self.at(index[(index * strides).sum(1) <= (opposite * strides).sum(1)])
+
+    def at(self, index: Tensor) -> Tensor:
+        """The numerators of the frequencies f."""
+        half = torch.tensor(self.halves)
+        return index * (1 + half) + half
+
+
+def _best_halves(
+    offsets: Tensor, matrices: Tensor, torus: Sequence[int], free: Sequence[bool]
+) -> tuple[tuple[int, ...], float]:
+    """(2 t, a threshold worth trying), by estimates around the few frequencies of the largest symbols; or 0, 0."""
+    plain = Grid(tuple(torus), (0,) * len(torus))
+    if not any(free):
+        return plain.halves, 0.0
+    index, groups = plain.points(), len(matrices)
+    sizes = [_power_steps(s).reshape(groups, -1).amax(0) for s in _symbols(offsets, matrices, plain, index)]
+    peaks = index[torch.cat(sizes).topk(min(_PEAKS, len(index))).indices]
+    best: tuple[float, tuple[int, ...]] = (math.inf, plain.halves)
+    for halves in itertools.product(*((0, 1) if can else (0,) for can in free)):
+        around = [(-1, 0) if half else (-1, 0, 1) if any(halves) else (0,) for half in halves]
+        steps = torch.tensor(list(itertools.product(*around)))
+        grid = Grid(tuple(torus), halves)
+        near = torch.unique(grid.at((peaks[:, None] + steps).reshape(-1, len(torus))) % grid.denominators, dim=0)
+        found = max(_estimate(_gram(s)) for s in _symbols(offsets, matrices, grid, near))
+        best = min(best, (found, halves))
+    return best[1], best[0] * (1.0 + 4.0 * matrices.shape[3] * U) if 0 < best[0] < math.inf else 0.0
+
+
+def _power_steps(symbols: Tensor) -> Tensor:
+    """About the norm of each symbol, (batch,); too low, which does no harm."""
+    h = torch.complex(*symbols.chunk(2, dim=1))
+    x = torch.cos(torch.arange(h.shape[2], dtype=torch.float64) ** 2).to(h.dtype).expand(len(h), -1)[..., None]
+    for _ in range(_STEPS):
+        x = h.mH @ (h @ x)
+        x = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-300)
+    norms: Tensor = torch.linalg.vector_norm(h @ x, dim=(1, 2))
+    return norms
 
 
 @lru_cache(maxsize=16)
@@ -366,21 +438,15 @@ def _roots(order: int) -> tuple[Tensor, float]:
     return torch.tensor(values, dtype=torch.float64), largest
 
 
-def _symbols(offsets: Tensor, matrices: Tensor, torus: Sequence[int], table: Tensor) -> Iterator[Tensor]:
-    """Batches of symbols of all groups, real part above imaginary part: (batch, 2 rows, cols).
-
-    Real kernels have `H(-f) = conj H(f)`, so one frequency of each such pair is enough.
-    """
+def _symbols(offsets: Tensor, matrices: Tensor, grid: Grid, points: Tensor) -> Iterator[Tensor]:
+    """Batches of the symbols of all groups at the points, real part above imaginary part: (batch, 2 rows, cols)."""
     groups, taps, rows, cols = matrices.shape
-    sides = torch.tensor(torus)
-    points = _grid(torus)
-    strides = torch.tensor([math.prod(torus[i + 1 :]) for i in range(len(torus))])
-    half = points[(points * strides).sum(1) <= (-points % sides * strides).sum(1)]
+    table, _ = _roots(grid.order)
     entries = matrices.reshape(groups, taps, rows * cols)
-    turns = (offsets * (len(table) // sides)).T
+    turns = (offsets * (grid.order // grid.denominators)).T
     count = max(_CHUNK // (2 * groups * rows * cols + 2 * taps), 1)
-    for start in range(0, len(half), count):
-        factors = table[(half[start : start + count] @ turns) % len(table)].mT.reshape(-1, taps)
+    for start in range(0, len(points), count):
+        factors = table[(points[start : start + count] @ turns) % grid.order].mT.reshape(-1, taps)
         yield (factors @ entries).reshape(-1, 2 * rows, cols)
 
 

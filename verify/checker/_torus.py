@@ -11,6 +11,7 @@ integer T and any Gaussian integer matrix L, `T I - N^* N = L L^* + R` with `N =
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,13 +47,17 @@ class Dimension:
 
 @dataclass(frozen=True)
 class _Side:
-    """The torus of one dimension: its side, the stride on it, how often an output repeats, taps from..to."""
+    """The torus of one dimension: its side, the stride on it, how often an output repeats, taps from..to.
+
+    Where it is `free`, nothing wraps around.
+    """
 
     side: int
     stride: int
     repeats: int
     first: int
     end: int
+    free: bool
 
 
 def torus_norm(
@@ -75,7 +80,7 @@ def torus_norm(
     offsets, matrices = _interleaved(kept, sides, gaps, groups)
     torus = [side.side // side.stride for side in sides]
     _refuse_too_much(torus, matrices.shape)
-    bound = _symbol_norm(offsets, matrices, torus)
+    bound = _symbol_norm(offsets, matrices, torus, [side.free for side in sides])
     return (bound * arb(math.prod(side.repeats for side in sides)).sqrt()).upper()
 
 
@@ -93,16 +98,16 @@ def _side(dim: Dimension, taps: int, stride: int, gap: int) -> _Side:
     if dim.mode == "circular":
         common = math.gcd(stride, dim.size)
         outputs = (dim.size + dim.before + dim.after - span) // stride + 1
-        return _Side(dim.size, common, -(-outputs * common // dim.size), 0, taps)
+        return _Side(dim.size, common, -(-outputs * common // dim.size), 0, taps, free=False)
     offsets = gap * np.arange(taps)
     lowest, highest = -dim.before, dim.size + dim.after - span  # where outputs may stand
     useful = np.flatnonzero((highest + offsets >= 0) & (lowest + offsets < dim.size))
     if not len(useful):
-        return _Side(stride, stride, 1, 0, 0)
+        return _Side(stride, stride, 1, 0, 0, free=True)
     first, end = int(useful[0]), int(useful[-1]) + 1
     before, after = dim.before - gap * first, dim.after - gap * (taps - end)
     reach = max(min(max(before, after), gap * (end - first - 1)), 0)
-    return _Side(-(-(dim.size + reach) // stride) * stride, stride, 1, first, end)
+    return _Side(-(-(dim.size + reach) // stride) * stride, stride, 1, first, end, free=True)
 
 
 def _interleaved(
@@ -133,22 +138,28 @@ def _interleaved(
 def _refuse_too_much(torus: Sequence[int], shape: tuple[int, ...]) -> None:
     groups, _, rows, cols = shape
     work = (math.prod(torus) // 2 + 1) * groups * rows * cols * cols
-    if work > LARGEST_WORK or math.lcm(*torus) > LARGEST_TABLE:
+    if work > LARGEST_WORK or 2 * math.lcm(*torus) > LARGEST_TABLE:
         raise Rejected(f"a convolution of {math.prod(torus)} frequencies with {cols} channels is beyond the checker")
 
 
-def _symbol_norm(offsets: Points, matrices: ball.Balls, torus: Sequence[int]) -> ball.Ball:
-    """A bound of the largest `||H(f)||_2` over all groups and frequencies."""
+def _symbol_norm(offsets: Points, matrices: ball.Balls, torus: Sequence[int], free: Sequence[bool]) -> ball.Ball:
+    """A bound of the largest `||H(f)||_2` over all groups and the frequencies of one grid.
+
+    Where nothing wraps around along a dimension, entry (i, j) times `exp(i t (i - j))` makes a matrix of the same norm
+    that is the part of another torus' convolution, with frequencies `f + t`. The grid with t = 0 or half a step of
+    the smallest norm is taken, group by group.
+    """
     top = float(ball.largest(ball.absolute(matrices)).upper())
     if not 0 < top < math.inf:
         return arb.pos_inf()
     shift = KERNEL_BITS - math.frexp(top)[1]
     integers, error = _rounded(matrices, shift)
     grid = np.array(integers, dtype=object).reshape(matrices.shape)
-    table, root_error = _roots(math.lcm(*torus))
+    choices = [Grid(tuple(torus), halves) for halves in itertools.product(*((0, 1) if can else (0,) for can in free))]
+    table, root_error = _roots(math.lcm(*(2 * side for side in torus)))
     largest = fmpz(0)
     for group in grid:
-        largest = max(largest, _largest_square(offsets, group, torus, table))
+        largest = max(largest, _largest_square(offsets, group, choices, table))
     unit = arb(2) ** (-shift)
     moduli = ball.array(ball.absolute(matrices).sum(axis=1))  # bounds of every symbol's entries, but for rounding
     taps, entries = matrices.shape[1], matrices[0, 0].size
@@ -193,42 +204,58 @@ def _nearest(x: ball.Ball) -> fmpz:
     return whole
 
 
-def _frequencies(torus: Sequence[int]) -> Points:
-    """One of each pair f, -f, whose symbols are conjugate."""
-    points = np.array(list(np.ndindex(*torus)), dtype=np.int64)
-    opposite = -points % np.array(torus)
-    weights = np.array([math.prod(torus[k + 1 :]) for k in range(len(torus))])
-    return np.asarray(points[points @ weights <= opposite @ weights])
+@dataclass(frozen=True)
+class Grid:
+    """The frequencies `(2 f + halves) / (2 torus)`."""
+
+    torus: tuple[int, ...]
+    halves: tuple[int, ...]
+
+    def numerators(self) -> Points:
+        """`2 f + halves` for one of each pair of opposite frequencies, whose symbols are conjugate."""
+        points = np.array(list(np.ndindex(*self.torus)), dtype=np.int64)
+        opposite = (-points - np.array(self.halves)) % np.array(self.torus)
+        weights = np.array([math.prod(self.torus[k + 1 :]) for k in range(len(self.torus))])
+        return np.asarray(2 * points[points @ weights <= opposite @ weights] + np.array(self.halves))
+
+    def turns(self, offsets: Points, order: int) -> Points:
+        """Which root of unity of this order each tap takes at each frequency."""
+        return np.asarray(self.numerators() @ (offsets * (order // (2 * np.array(self.torus)))).T % order)
 
 
-def _largest_square(offsets: Points, group: NDArray[Any], torus: Sequence[int], table: list[tuple[fmpz, fmpz]]) -> fmpz:
-    """An integer that no `||A + i B||_2^2` exceeds, over all frequencies."""
+def _largest_square(offsets: Points, group: NDArray[Any], choices: list[Grid], table: list[tuple[fmpz, fmpz]]) -> fmpz:
+    """An integer that no `||A + i B||_2^2` exceeds, over all frequencies of one of the grids."""
     taps, rows, cols = group.shape
-    turns = _frequencies(torus) @ (offsets * (len(table) // np.array(torus))).T % len(table)
     floats = np.array([float(int(entry)) for entry in group.reshape(-1)]).reshape(taps, rows * cols)
     floats *= 2.0**-KERNEL_BITS
     entries = fmpz_mat(taps, rows * cols, list(group.reshape(-1)))
     count = max(_BATCH // (rows * cols), 1)
-    batches = [turns[start : start + count] for start in range(0, len(turns), count)]
-    proposals = [_float_symbols(batch, floats, len(table)).reshape(-1, rows, cols) for batch in batches]
-    top = max(float(np.linalg.norm(batch, 2, axis=(1, 2)).max()) for batch in proposals) ** 2
+    found = []
+    for grid in choices:
+        turns = grid.turns(offsets, len(table))
+        parts_ = [turns[start : start + count] for start in range(0, len(turns), count)]
+        tops = [np.linalg.norm(_proposal(part, floats, len(table), rows), 2, axis=(1, 2)).max() for part in parts_]
+        found.append((max(map(float, tops)) ** 2, parts_))
+    top, batches = min(found, key=lambda pair: pair[0])
     best = fmpz(0)
-    for batch, proposal in zip(batches, proposals, strict=True):
+    for batch in batches:
+        proposals = _proposal(batch, floats, len(table), rows)
         parts = [
             fmpz_mat(len(batch), taps, [table[turn][part] for turn in batch.reshape(-1).tolist()]) * entries
             for part in range(2)
         ]
         real, imaginary = (part.entries() for part in parts)
-        for number, symbol in enumerate(proposal):
+        for number, symbol in enumerate(proposals):
             place = slice(number * rows * cols, (number + 1) * rows * cols)
             pair = fmpz_mat(rows, cols, real[place]), fmpz_mat(rows, cols, imaginary[place])
             best = max(best, _square(*pair, symbol, top))
     return best
 
 
-def _float_symbols(turns: Points, kernel: Floats, order: int) -> NDArray[np.complex128]:
+def _proposal(turns: Points, kernel: Floats, order: int, rows: int) -> NDArray[np.complex128]:
+    """About the symbols, (frequencies, rows, cols)."""
     angles = 2 * np.pi / order * turns
-    return np.asarray((np.cos(angles) @ kernel) + 1j * (np.sin(angles) @ kernel))
+    return np.asarray((np.cos(angles) @ kernel) + 1j * (np.sin(angles) @ kernel)).reshape(len(turns), rows, -1)
 
 
 def _square(real: fmpz_mat, imaginary: fmpz_mat, proposal: NDArray[np.complex128], top: float) -> fmpz:
