@@ -1,8 +1,8 @@
 """Norms of 3 x 3 convolutions on 32 x 32 images: the proven bound beside what others compute, in one run.
 
 `python benchmarks/convolutions.py [--large] [--check]` prints, for each number of channels, kernel and padding, each
-method's value relative to the norm and its time relative to float64 FFT + SVD, and who is below the norm. --large adds
-128 and 256 channels, --check the independent checker's time.
+method's value relative to the norm, its time on one thread relative to float64 FFT + SVD, and who is below the norm.
+--large adds 128 and 256 channels, --check the independent checker's value and time.
 
 The norm is known exactly for the kernels `H_1 diag(s) H_2 (x) p p^T` with circular padding: H dyadic orthogonal,
 s_1 = 1, p = (1, 2, 1) / 4 whose symbol is largest, and 1, at frequency 0. That of a normally distributed kernel is
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="also 128 and 256 channels")
     parser.add_argument("--check", action="store_true", help="also the checker, up to 64 channels")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     others = {
         "FFT + SVD": fft_svd,
         "FFT + SVD float32": lambda kernel: fft_svd(kernel.float()),

@@ -20,7 +20,7 @@ from checker_builder import GraphBuilder
 from cli_cases import edit_certificate
 from convolutions import MODES, cases, integer_kernel, operator_matrix, squared_norm_from_below
 from exact import bounds_norm, relu_equilibria, seeded
-from flint import arb
+from flint import arb, fmpq
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -418,6 +418,19 @@ def test_the_checkers_norm_holds_exactly_and_is_close(mode: str) -> None:
             above = float(bound) * (1 + 2.0**-50)
         assert bounds_norm(matrix, above)
         assert not bounds_norm(matrix, above / (1 + 1e-12 if mode == "circular" else 1.3))
+
+
+def test_the_checker_takes_half_steps_too() -> None:
+    """A tridiagonal Toeplitz matrix has norm 2 + 2 cos(pi / (N + 1))."""
+    with ball.working_precision():
+        kernel = ball.exact(torch.tensor([[[1.0, 2.0, 1.0]]]))
+        for side in (4, 9):
+            bound = _torus.torus_norm(kernel, [_torus.Dimension(side, "zeros", 1, 1)], (1,), (1,), 1)
+            norm = 2 + 2 * arb.cos_pi_fmpq(fmpq(1, side + 1))
+            assert norm <= bound
+            assert bound <= norm * (1 + 1e-13)
+            around = _torus.torus_norm(kernel, [_torus.Dimension(side, "circular", 1, 1)], (1,), (1,), 1)
+            assert around >= 4
 
 
 @pytest.mark.parametrize("failure", ["no factor", "a poor factor", "a low estimate"])
