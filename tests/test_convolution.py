@@ -215,6 +215,24 @@ def test_a_wrong_estimate_costs_tightness_only(share: float, monkeypatch: pytest
     assert_bounds(bound, matrix, 1 + 1e-5 if abs(share - 1) < 1e-3 else 2.0)
 
 
+@pytest.mark.parametrize("mode", ["circular", "zeros"])
+def test_eigenvalues_that_do_not_converge_cost_tightness_only(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(gram: Tensor) -> Tensor:
+        raise torch.linalg.LinAlgError  # type: ignore[attr-defined]
+
+    kernel = integer_kernel(3, 2, 3, seed=6)
+    matrix = operator_matrix(kernel, (8,), padding_mode=mode, padding=1)
+    monkeypatch.setattr(torch.linalg, "eigvalsh", fail)
+    assert_bounds(convolution_norm_bound(kernel, (8,), padding_mode=mode, padding=1), matrix, 1.8)
+
+
+def test_nan_in_the_gram_matrices_gives_infinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = _convolution._gram
+    monkeypatch.setattr(_convolution, "_gram", lambda symbols: right(symbols) * math.nan)
+    kernel = integer_kernel(3, 2, 3, seed=6)
+    assert convolution_norm_bound(kernel, (8,), padding_mode="circular", padding=1) == math.inf
+
+
 def test_small_batches_give_the_same_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = integer_kernel(4, 2, 3, 3, seed=7)
     matrix = operator_matrix(kernel, (5, 4), padding_mode="circular", padding=1, groups=2)
