@@ -13,7 +13,7 @@ from deqops._errors import InputError
 
 from ._claim import Claim, Verdict
 from ._document import document_of, parse, read, write
-from ._evidence import Evidence
+from ._evidence import WITNESSES, Evidence
 from ._norm import Norm
 from ._region import Region
 from ._theorems import THEOREMS, Hypothesis
@@ -108,6 +108,14 @@ class Certificate:
             return None
         return TwoPoints(found.counts["problem"], found.tensors["first"], found.tensors["second"])
 
+    def describe_witness(self) -> str:
+        """The witness of a refutation in a sentence; "" where there is none."""
+        found = self.evidence
+        if found is None or found.kind not in WITNESSES:
+            return ""
+        numbers = {name: f"{value:.9g}" for name, value in found.numbers.items()}
+        return WITNESSES[found.kind].format(**numbers, **found.counts)
+
     def _number(self, name: str) -> float | None:
         return None if self.evidence is None else self.evidence.numbers.get(name)
 
@@ -180,8 +188,8 @@ class Certificate:
             lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
         for record in self.inputs:
             lines.append(f"Input {record.name}: {'free, any value' if record.free else 'fixed'}.")
-        if self.witness is not None:
-            lines.append(f"Witness: two states of problem {self.witness.problem} that G moves apart or keeps apart.")
+        if self.describe_witness():
+            lines.append(f"Witness: {self.describe_witness()}")
         if self.reason:
             lines.append(f"Why unknown: {self.reason}")
         lines += [f"  tried {attempt}" for attempt in self.attempts]

@@ -10,12 +10,22 @@ from torch import Tensor
 
 from deqops._errors import ModelFileError
 
-from ._claim import Contraction, Converges, Verdict
+from ._claim import Converges, Verdict
+from ._evidence import Evidence
 from ._norm import Norm
 from ._region import Ball, Region
 from ._theorems import THEOREMS
 
-REFUTING = ("two_points",)
+REFUTING: dict[str, tuple[str, ...]] = {
+    "two_points": ("Contraction",),
+    "eigenvalue": ("Contraction",),
+    "two_equilibria": ("Contraction", "UniqueEquilibrium", "Converges"),
+    "cycle": ("Converges",),
+    "unstable": ("Converges",),
+    "index": ("Converges",),
+}
+"""Which claims each kind of evidence can refute."""
+LONGEST_CYCLE = 16
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -117,10 +127,34 @@ def _verdict(certificate: Certificate) -> None:
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
         _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
-    witness = certificate.witness
-    if witness is not None:
-        _require(isinstance(certificate.claim, Contraction), "claim", "only a contraction is refuted by two points")
-        problems = certificate.state[0][0][0] if certificate.batch_dims else 1
-        _require(0 <= witness.problem < problems, "evidence", "there is no such problem")
-        _states(witness.first, certificate, "evidence")
-        _states(witness.second, certificate, "evidence")
+    if evidence.kind in REFUTING:
+        _refutation(certificate, evidence)
+
+
+def _refutation(certificate: Certificate, evidence: Evidence) -> None:
+    allowed = type(certificate.claim).__name__ in REFUTING[evidence.kind]
+    _require(allowed, "claim", f"evidence of kind {evidence.kind!r} does not refute it")
+    problems = certificate.state[0][0][0] if certificate.batch_dims else 1
+    _require(evidence.counts["problem"] < problems, "evidence", "there is no such problem")
+    for name in ("first", "second", "point"):
+        if name in evidence.tensors:
+            _states(evidence.tensors[name], certificate, "evidence")
+    if "points" in evidence.tensors:
+        _cycle(evidence.tensors["points"], certificate)
+    if "form" in evidence.tensors:
+        _form(evidence.tensors["form"], certificate)
+
+
+def _cycle(points: tuple[Tensor, ...], certificate: Certificate) -> None:
+    """Each leaf of the state with the points of the cycle along a new dimension 0."""
+    period = points[0].shape[0] if points and points[0].ndim else 0
+    _require(1 < period <= LONGEST_CYCLE, "evidence", f"a cycle has a period from 2 to {LONGEST_CYCLE}")
+    shapes = [(period, *shape) for shape, _ in certificate.state]
+    _require([tuple(leaf.shape) for leaf in points] == shapes, "evidence", "its points have not the state's shapes")
+    _require(all(bool(leaf.isfinite().all()) for leaf in points), "evidence", "it holds NaN or infinity")
+
+
+def _form(form: tuple[Tensor, ...], certificate: Certificate) -> None:
+    size = sum(math.prod(shape[certificate.batch_dims :]) for shape, _ in certificate.state)
+    _require([tuple(part.shape) for part in form] == [(size, size)], "evidence", "its form has not the problem's size")
+    _require(bool(form[0].isfinite().all()), "evidence", "it holds NaN or infinity")

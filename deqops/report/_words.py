@@ -19,7 +19,7 @@ THEOREMS = {
     "damped": "T4, Banach's theorem for the damped iteration.",
     "monotone": "T5, monotone operators: s(Wz + c) with slopes in [a, b] has one equilibrium for every c where the "
     "symmetric part of (I - aW)^T P (I - bW) is at least mu P, mu > 0. It says nothing of Picard's iteration.",
-    "refute": "T9: two states that the map does not bring closer are a counterexample to contraction.",
+    "refute": "T9, refutation: the claim is proven false by a counterexample.",
 }
 
 
@@ -51,7 +51,7 @@ def headline(facts: Facts) -> tuple[str, str]:
         return "not confirmed", f"{stated} The independent checker does not accept it; take nothing for proven."
     return {
         "certified": ("certified", f"Proven: {claim}."),
-        "refuted": ("refuted", f"Proven false: “{claim}.” Two states that contradict it are in the certificate."),
+        "refuted": ("refuted", f"Proven false: “{claim}.” A witness against it is in the certificate."),
         "unknown": ("unknown", f"Neither proven nor refuted: “{claim}.”"),
     }[certificate.verdict.value]
 

@@ -28,6 +28,11 @@ EVIDENCE = {
     "local": ("bound residual", "", ""),
     "monotone": ("mu factor", "", ""),
     "two_points": ("", "problem", "first second"),
+    "eigenvalue": ("radius growth", "problem", "point form"),
+    "two_equilibria": ("first_radius second_radius", "problem", "first second"),
+    "cycle": ("radius", "problem", "points"),
+    "unstable": ("radius growth", "problem", "point form"),
+    "index": ("radius", "problem", "point"),
 }
 """Each kind's numbers, counts and arrays."""
 THEOREMS = ("picard", "local_picard", "damped", "monotone", "refute", None)

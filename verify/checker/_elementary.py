@@ -43,6 +43,10 @@ class Elementary:
         """Upper bound of |difference quotients| over [low, high]."""
         return _top([abs(d(x)) for (_, d), *ends in self._met(low, high) for x in ends])
 
+    def slopes(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
+        """Lower and upper bound of the difference quotients over [low, high]."""
+        return _hull([d(x) for (_, d), *ends in self._met(low, high) for x in ends])
+
     def global_slopes(self) -> tuple[Ball, Ball] | None:
         """Bounds of the difference quotients on the whole line, or None where there are none."""
         left, right = self.tails
@@ -89,6 +93,10 @@ class Wave:
     def slope(self, low: Ball, high: Ball) -> Ball:
         """Upper bound of |difference quotients|."""
         return arb(1)
+
+    def slopes(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
+        """Bounds of the difference quotients."""
+        return arb(-1), arb(1)
 
     def global_slopes(self) -> tuple[Ball, Ball] | None:
         """Bounds of the difference quotients."""
@@ -329,6 +337,12 @@ def _table(op: str, attributes: tuple[tuple[str, Any], ...]) -> Elementary | Wav
 def image_of(table: Elementary | Wave, low: Balls, high: Balls) -> tuple[Balls, Balls]:
     """Entrywise bounds of the function's values over the intervals [low, high]."""
     both = each(table.image, low, high)
+    return each(lambda pair: pair[0], both), each(lambda pair: pair[1], both)
+
+
+def slopes_of(table: Elementary | Wave, low: Balls, high: Balls) -> tuple[Balls, Balls]:
+    """Entrywise bounds of the slopes, with their signs, over the intervals [low, high]."""
+    both = each(table.slopes, low, high)
     return each(lambda pair: pair[0], both), each(lambda pair: pair[1], both)
 
 

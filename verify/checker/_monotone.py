@@ -1,28 +1,24 @@
 """T5, forms (c) and (d), for `G(z) = s(W z + c)` with slopes of s in [a, b] and P = diag(w)^2.
 
 With `V = diag(w) W diag(w)^-1` the condition `sym((I - a W)^T P (I - b W)) >= mu P` says that
-`H = I - (a + b) sym(V) + a b V^T V - mu I` is positive semidefinite. H is replaced by integers, `H = 2^-k N + E`.
-For any integer matrix L, `N = L L^T + R` gives `lambda_min(N) >= min_i (R_ii - sum_{j != i} |R_ij|)` (Gershgorin):
-exact integer arithmetic; floating point only proposes L, the Cholesky factor of N less half of the room there is.
+`H = I - (a + b) sym(V) + a b V^T V - mu I` is positive semidefinite.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flint import arb, fmpz, fmpz_mat
+from flint import arb
 
 from . import _arithmetic as ball
 from ._affine import Network, Source
+from ._definite import lowest_eigenvalue
 from ._matrix import Matrix
-from ._matrix_norm import BITS, rounded, spectral_bound
+from ._matrix_norm import spectral_bound
 from ._refusal import Rejected
 from ._term import Form, Term
-
-ROOM = 2.0**-37  # of the matrix' norm: how far the factor's matrix lies below N
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,36 +76,7 @@ def excess(layer: Layer, mu: float) -> Any:
         H[i, i] += 1 - arb(mu)
     if not ball.all_finite(H):
         return arb.neg_inf()
-    return _lowest_eigenvalue(H)
-
-
-def _lowest_eigenvalue(H: ball.Balls) -> Any:
-    """A lower bound of the smallest eigenvalue of every symmetric matrix in H."""
-    n = H.shape[0]
-    top = float(ball.largest(ball.absolute(H)).upper())
-    if not 0 < top < math.inf:
-        return arb(0) if top == 0 else arb.neg_inf()
-    shift = BITS - math.frexp(top)[1]
-    integers, error = rounded(H, shift)
-    grid = np.array(integers, dtype=object).reshape(n, n)
-    grid = np.tril(grid) + np.tril(grid, -1).T  # symmetric to the last bit
-    floats = np.array([float(int(value)) for value in grid.reshape(-1)]).reshape(n, n) * 2.0**-BITS
-    room = ROOM * float(np.abs(floats).sum(axis=1).max())
-    try:
-        factor = np.linalg.cholesky(floats - room * np.eye(n))
-    except np.linalg.LinAlgError:
-        return arb.neg_inf()
-    if not np.isfinite(factor).all():
-        return arb.neg_inf()
-    lower = fmpz_mat(n, n, [fmpz(int(value * 2.0**BITS)) for value in factor.reshape(-1).tolist()])
-    rest = fmpz_mat(n, n, grid.reshape(-1).tolist()) * fmpz(2) ** BITS - lower * lower.transpose()
-    entries = rest.entries()
-    least = min(_gershgorin(entries[i * n : (i + 1) * n], i) for i in range(n))
-    return (arb(least) * arb(2) ** (-shift - BITS) - error * n).lower()
-
-
-def _gershgorin(row: list[fmpz], i: int) -> fmpz:
-    return row[i] - sum((abs(entry) for j, entry in enumerate(row) if j != i), fmpz(0))
+    return lowest_eigenvalue(H)
 
 
 def residual_factor(layer: Layer, mu: float) -> Any:

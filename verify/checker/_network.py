@@ -20,7 +20,7 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
-from ._elementary import elementary, image_of, largest_slope
+from ._elementary import elementary, image_of, largest_slope, slopes_of
 from ._gains import forward
 from ._refusal import Rejected
 from ._term import Form, zero_form
@@ -113,17 +113,17 @@ class Walk:
         table = elementary(node.op, node.attributes)
         if table is None:
             raise refuse(node, "has no Lipschitz rule in the checker")
-        form, ends, slope = self._forms[node.operands[0]], None, None
+        form, whole, ends, slope = self._forms[node.operands[0]], None, None, None
         if self._intervals is None:
-            ends = table.global_slopes()
-            if ends is None:
+            whole = ends = table.global_slopes()
+            if whole is None:
                 raise refuse(node, "has no Lipschitz constant on the whole space")
-            slope = abs(ends[0]).max(abs(ends[1])).upper()
+            slope = abs(whole[0]).max(abs(whole[1])).upper()
         else:
             low, high = self._narrowed(node.operands[0], form).ends
-            slope = largest_slope(table, low, high)
+            slope, ends = largest_slope(table, low, high), slopes_of(table, low, high)
             self._intervals[node.output] = between(*image_of(table, low, high))
-        return self.network.add(Source(form.shape, form, slope, interval=ends))
+        return self.network.add(Source(form.shape, form, slope, interval=whole, ends=ends, name=node.op))
 
     def _extremum(self, node: Node) -> Form:
         """The larger or smaller of a state-dependent value and a constant: slopes within [0, 1]."""
@@ -137,7 +137,8 @@ class Walk:
             low, high = self._intervals[value].ends
             pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
             self._intervals[node.output] = between(ball.each(pick, low, limit), ball.each(pick, high, limit))
-        return self.network.add(Source(form.shape, form, arb(1), interval=(arb(0), arb(1))))
+        ends = (arb(0), arb(1))
+        return self.network.add(Source(form.shape, form, arb(1), interval=ends, ends=ends, name=node.op))
 
     def _moved(self, node: Node) -> Interval:
         """The interval of an affine node: its value at the middles, and |A| times the radii."""

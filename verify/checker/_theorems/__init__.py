@@ -6,8 +6,10 @@ from .._document import Document, Evidence
 from .._refusal import Rejected
 from .._subject import Subject
 from ._base import Rule
+from ._instability import EIGENVALUE, INDEX, UNSTABLE
 from ._local_picard import LOCAL_PICARD
 from ._monotone import MONOTONE
+from ._orbits import CYCLE, TWO_EQUILIBRIA
 from ._picard import DAMPED, PICARD
 from ._two_points import TWO_POINTS
 
@@ -16,7 +18,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "damped"): (DAMPED,),
     ("certified", "local_picard"): (LOCAL_PICARD,),
     ("certified", "monotone"): (MONOTONE,),
-    ("refuted", "refute"): (TWO_POINTS,),
+    ("refuted", "refute"): (TWO_POINTS, EIGENVALUE, TWO_EQUILIBRIA, CYCLE, UNSTABLE, INDEX),
 }
 
 
