@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Where Cora/raw and CiteSeer/raw are, for the experiments.
 ROOT ?= ../shared/planetoid
+# Where the campaign keeps its results and goes on from.
+STATE ?= runs/campaign
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deqops-installed
 # One thread per process keeps runs reproducible and lets two test workers share two cores.
@@ -47,6 +49,7 @@ proofs:
 
 campaign: install
 	$(THREADS) $(BIN)/python -m pytest -n 2 -m slow
+	$(THREADS) $(BIN)/python -m campaign all --state $(STATE)
 
 benchmarks: install
 	set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script; done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import torch
@@ -58,3 +59,21 @@ def bounds_norm(tensor: Tensor, bound: float) -> bool:
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def relu_equilibria(weight: Tensor, x: Tensor) -> list[list[Fraction]]:
+    """All y with y = relu(W y + x), exactly."""
+    w, c, size = fractions(weight.double()), [Fraction(v) for v in x.tolist()], len(x)
+    found: list[list[Fraction]] = []
+    for active in itertools.product((False, True), repeat=size):
+        rows = [[Fraction(int(i == j)) - (w[i][j] if active[i] else 0) for j in range(size)] for i in range(size)]
+        matrix = fmpq_mat(size, size, [fmpq(v.numerator, v.denominator) for row in rows for v in row])
+        if matrix.det() == 0:
+            continue
+        right = [fmpq(v.numerator, v.denominator) if on else fmpq(0) for v, on in zip(c, active, strict=True)]
+        solved = matrix.solve(fmpq_mat(size, 1, right))
+        y = [Fraction(int(solved[i, 0].p), int(solved[i, 0].q)) for i in range(size)]
+        before = [sum((w[i][j] * y[j] for j in range(size)), c[i]) for i in range(size)]
+        if all(v == max(b, 0) for v, b in zip(y, before, strict=True)) and y not in found:
+            found.append(y)
+    return found

@@ -214,3 +214,12 @@ def test_a_layer_on_features_that_are_nan_raises() -> None:
     layer = EquilibriumLayer(Layer(), solver=Picard())
     with pytest.raises(ConvergenceError, match=r"NaN|finite"):
         layer(torch.full((2, 3), float("nan"), dtype=torch.float64))
+
+
+def test_a_ball_without_a_norm_takes_the_claims_norm_when_it_is_refuted_in_weights() -> None:
+    """The refutation of a weighted claim on a plain ball could not be written to a file."""
+    state = torch.zeros(1, 2, dtype=torch.float64)
+    certificate = certify(lambda z: 2 * z, state, norm="weighted_linf", region=Ball(state, 1.0), theorem="local_picard")
+    assert certificate.verdict is Verdict.REFUTED
+    assert certificate.document()["region"]["norm"]["order"] == "linf"
+    assert check(certificate, lambda z: 2 * z, state).accepted

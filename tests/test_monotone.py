@@ -5,7 +5,6 @@ The truth is exact: for ReLU every equilibrium is found by trying each set of ac
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from cli_cases import edit_certificate
-from exact import fractions, is_positive_semidefinite, rational, rational_matrix, seeded
+from exact import is_positive_semidefinite, rational, rational_matrix, relu_equilibria, seeded
 from flint import fmpq, fmpq_mat
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -52,24 +51,6 @@ def monotone_weight(size: int, norm: float, seed: int, mu: float = 0.1) -> Tenso
 
 def arguments(size: int, problems: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.zeros(problems, size), torch.randn(problems, size, generator=seeded(seed))
-
-
-def relu_equilibria(weight: Tensor, x: Tensor) -> list[list[Fraction]]:
-    """All y with y = relu(W y + x), exactly."""
-    w, c, size = fractions(weight.double()), [Fraction(v) for v in x.tolist()], len(x)
-    found: list[list[Fraction]] = []
-    for active in itertools.product((False, True), repeat=size):
-        rows = [[Fraction(int(i == j)) - (w[i][j] if active[i] else 0) for j in range(size)] for i in range(size)]
-        matrix = fmpq_mat(size, size, [fmpq(v.numerator, v.denominator) for row in rows for v in row])
-        if matrix.det() == 0:
-            continue
-        right = [fmpq(v.numerator, v.denominator) if on else fmpq(0) for v, on in zip(c, active, strict=True)]
-        solved = matrix.solve(fmpq_mat(size, 1, right))
-        y = [Fraction(int(solved[i, 0].p), int(solved[i, 0].q)) for i in range(size)]
-        before = [sum((w[i][j] * y[j] for j in range(size)), c[i]) for i in range(size)]
-        if all(v == max(b, 0) for v, b in zip(y, before, strict=True)) and y not in found:
-            found.append(y)
-    return found
 
 
 # ----------------------------------------------------------------------------------------------- the eigenvalue

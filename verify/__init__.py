@@ -12,10 +12,22 @@ from ._bound import Bound
 from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
+from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
 from ._lipschitz import lipschitz_bound
 from ._norm import Norm
+from ._perturbed import RoundingBound, RoundingFloor, rounding_bound, rounding_floor
+from ._projection import (
+    KernelBounds,
+    ProjectionBound,
+    Quadrature,
+    kernel_defect,
+    nystrom_bound,
+    projection_bound,
+    quadrature,
+)
 from ._region import Ball, Global, Region
+from ._sensitivity import SensitivityBound, sensitivity_bound
 from ._spectral import spectral_norm_bound
 from ._theorems import THEOREMS, Hypothesis, Theorem
 from .checker import CheckReport, check
@@ -32,12 +44,19 @@ __all__ = [
     "Enclosure",
     "ErrorBound",
     "Global",
+    "GradientErrorBound",
     "Hypothesis",
     "InputError",
     "InputRecord",
+    "KernelBounds",
     "ModelFileError",
     "Norm",
+    "ProjectionBound",
+    "Quadrature",
     "Region",
+    "RoundingBound",
+    "RoundingFloor",
+    "SensitivityBound",
     "Theorem",
     "TwoPoints",
     "UniqueEquilibrium",
@@ -46,6 +65,14 @@ __all__ = [
     "certify",
     "check",
     "enclose",
+    "gradient_error_bound",
+    "kernel_defect",
     "lipschitz_bound",
+    "nystrom_bound",
+    "projection_bound",
+    "quadrature",
+    "rounding_bound",
+    "rounding_floor",
+    "sensitivity_bound",
     "spectral_norm_bound",
 ]

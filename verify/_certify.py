@@ -46,7 +46,8 @@ def certify(
         theorem: "picard" or "local_picard" claim a contraction in the norm, and are refuted by two points that G
             does not bring closer; naming a norm with "auto" claims the same. "damped" and "auto" claim that the
             damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
-            one equilibrium everywhere, which "auto" falls back to where no global convergence could be shown.
+            one equilibrium everywhere, "newton_kantorovich" that there is exactly one in the ball; "auto" falls back
+            to these where no convergence could be shown.
         damping: b of `y <- (1-b) y + b G(y)`; None: the layer's Picard solver's, else 1.
         batch_dims: 1 where dimension 0 of the state counts independent problems (the default), else 0; a layer
             and an `OperatorGraph` bring their own.
@@ -121,7 +122,7 @@ class _Certifier:
         if request.theorem != "auto":
             return (request.theorem,)
         if isinstance(request.region, Ball):
-            return ("local_picard",)
+            return ("local_picard",) if request.contraction else ("local_picard", "newton_kantorovich")
         return ("picard",) if request.contraction else AUTO
 
     # ------------------------------------------------------------------------------------------ certificates

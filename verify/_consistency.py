@@ -26,6 +26,7 @@ REFUTING: dict[str, tuple[str, ...]] = {
 }
 """Which claims each kind of evidence can refute."""
 LONGEST_CYCLE = 16
+SIGNED = ("mu", "least")  # numbers that may be negative
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -87,7 +88,8 @@ def _numbers(certificate: Certificate) -> None:
     evidence = certificate.evidence
     proven = {} if evidence is None else evidence.numbers
     for name, value in (("rate", certificate.rate), *proven.items()):
-        _require(value is None or 0 <= value < math.inf, name, "must be at least 0 and finite")
+        signed = name in SIGNED and value is not None and math.isfinite(value)
+        _require(signed or value is None or 0 <= value < math.inf, name, "must be at least 0 and finite")
     for name, count in ({} if evidence is None else evidence.counts).items():
         _require(type(count) is int and 0 <= count < 2**40, name, "must be a whole number")
     for _, gain in certificate.contributions:
@@ -115,6 +117,18 @@ def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> N
     _require(all(bool(leaf.isfinite().all()) for leaf in leaves), where, "it holds NaN or infinity")
 
 
+def _matrices(tensors: Sequence[Tensor], certificate: Certificate, stack: tuple[int, ...]) -> None:
+    """One tensor of matrices over the unknowns of one problem."""
+    unknowns = sum(math.prod(shape[certificate.batch_dims :]) for shape, _ in certificate.state)
+    expected = (*stack, unknowns, unknowns)
+    _require([tuple(t.shape) for t in tensors] == [expected], "evidence", "its matrices have not the state's size")
+    _require(bool(tensors[0].isfinite().all()), "evidence", "it holds NaN or infinity")
+
+
+def _problems(certificate: Certificate) -> int:
+    return certificate.state[0][0][0] if certificate.batch_dims else 1
+
+
 def _verdict(certificate: Certificate) -> None:
     verdict, evidence, theorem = certificate.verdict, certificate.evidence, certificate.theorem
     proven = verdict is Verdict.CERTIFIED
@@ -127,6 +141,8 @@ def _verdict(certificate: Certificate) -> None:
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
         _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
+    if evidence.kind == "newton":
+        _matrices(evidence.tensors["inverse"], certificate, (_problems(certificate),))
     if evidence.kind in REFUTING:
         _refutation(certificate, evidence)
 
@@ -134,15 +150,14 @@ def _verdict(certificate: Certificate) -> None:
 def _refutation(certificate: Certificate, evidence: Evidence) -> None:
     allowed = type(certificate.claim).__name__ in REFUTING[evidence.kind]
     _require(allowed, "claim", f"evidence of kind {evidence.kind!r} does not refute it")
-    problems = certificate.state[0][0][0] if certificate.batch_dims else 1
-    _require(evidence.counts["problem"] < problems, "evidence", "there is no such problem")
+    _require(evidence.counts["problem"] < _problems(certificate), "evidence", "there is no such problem")
     for name in ("first", "second", "point"):
         if name in evidence.tensors:
             _states(evidence.tensors[name], certificate, "evidence")
     if "points" in evidence.tensors:
         _cycle(evidence.tensors["points"], certificate)
     if "form" in evidence.tensors:
-        _form(evidence.tensors["form"], certificate)
+        _matrices(evidence.tensors["form"], certificate, ())
 
 
 def _cycle(points: tuple[Tensor, ...], certificate: Certificate) -> None:
@@ -152,9 +167,3 @@ def _cycle(points: tuple[Tensor, ...], certificate: Certificate) -> None:
     shapes = [(period, *shape) for shape, _ in certificate.state]
     _require([tuple(leaf.shape) for leaf in points] == shapes, "evidence", "its points have not the state's shapes")
     _require(all(bool(leaf.isfinite().all()) for leaf in points), "evidence", "it holds NaN or infinity")
-
-
-def _form(form: tuple[Tensor, ...], certificate: Certificate) -> None:
-    size = sum(math.prod(shape[certificate.batch_dims :]) for shape, _ in certificate.state)
-    _require([tuple(part.shape) for part in form] == [(size, size)], "evidence", "its form has not the problem's size")
-    _require(bool(form[0].isfinite().all()), "evidence", "it holds NaN or infinity")

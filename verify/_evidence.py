@@ -20,7 +20,9 @@ class Fields:
 KINDS: dict[str, Fields] = {
     "lipschitz": Fields(("bound",)),
     "local": Fields(("bound", "residual")),
+    "log_norm": Fields(("mu", "least", "factor")),
     "monotone": Fields(("mu", "factor")),
+    "newton": Fields(("defect", "contraction", "factor"), tensors=("inverse",)),
     "two_points": Fields(counts=("problem",), tensors=("first", "second")),
     "eigenvalue": Fields(("radius", "growth"), ("problem",), ("point", "form")),
     "two_equilibria": Fields(("first_radius", "second_radius"), ("problem",), ("first", "second")),

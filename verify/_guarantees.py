@@ -59,7 +59,7 @@ class Enclosure:
     def contains(self, state: Any) -> Tensor:
         """Per problem, whether a state is surely in the ball."""
         leaves = [exact_float64(leaf) for leaf in pytree.tree_leaves(state)]
-        return _distance(self.norm, leaves, list(self.center), self.batch_dims) <= self.radius
+        return state_distance(self.norm, leaves, list(self.center), self.batch_dims) <= self.radius
 
 
 def enclose(certificate: Certificate, G: Any, y: Any, *inputs: Any) -> Enclosure:
@@ -82,7 +82,7 @@ def distance_bound(certificate: Certificate, first: Any, second: Any) -> Tensor:
     a, b = ([exact_float64(leaf) for leaf in pytree.tree_leaves(state)] for state in (first, second))
     for name, leaves in (("first", a), ("second", b)):
         _check_state(certificate, name, leaves)
-    return _distance(certificate.norm, a, b, certificate.batch_dims)
+    return state_distance(certificate.norm, a, b, certificate.batch_dims)
 
 
 def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...]) -> ErrorBound:
@@ -101,7 +101,9 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
     value = mul_up(residual, torch.full_like(residual, factor))
     if isinstance(certificate.region, Ball):
         centers = [exact_float64(leaf) for leaf in certificate.region.leaves]
-        apart = _distance(certificate.norm, [exact_float64(leaf) for leaf in leaves], centers, certificate.batch_dims)
+        apart = state_distance(
+            certificate.norm, [exact_float64(leaf) for leaf in leaves], centers, certificate.batch_dims
+        )
         inside = apart <= certificate.region.radius
         value = torch.where(inside, value, torch.full_like(value, math.inf))
     value = torch.where(value.isnan(), torch.full_like(value, math.inf), value)
@@ -117,12 +119,12 @@ def sufficient_steps(rate: float, eps: float, first_step: float) -> int:
         return 0 if first_step <= eps else 1
     guess = math.log(eps * gap / first_step) / math.log(rate) if first_step > eps * gap else 0.0
     steps = max(0, math.ceil(guess))
-    while not float(div_up(mul_up(_power_up(rate, steps), first_step), gap)) <= eps:
+    while not float(div_up(mul_up(power_up(rate, steps), first_step), gap)) <= eps:
         steps += 1 + steps // 1000
     return steps
 
 
-def _power_up(base: float, exponent: int) -> float:
+def power_up(base: float, exponent: int) -> float:
     """Upper bound of base^exponent by squaring, 0 <= base."""
     result, square = 1.0, base
     while exponent:
@@ -132,8 +134,10 @@ def _power_up(base: float, exponent: int) -> float:
     return result
 
 
-def _distance(norm: Norm, a: list[Tensor], b: list[Tensor], batch_dims: int) -> Tensor:
-    gaps = [midrad.sub(MidRad.exact(x), MidRad.exact(z)).magnitude() for x, z in zip(a, b, strict=True)]
+def state_distance(norm: Norm, a: list[Tensor], b: list[Tensor], batch_dims: int) -> Tensor:
+    """Upper bound of `||a - b||` leaf by leaf, per problem, (problems,)."""
+    pairs = [(exact_float64(x), exact_float64(z)) for x, z in zip(a, b, strict=True)]
+    gaps = [midrad.sub(MidRad.exact(x), MidRad.exact(z)).magnitude() for x, z in pairs]
     return norm.upper(gaps, batch_dims)
 
 

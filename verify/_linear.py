@@ -57,6 +57,25 @@ class Kron:
         """Whether the map is a multiple of the identity."""
         return all(m is None for m in self.matrices) and self.perm == tuple(range(len(self.perm)))
 
+    def apply(self, x: MidRad) -> MidRad:
+        """Enclosure of `A x`, column by column: x of shape (*in_shape, columns)."""
+        for axis, matrix in enumerate(self.matrices):
+            if matrix is not None:
+                x = _columns_along(x, axis, matrix.apply)
+        scaled = x if self.scale is ONE else midrad.mul(x, self.scale)
+        return scaled.apply_exact(lambda t: t.permute(*self.perm, len(self.perm)))
+
+    def widest(self) -> int:
+        """The most numbers at hand while the map is applied to one column."""
+        size = most = math.prod(self.in_shape)
+        for matrix in self.matrices:
+            if matrix is not None:
+                rows, cols = matrix.shape
+                terms = len(matrix.rows) if isinstance(matrix, SparseMatrix) else rows
+                most = max(most, size // max(cols, 1) * max(rows, terms))
+                size = size // max(cols, 1) * rows
+        return most
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0."""
         for axis, matrix in enumerate(self.matrices):
@@ -98,6 +117,14 @@ class Reshape:
     in_shape: Shape
     out_shape: Shape
 
+    def apply(self, x: MidRad) -> MidRad:
+        """The columns, reshaped."""
+        return x.apply_exact(lambda t: t.reshape(*self.out_shape, t.shape[-1]))
+
+    def widest(self) -> int:
+        """The number of entries."""
+        return math.prod(self.in_shape)
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """The reshaped x."""
         return x.reshape(self.out_shape)
@@ -123,6 +150,14 @@ class Diagonal:
         return tuple(self.values.shape)
 
     out_shape = in_shape
+
+    def apply(self, x: MidRad) -> MidRad:
+        """Enclosure of the product with each column."""
+        return midrad.mul(x, self.values.apply_exact(lambda t: t[..., None]))
+
+    def widest(self) -> int:
+        """The number of entries."""
+        return math.prod(self.in_shape)
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|values| x`."""
@@ -199,6 +234,16 @@ class LinearMap:
         if len(varying) == 1:
             return self.along(varying[0], SparseMatrix.diagonal(values.apply_exact(lambda t: t.reshape(-1))))
         return self._append(Diagonal(values.apply_exact(lambda t: t.expand(self.out_shape))))
+
+    def apply(self, x: MidRad) -> MidRad:
+        """Enclosure of `A_k ... A_1 x`, column by column: x of shape (*in_shape, columns)."""
+        for stage in self.stages:
+            x = stage.apply(x)
+        return x
+
+    def widest(self) -> int:
+        """The most numbers at hand while the map is applied to one column."""
+        return max((stage.widest() for stage in self.stages), default=math.prod(self.in_shape))
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A_k| ... |A_1| x` for x >= 0."""
@@ -288,6 +333,12 @@ def _along(x: Tensor, axis: int, apply: Callable[[Tensor], Tensor]) -> Tensor:
     moved = x.movedim(axis, 0)
     result = apply(moved.reshape(moved.shape[0], math.prod(moved.shape[1:])))
     return result.reshape(result.shape[0], *moved.shape[1:]).movedim(0, axis)
+
+
+def _columns_along(x: MidRad, axis: int, apply: Callable[[MidRad], MidRad]) -> MidRad:
+    shape = x.mid.movedim(axis, 0).shape
+    flat = x.apply_exact(lambda t: t.movedim(axis, 0).reshape(shape[0], math.prod(shape[1:])))
+    return apply(flat).apply_exact(lambda t: t.reshape(t.shape[0], *shape[1:]).movedim(0, axis))
 
 
 def _times(x: Tensor, scale: MidRad) -> Tensor:

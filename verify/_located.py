@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from . import _midrad as midrad
-from ._dense_jacobian import dense_jacobian, flattened, unflattened
+from ._flat import flattened, unflattened
+from ._interval_jacobian import interval_jacobian
 from ._jacobian import Jacobian
 from ._local import local_jacobian
 from ._midrad import MidRad
-from ._newton import cyclic, newton_step
+from ._newton_steps import cyclic, newton_step
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball
@@ -84,7 +85,7 @@ class Iteration:
 
     def jacobian(self, flat: Tensor, radius: float) -> MidRad:
         """Every slope matrix of F on linf balls around a point, (problems, n, n)."""
-        slopes = dense_jacobian(self.expression(flat, radius), self.problem.batch_dims)
+        slopes = interval_jacobian(self.expression(flat, radius), self.problem.batch_dims)
         eye = MidRad.exact(torch.eye(flat.shape[1], dtype=torch.float64))
         return midrad.add(midrad.mul(self._kept, eye), midrad.mul(self._b, slopes))
 

@@ -37,6 +37,10 @@ class DenseMatrix:
         """Upper bounds of the entries' absolute values."""
         return self.values.magnitude()
 
+    def apply(self, x: MidRad) -> MidRad:
+        """Enclosure of `A x`, x of shape (n, k)."""
+        return midrad.matmul(self.values, x)
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0, (n, k)."""
         return matmul_up(self.magnitude, x)

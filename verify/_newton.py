@@ -1,123 +1,135 @@
-"""Newton's method for equilibria and cycles in the model's own arithmetic: proposals, nothing more.
-
-The unknowns are p states `y_0, .., y_{p-1}`, the equations `y_{i+1} = F(y_i)` with `F(y) = (1 - b) y + b G(y)`, indices
-modulo p. Each problem of a batch takes its own steps, shortened until the residual falls.
-"""
+"""The numbers of T6: `||A F(c)||`, `sup ||I - A DF||` and `||A||` for F(y) = y - G(y), per problem and proven."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from ._dense_jacobian import flattened, unflattened
+from . import _midrad as midrad
+from ._interval_jacobian import interval_jacobian
+from ._local import local_jacobian
 from ._midrad import MidRad
+from ._norm import Norm
 from ._problem import Problem
-from ._rounding import exact_float64
+from ._region import Ball
+from ._rounding import div_up, exact_float64, mul_up, sqrt_up, sub_down, sum_up
+from ._spectral import spectral_norm_bound
 
-STEPS = 25
-_SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a Newton step, the best is taken
-_SETTLED = 1e-3  # of the point's size: a residual below this is worth enclosing
+LARGEST = 4096  # unknowns of one problem
+LARGEST_INVERSES = 2**24  # entries of the approximate inverses of all problems
 
 
-class Model:
-    """F on states as (problems, n) float64 matrices, evaluated in the model's dtype.
+@dataclass(frozen=True, eq=False)
+class Newton:
+    """Proven numbers for every problem at once.
 
-    Args:
-        problem: whose G.
-        inputs: the operator's inputs.
-        damping: b.
+    Attributes:
+        inverse: A, the approximate inverses of DF, (problems, n, n).
+        defect: bound of `||A F(c)||`.
+        contraction: bound of `||I - A DF||` for all slopes over the ball.
+        size: bound of `||A||`.
     """
 
-    def __init__(self, problem: Problem, inputs: tuple[object, ...], damping: float) -> None:
-        self._problem, self._inputs, self._damping = problem, inputs, damping
-        self._like = problem.example
+    inverse: Tensor
+    defect: float
+    contraction: float
+    size: float
 
-    def __call__(self, flat: Tensor) -> Tensor:
-        """F(y), (problems, n)."""
-        leaves = [x.to(like.dtype) for x, like in zip(unflattened(flat, self._like), self._like, strict=True)]
-        image = self._problem.operator(pytree.tree_unflatten(leaves, self._problem.tree), *self._inputs)
-        rows = [leaf.reshape(len(flat), -1).to(torch.float64) for leaf in pytree.tree_leaves(image)]
-        return (1 - self._damping) * flat + self._damping * torch.cat(rows, dim=1)
-
-    def jacobian(self, flat: Tensor) -> Tensor:
-        """(problems, n, n), by one batched backward pass: the problems of a batch do not depend on each other."""
-        with torch.enable_grad():
-            x = flat.detach().clone().requires_grad_(True)
-            image = self(x)
-            n = flat.shape[1]
-            rows = torch.eye(n, dtype=torch.float64)[:, None, :].expand(n, len(flat), n)
-            (pulled,) = torch.autograd.grad(image, x, rows, is_grads_batched=True)
-        return pulled.permute(1, 0, 2)
-
-    def flat(self, leaves: list[Tensor]) -> Tensor:
-        """The (problems, n) matrix of a state."""
-        return flattened([MidRad.exact(exact_float64(leaf)) for leaf in leaves], self._problem.batch_dims).mid
+    @property
+    def factor(self) -> float:
+        """`||A|| / (1 - Z)`, rounded up: kappa of `||y - y*|| <= kappa ||G(y) - y||`; inf unless Z < 1."""
+        if not self.contraction < 1:
+            return math.inf
+        return float(div_up(self.size, sub_down(1.0, self.contraction)))
 
 
-def proposed_orbit(model: Model, points: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Points near a cycle of period p from p starts, each (problems, n).
+def newton_numbers(problem: Problem, norm: Norm, ball: Ball, slack: float) -> Newton:
+    """The numbers of T6 on a ball, each multiplied by `slack` >= 1; A is found here, in floats.
 
-    Returns:
-        (p, problems, n), and which problems seem to have settled, (problems,) bool.
+    Raises:
+        UnsupportedOperationError: the operator has no Jacobian expression, or one too large to write out.
     """
-    y = torch.stack(points)
-    gaps = _gaps(model, y)
-    for _ in range(STEPS):
-        size = y.abs().amax(dim=(0, 2)).clamp(min=1.0)
-        if bool((_size(gaps) <= 1e-6 * size).all()) or not bool(gaps.isfinite().any()):
+    derivative = derivative_over_ball(problem, norm, ball)
+    inverse = proposed_inverse(derivative.mid)
+    rest = midrad.sub(_identity_like(derivative), midrad.matmul(MidRad.exact(inverse), derivative))
+    step = midrad.matmul(MidRad.exact(inverse), gap(problem, ball))
+    weights = flat_weights(norm)
+    defect = norm.upper(_leaves(step.magnitude(), problem), batch_dims=1)
+    return Newton(
+        inverse,
+        float(mul_up(_largest(defect), slack)),
+        float(mul_up(operator_norm_bound(rest, norm.order, weights), slack)),
+        float(mul_up(operator_norm_bound(MidRad.exact(inverse), norm.order, weights), slack)),
+    )
+
+
+def derivative_over_ball(problem: Problem, norm: Norm, ball: Ball) -> MidRad:
+    """Enclosure of `I - M` for all slope products M over the ball, (problems, n, n)."""
+    J = interval_jacobian(local_jacobian(problem, ball, norm), problem.batch_dims)
+    return midrad.sub(_identity_like(J), J)
+
+
+def gap(problem: Problem, ball: Ball) -> MidRad:
+    """Enclosure of `F(c) = c - G(c)`, (problems, n, 1)."""
+    centers = [exact_float64(leaf) for leaf in ball.leaves]
+    parts = [midrad.sub(MidRad.exact(c), g) for c, g in zip(centers, problem.image(centers), strict=True)]
+    problems = centers[0].shape[0] if problem.batch_dims else 1
+    flat = [part.apply_exact(lambda t: t.reshape(problems, -1, 1)) for part in parts]
+    return MidRad(torch.cat([p.mid for p in flat], dim=1), torch.cat([p.rad for p in flat], dim=1))
+
+
+def proposed_inverse(matrices: Tensor) -> Tensor:
+    """About the inverse of each matrix, (problems, n, n); zero where there is none."""
+    finite = matrices.isfinite().all(dim=-1).all(dim=-1)
+    usable = torch.where(finite[:, None, None], matrices, torch.eye(matrices.shape[-1], dtype=torch.float64))
+    inverse, info = torch.linalg.inv_ex(usable)
+    good = finite & (info == 0) & inverse.isfinite().all(dim=-1).all(dim=-1)
+    return torch.where(good[:, None, None], inverse, torch.zeros_like(inverse))
+
+
+def flat_weights(norm: Norm) -> Tensor | None:
+    """The weights of all leaves in one row, or None."""
+    return None if norm.weights is None else torch.cat([weight.reshape(-1) for weight in norm.weights])
+
+
+def operator_norm_bound(A: MidRad, order: str, weights: Tensor | None) -> float:
+    """Proven bound of `||D A D^-1||`, D = diag(weights), over all matrices of the stack (problems, n, n)."""
+    if weights is not None:
+        A = midrad.mul(A, midrad.div(MidRad.exact(weights[:, None]), MidRad.exact(weights[None, :])))
+    if not A.is_finite():
+        return math.inf
+    rows, columns = (sum_up(A.magnitude(), dim=dim) for dim in (2, 1))
+    if order == "linf":
+        return _largest(rows)
+    if order == "l1":
+        return _largest(columns)
+    return _largest_spectral(A, sqrt_up(mul_up(rows.amax(dim=1), columns.amax(dim=1))))
+
+
+def _largest_spectral(A: MidRad, mixed: Tensor) -> float:
+    """The largest l2 norm: matrices whose `sqrt(l1 linf)` cannot exceed what was found are not looked at."""
+    found = 0.0
+    for problem in mixed.argsort(descending=True).tolist():
+        if found >= float(mixed[problem]):
             break
-        y, gaps = _step(model, y, gaps)
-    size = y.abs().amax(dim=(0, 2)).clamp(min=1.0)
-    return y, _size(gaps) <= _SETTLED * size
+        bound = float(spectral_norm_bound(MidRad(A.mid[problem], A.rad[problem])))
+        found = max(found, min(bound, float(mixed[problem])))
+    return found
 
 
-def _gaps(model: Model, y: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.stack([model(point) for point in y]) - y.roll(-1, dims=0)
+def _largest(bounds: Tensor) -> float:
+    return float(bounds.max()) if bounds.numel() else 0.0
 
 
-def _size(gaps: Tensor) -> Tensor:
-    """The l2 norm of each problem's residual, inf where it is no number."""
-    return gaps.square().sum(dim=(0, 2)).sqrt().nan_to_num(torch.inf)
+def _identity_like(A: MidRad) -> MidRad:
+    return MidRad.exact(torch.eye(A.mid.shape[-1], dtype=torch.float64).expand(A.mid.shape))
 
 
-def _step(model: Model, y: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
-    step = newton_step(torch.stack([model.jacobian(point) for point in y]), gaps).nan_to_num(0.0, 0.0, 0.0)
-    best, kept = y, gaps
-    for share in _SHARES:
-        trial = y + share * step
-        moved = _gaps(model, trial)
-        better = (_size(moved) < _size(kept))[None, :, None]
-        best, kept = torch.where(better, trial, best), torch.where(better, moved, kept)
-        if share == 1.0 and bool((_size(moved) < 0.5 * _size(gaps)).all()):
-            break
-    return best, kept
-
-
-def newton_step(matrices: Tensor, gaps: Tensor) -> Tensor:
-    """The step that solves the linearised equations of each problem, NaN where there is none.
-
-    Args:
-        matrices: of DF at each point, (p, problems, n, n).
-        gaps: `F(y_i) - y_{i+1}`, (p, problems, n).
-    """
-    p, problems, n = gaps.shape
-    whole = torch.stack([cyclic([matrices[i, k] for i in range(p)]) for k in range(problems)])
-    right = gaps.permute(1, 0, 2).reshape(problems, p * n, 1)
-    usable = whole.isfinite().reshape(problems, -1).all(dim=1) & right.isfinite().reshape(problems, -1).all(dim=1)
-    eye = torch.eye(p * n, dtype=torch.float64)
-    solution, info = torch.linalg.solve_ex(torch.where(usable[:, None, None], whole, eye), right.nan_to_num(0.0))
-    solution = torch.where((usable & (info == 0))[:, None, None], solution, torch.nan)
-    return solution.reshape(problems, p, n).permute(1, 0, 2)
-
-
-def cyclic(slopes: list[Tensor]) -> Tensor:
-    """The derivative of `y_{i+1} - F(y_i)`, (p n, p n): block row i holds `-J_i` at i and I at i + 1."""
-    p, n = len(slopes), slopes[0].shape[0]
-    whole = torch.zeros(p * n, p * n, dtype=torch.float64)
-    for i, slope in enumerate(slopes):
-        after = (i + 1) % p
-        whole[i * n : (i + 1) * n, after * n : (after + 1) * n] += torch.eye(n, dtype=torch.float64)
-        whole[i * n : (i + 1) * n, i * n : (i + 1) * n] -= slope
-    return whole
+def _leaves(flat: Tensor, problem: Problem) -> list[Tensor]:
+    """The rows (problems, n, 1) leaf by leaf, each (problems, *leaf)."""
+    sizes = [math.prod(shape) for shape in problem.problem_shapes]
+    parts = torch.split(flat[..., 0], sizes, dim=1)
+    return [part.reshape(len(part), *shape) for part, shape in zip(parts, problem.problem_shapes, strict=True)]

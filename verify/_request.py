@@ -97,6 +97,15 @@ class Request:
             for order in orders:
                 yield proposed_norm(jacobian(), order, problem.batch_dims)
 
+    def plain_norms(self, problem: Problem, jacobian: Callable[[], Jacobian]) -> Iterator[Norm]:
+        """The norm asked for; l2, then linf where none was: for theorems whose matrices are full."""
+        own = self.region.norm if isinstance(self.region, Ball) else None
+        if own is None and self.norm == "auto":
+            yield Norm("l2")
+            yield Norm("linf")
+        else:
+            yield from self.norms(problem, jacobian)
+
     def check_weights(self, problem: Problem) -> None:
         """Refuse a norm whose weights have not the state's shapes."""
         _check_weights(self.norm, problem)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._dense_jacobian import LARGEST_ENTRIES
 from ._evidence import Evidence
+from ._interval_jacobian import LARGEST_ENTRIES
 from ._located import Iteration, Orbit, distinct, enclosed, inside, is_proper, polished
-from ._newton import Model, proposed_orbit
+from ._newton_steps import Model, proposed_orbit
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball, Region

@@ -76,6 +76,12 @@ class SparseMatrix:
         rows = torch.div(unique, self.shape[1], rounding_mode="floor")
         return SparseMatrix(rows, unique - rows * self.shape[1], values, self.shape)
 
+    def apply(self, x: MidRad) -> MidRad:
+        """Enclosure of `A x`, x of shape (n, k)."""
+        terms = midrad.mul(self.values.apply_exact(lambda t: t[:, None]), _taken(x, self.cols))
+        zero = MidRad.exact(torch.zeros(self.shape[0], x.mid.shape[1], dtype=torch.float64))
+        return midrad.index_add(zero, 0, self.rows, terms)
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0, (n,) or (n, k)."""
         return _gathered_sum(self.values.magnitude(), self.cols, self.rows, x, self.shape[0])

@@ -64,29 +64,37 @@ def spectral_norm_bound(W: Tensor | MidRad) -> Bound:
     if not mid.numel():
         return Bound(0.0, 0.0, "empty")
     exact = _exact_bound(mid)
-    if not bool((rad != 0).any()):
+    if rad is None or not bool((rad != 0).any()):
         return exact
     spread = _cheap_bound(rad)
     return Bound(float(add_up(exact.upper, spread)), exact.lower_estimate, exact.method + " + radius")
 
 
-def _parts(W: Tensor | MidRad) -> tuple[Tensor, Tensor]:
-    """Midpoints and radii, (m, n), all finite."""
+def _parts(W: Tensor | MidRad) -> tuple[Tensor, Tensor | None]:
+    """Midpoints and radii (None for zeros), (m, n), all finite."""
     check_environment()
-    mid = W.mid if isinstance(W, MidRad) else exact_float64(W)
-    rad = W.rad if isinstance(W, MidRad) else torch.zeros_like(mid)
+    mid, rad = (W.mid, W.rad) if isinstance(W, MidRad) else (exact_float64(W), None)
     if mid.ndim == 1:
-        mid, rad = mid[:, None], rad[:, None]
+        mid, rad = mid[:, None], None if rad is None else rad[:, None]
     if mid.ndim != 2:
         raise InputError(f"W: a matrix is needed, got shape {tuple(mid.shape)}")
-    finite = mid.isfinite() & rad.isfinite()
-    if not bool(finite.all()):
-        raise InputError(f"W: entry {(~finite).nonzero()[0].tolist()} is not finite; remove NaN and infinity")
+    for part in (mid, rad):
+        if part is not None and part.numel() and not math.isfinite(_largest_modulus(part)):
+            raise InputError(
+                f"W: entry {(~part.isfinite()).nonzero()[0].tolist()} is not finite; remove NaN and infinity"
+            )
     return mid, rad
 
 
+def _largest_modulus(W: Tensor) -> float:
+    """NaN where an entry is; one pass over the entries."""
+    least, largest = torch.aminmax(W)
+    return float(torch.maximum(-least, largest))
+
+
 def _magnitudes(W: Tensor | MidRad) -> Tensor:
-    return MidRad(*_parts(W)).magnitude()
+    mid, rad = _parts(W)
+    return mid.abs() if rad is None else MidRad(mid, rad).magnitude()
 
 
 def _largest(sums: Tensor) -> float:
@@ -99,7 +107,7 @@ def _power_of_two(exponent: int) -> float:
 
 def _exact_bound(W: Tensor) -> Bound:
     """The bound for known entries: scaled by a power of two, the shorter side's Gram matrix, the cheap bound last."""
-    largest = float(W.abs().max())
+    largest = _largest_modulus(W)
     if largest == 0:
         return Bound(0.0, 0.0, "zero")
     exponent = math.frexp(largest)[1]
@@ -119,7 +127,9 @@ def _exact_bound(W: Tensor) -> Bound:
 def _scaled(W: Tensor, exponent: int) -> tuple[Tensor, float]:
     """`W 2^-exponent` (largest entry in [1/2, 1)) and a bound of the norm of what underflowed in it."""
     half = -exponent // 2
-    scaled = W * _power_of_two(half) * _power_of_two(-exponent - half)
+    scaled = (W * _power_of_two(half)).mul_(_power_of_two(-exponent - half))
+    if float(scaled.square().amin()) > 2.0**-500:
+        return scaled, 0.0  # no entry is zero or faint
     faint = (W != 0) & (scaled.abs() < 2.0**-1000)
     if not bool(faint.any()):
         return scaled, 0.0
@@ -151,6 +161,7 @@ def _cheap_bound_at_unit_scale(R: Tensor) -> float:
     """The same where the largest modulus is about 1, so that no square overflows and none that matters underflows."""
     magnitude = R.abs()
     mixed = sqrt_up(mul_up(_largest(sum_up(magnitude, dim=0)), _largest(sum_up(magnitude, dim=1))))
+    del magnitude
     return float(torch.minimum(sqrt_up(sum_of_squares_up(R)), mixed))
 
 
@@ -196,7 +207,7 @@ def _gram_bound(V: Tensor) -> tuple[float, float, str]:
     gram = _lower_product(V.T, V)
     # ||fl(V^T V) - V^T V||_2 <= gamma_m || |V|^T |V| ||_2 <= gamma_m min(F^2, l1 linf) (Jeannerod & Rump 2013)
     error = float(add_up(mul_up(gamma(m + 2), mul_up(cheap, cheap)), mul_up(float(m) * float(n), 2 * TINY)))
-    margin = 4.0 * n * U
+    margin = 16.0 * n * U
     while margin < 4.0:  # a poor estimate costs tightness, in steps, not the bound
         t = estimate * estimate * (1.0 + margin)
         excess = cholesky_deficit(gram, t)
@@ -242,8 +253,8 @@ def cholesky_deficit(gram: Tensor, t: float) -> float | None:
     factor, info = torch.linalg.cholesky_ex(A)
     if int(info) != 0:
         return None
-    lower = factor.tril()
-    residual = (_lower_square(lower) - A).tril()
+    lower = factor.tril_()
+    residual = _lower_square(lower).sub_(A).tril_()
     # ||fl(LL^T) - LL^T|| <= gamma_n ||L||_F^2, and rounding fl(product - A) errs by u relatively.
     frobenius = sqrt_up(mul_up(2.0, sum_of_squares_up(residual)))
     rounding = add_up(mul_up(gamma(n + 2), sum_of_squares_up(lower)), float(n) * float(n) * 2 * TINY)

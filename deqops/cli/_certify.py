@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VERDICT_CODES = {"certified": DONE, "refuted": FAILED, "unknown": UNKNOWN}
 NORMS = ("auto", "l1", "l2", "linf")
-THEOREMS = ("auto", "picard", "local_picard", "damped", "monotone")
+THEOREMS = ("auto", "picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich")
 
 
 @click.command("certify")

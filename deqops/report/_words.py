@@ -19,6 +19,10 @@ THEOREMS = {
     "damped": "T4, Banach's theorem for the damped iteration.",
     "monotone": "T5, monotone operators: s(Wz + c) with slopes in [a, b] has one equilibrium for every c where the "
     "symmetric part of (I - aW)^T P (I - bW) is at least mu P, mu > 0. It says nothing of Picard's iteration.",
+    "newton_kantorovich": "T6, Newton's method: with an approximate inverse A of I - G', y - A(y - G(y)) contracts in "
+    "the ball and does not leave it, so exactly one equilibrium lies there. It says nothing of Picard's iteration.",
+    "log_norm": "T5, logarithmic norms: where that of every matrix of slopes is at most m < 1, there is one "
+    "equilibrium, and the damped iteration reaches it from every start.",
     "refute": "T9, refutation: the claim is proven false by a counterexample.",
 }
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from ._base import Finding, Hypothesis, Theorem
 from ._local_picard import LOCAL_PICARD, local_picard
+from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE, monotone
+from ._newton_kantorovich import NEWTON_KANTOROVICH, newton_kantorovich
 from ._picard import DAMPED, PICARD, damped, picard
 
-THEOREMS: dict[str, Theorem] = {theorem.name: theorem for theorem in (PICARD, DAMPED, LOCAL_PICARD, MONOTONE)}
+THEOREMS: dict[str, Theorem] = {
+    theorem.name: theorem for theorem in (PICARD, DAMPED, LOCAL_PICARD, LOG_NORM, MONOTONE, NEWTON_KANTOROVICH)
+}
 
-AUTO = ("picard", "monotone")
+AUTO = ("picard", "log_norm", "monotone")
 """What `theorem="auto"` tries everywhere, in the order of cost; then `_around.py` tries balls."""
 
 __all__ = [
@@ -25,5 +29,6 @@ __all__ = [
     "damped",
     "local_picard",
     "monotone",
+    "newton_kantorovich",
     "picard",
 ]

@@ -23,25 +23,22 @@ from ._refusal import Rejected
 from ._term import Form, Shape, Term, identity_form, zero_form
 from ._values import Values, dims_of, indices, integer
 
-_ONE = (arb(1), arb(1))
-
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """A value that forms refer to.
 
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
-    within `slope` in modulus: one number, or one per entry of `shape`. `moved` marks a mere reshape. `interval`
-    holds the ends of the difference quotients where they are known for all entries together. `ends` holds them with
-    their signs, one pair or one per entry (of the form's shape); `name` is that of the elementwise function.
+    within `slope` in modulus and between the ends of `interval`: each one number, or one per entry of `shape`.
+    `moved` marks a mere reshape; `name` is that of the function, "" where the
+    step is affine.
     """
 
     shape: Shape
     form: Form | None = None
     slope: Any = None
     moved: bool = False
-    interval: tuple[Any, Any] | None = None
-    ends: tuple[Any, Any] | None = None
+    interval: tuple[Any, Any] = (arb(1), arb(1))
     name: str = ""
 
 
@@ -63,7 +60,7 @@ class Network:
         result = form.map(lambda term: term.along(dim, matrix), shape)
         if result is not None:
             return result
-        return self.along(self.add(Source(form.shape, form, arb(1), ends=_ONE)), dim, matrix)
+        return self.along(self.add(Source(form.shape, form, arb(1))), dim, matrix)
 
     def reshaped(self, form: Form, shape: Shape) -> Form:
         """The form's entries in the same order under another shape."""
@@ -76,7 +73,7 @@ class Network:
             before = self.sources[only[0]]
             if before.moved and before.form is not None:
                 return self.reshaped(before.form, shape)
-        return self.add(Source(shape, form, arb(1), moved=True, ends=_ONE))
+        return self.add(Source(shape, form, arb(1), moved=True))
 
     def expanded(self, form: Form, shape: Shape) -> Form:
         """The form broadcast to a larger shape."""
@@ -101,7 +98,7 @@ class Network:
             return self.along(form, varying[0], matrices.diagonal(values.reshape(-1)))
         slope = np.broadcast_to(ball.absolute(values), form.shape)
         signed = np.broadcast_to(values, form.shape)
-        return self.add(Source(form.shape, form, slope, ends=(signed, signed)))
+        return self.add(Source(form.shape, form, slope, interval=(signed, signed)))
 
 
 Forms = Sequence[Form | None]

@@ -11,56 +11,52 @@ import math
 from typing import Any
 
 import numpy as np
-from flint import arb, fmpz, fmpz_mat
+from flint import arb
 
 from . import _arithmetic as ball
-from ._matrix_norm import BITS, rounded
+from ._integers import (
+    LARGEST_TERMS,
+    Ints,
+    add_multiple_of_2_60,
+    factor_in_integers,
+    in_units_of_2_40,
+    midpoints,
+    rounded,
+    square_of,
+    sums_up,
+)
 
-ROOM = 2.0**-37  # of the matrix' norm: how far the factor's matrix lies below N, where half of its room is less
+BITS = 56  # of the largest integer that stands for an entry of H
+ROOM = 2.0**-37  # of the matrix' norm: how far the factor's matrix lies below N
 
 
 def lowest_eigenvalue(H: ball.Balls) -> Any:
     """A lower bound of the smallest eigenvalue of every symmetric matrix in H."""
-    n = H.shape[0]
-    top = float(ball.largest(ball.absolute(H)).upper())
-    if not 0 < top < math.inf:
-        return arb(0) if top == 0 else arb.neg_inf()
-    shift = BITS - math.frexp(top)[1]
-    integers, error = rounded(H, shift)
-    grid = np.array(integers, dtype=object).reshape(n, n)
-    grid = np.tril(grid) + np.tril(grid, -1).T  # symmetric to the last bit
-    floats = np.array([float(int(value)) for value in grid.reshape(-1)]).reshape(n, n) * 2.0**-BITS
-    size = float(np.abs(floats).sum(axis=1).max())
-    bounds = [_factored(grid, floats - room * np.eye(n)) for room in _rooms(floats, size)]
-    known = [bound for bound in bounds if bound is not None]
-    if not known:
+    n, near = H.shape[0], midpoints(H)
+    top = float(np.abs(near).max(initial=0.0))
+    if not 0 < top < math.inf or n > LARGEST_TERMS:
         return arb.neg_inf()
-    return (arb(max(known)) * arb(2) ** (-shift - BITS) - error * n).lower()
+    shift = BITS - math.frexp(top)[1]  # N = 2^shift H is below 2^BITS, L L^T near 2^60 N
+    grid = rounded(H, near, shift)
+    if grid is None:
+        return arb.neg_inf()
+    # Symmetric to the last bit; an entry that stands for its mirror image brings its own error, sqrt(2) in all.
+    integers = np.tril(grid.integers) + np.tril(grid.integers, -1).T
+    floats = np.ldexp(integers.astype(np.float64), -BITS)
+    room = ROOM * float(np.abs(floats).sum(axis=1).max())
+    lower = factor_in_integers(floats - room * np.eye(n), (BITS + 60) // 2)
+    if lower is None:
+        return arb.neg_inf()
+    rest = [-part for part in square_of(lower)]
+    add_multiple_of_2_60(rest, integers)
+    units = in_units_of_2_40(rest)
+    if units is None:
+        return arb.neg_inf()
+    return (arb(_gershgorin(units)) * arb(2) ** (-shift - 20) - 2 * grid.error).lower()
 
 
-def _rooms(floats: np.ndarray[Any, Any], size: float) -> list[float]:
-    """How far below N to look for a factor: a little, and half of the smallest eigenvalue as computed."""
-    try:
-        half = float(np.linalg.eigvalsh(floats)[0]) / 2
-    except np.linalg.LinAlgError:
-        half = 0.0
-    return [ROOM * size, half] if half > 0 else [ROOM * size]
-
-
-def _factored(grid: np.ndarray[Any, Any], proposal: np.ndarray[Any, Any]) -> fmpz | None:
-    """`2^BITS` times a lower bound of N's smallest eigenvalue, from the Cholesky factor of a proposal just below N."""
-    n = len(grid)
-    try:
-        factor = np.linalg.cholesky(proposal)
-    except np.linalg.LinAlgError:
-        return None
-    if not np.isfinite(factor).all():
-        return None
-    lower = fmpz_mat(n, n, [fmpz(int(value * 2.0**BITS)) for value in factor.reshape(-1).tolist()])
-    rest = fmpz_mat(n, n, grid.reshape(-1).tolist()) * fmpz(2) ** BITS - lower * lower.transpose()
-    entries = rest.entries()
-    return min(_gershgorin(entries[i * n : (i + 1) * n], i) for i in range(n))
-
-
-def _gershgorin(row: list[fmpz], i: int) -> fmpz:
-    return row[i] - sum((abs(entry) for j, entry in enumerate(row) if j != i), fmpz(0))
+def _gershgorin(units: Ints) -> float:
+    """A lower bound of `min_i R_ii - sum_{j != i} |R_ij|` in units of 2^40, from `0 <= R - 2^40 units < 2^40`."""
+    moduli = np.abs(units) + 1
+    np.fill_diagonal(moduli, 0)
+    return float((np.diag(units).astype(np.float64) * (1 - np.sign(np.diag(units)) * 2.0**-50) - sums_up(moduli)).min())

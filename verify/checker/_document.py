@@ -26,7 +26,9 @@ VERDICTS = ("certified", "refuted", "unknown")
 EVIDENCE = {
     "lipschitz": ("bound", "", ""),
     "local": ("bound residual", "", ""),
+    "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),
+    "newton": ("defect contraction factor", "", "inverse"),
     "two_points": ("", "problem", "first second"),
     "eigenvalue": ("radius growth", "problem", "point form"),
     "two_equilibria": ("first_radius second_radius", "problem", "first second"),
@@ -35,7 +37,7 @@ EVIDENCE = {
     "index": ("radius", "problem", "point"),
 }
 """Each kind's numbers, counts and arrays."""
-THEOREMS = ("picard", "local_picard", "damped", "monotone", "refute", None)
+THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,10 +39,6 @@ class Elementary:
         values = [f(x) for (f, _), *ends in self._met(low, high) for x in ends]
         return _hull(values)
 
-    def slope(self, low: Ball, high: Ball) -> Ball:
-        """Upper bound of |difference quotients| over [low, high]."""
-        return _top([abs(d(x)) for (_, d), *ends in self._met(low, high) for x in ends])
-
     def slopes(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
         """Lower and upper bound of the difference quotients over [low, high]."""
         return _hull([d(x) for (_, d), *ends in self._met(low, high) for x in ends])
@@ -90,12 +86,8 @@ class Wave:
         value = self.f(low.union(high))
         return value.lower(), value.upper()
 
-    def slope(self, low: Ball, high: Ball) -> Ball:
-        """Upper bound of |difference quotients|."""
-        return arb(1)
-
     def slopes(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
-        """Bounds of the difference quotients."""
+        """Lower and upper bound of the difference quotients."""
         return arb(-1), arb(1)
 
     def global_slopes(self) -> tuple[Ball, Ball] | None:
@@ -112,10 +104,6 @@ def _hull(values: list[Ball]) -> tuple[Ball, Ball]:
     for value in values[1:]:
         low, high = low.min(value.lower()), high.max(value.upper())
     return low, high
-
-
-def _top(values: list[Ball]) -> Ball:
-    return _hull(values)[1]
 
 
 def root(function: Real, left: Ball, right: Ball) -> Ball:
@@ -341,11 +329,6 @@ def image_of(table: Elementary | Wave, low: Balls, high: Balls) -> tuple[Balls, 
 
 
 def slopes_of(table: Elementary | Wave, low: Balls, high: Balls) -> tuple[Balls, Balls]:
-    """Entrywise bounds of the slopes, with their signs, over the intervals [low, high]."""
+    """Entrywise bounds of the difference quotients over the intervals [low, high]."""
     both = each(table.slopes, low, high)
     return each(lambda pair: pair[0], both), each(lambda pair: pair[1], both)
-
-
-def largest_slope(table: Elementary | Wave, low: Balls, high: Balls) -> Balls:
-    """Entrywise bounds of the slopes' moduli over the intervals [low, high]."""
-    return each(table.slope, low, high)

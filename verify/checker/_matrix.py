@@ -45,14 +45,21 @@ class Matrix:
         values = values if cols is None else ball.times(values, cols[self.cols])
         return Matrix(self.rows, self.cols, values, self.shape)
 
+    def magnitude(self) -> Matrix:
+        """|A|, entry by entry."""
+        return Matrix(self.rows, self.cols, ball.absolute(self.values), self.shape)
+
     def magnitude_times(self, x: ball.Balls) -> ball.Balls:
         """`|A| x` for x of shape (n, k)."""
-        result = ball.full(0, (self.shape[0], x.shape[1]))
-        if not len(self.values) or not x.shape[1]:
+        return self.magnitude().times(x)
+
+    def times(self, x: ball.Balls) -> ball.Balls:
+        """`A x` for x of shape (n, k)."""
+        result, weights = ball.full(0, (self.shape[0], x.shape[1])), self.values
+        if not len(weights) or not x.shape[1]:
             return result
-        weights = ball.absolute(self.values)
         if self.full:
-            return ball.matrix_product(ball.absolute(self.dense()), x)
+            return ball.matrix_product(self.dense(), x)
         starts = np.flatnonzero(np.r_[True, self.rows[1:] != self.rows[:-1]])
         for start in range(0, x.shape[1], 16):  # a few columns at a time: the products need memory
             block = weights[:, None] * x[self.cols, start : start + 16]

@@ -2,9 +2,9 @@
 
 Two ways, both checked in exact or ball arithmetic; floating point only proposes.
 
-*Factorisation.* A is replaced by integers N with A = 2^-k N + E, |E| small. For an integer T and any integer
+*Factorisation.* A is replaced by integers N with A = 2^-k N + E, ||E|| small. For an integer T and any integer
 matrix L, `T I - N^T N = L L^T + R` gives `N^T N <= T I - R`, hence `||N||_2^2 <= T + max_i sum_j |R_ij|`:
-exact integer arithmetic; a good floating-point Cholesky factor L makes R tiny.
+exact integer arithmetic (`_integers.py`); a good floating-point Cholesky factor L makes R tiny.
 
 *Collatz-Wielandt.* For any x > 0, `||A||_2^2 <= max_i (|A|^T |A| x)_i / x_i`.
 """
@@ -16,17 +16,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from flint import arb, fmpz, fmpz_mat
-from numpy.typing import NDArray
+from flint import arb
 
 from . import _arithmetic as ball
+from ._integers import (
+    LARGEST_TERMS,
+    Floats,
+    Ints,
+    add_multiple_of_2_60,
+    factor_in_integers,
+    gram,
+    in_units_of_2_40,
+    midpoints,
+    rounded,
+    square_of,
+    sums_up,
+)
 from ._matrix import Matrix
 
-BITS = 72  # of the largest integer; entries lose at most 2^-72 of the largest one
-LARGEST_FACTORED = 2048  # order of the Gram matrix; beyond it only Collatz-Wielandt
+NORM_BITS = 57  # ||N||_2 is near 2^57 in the factorisation
+LARGEST_FACTORED = 4096  # order of the Gram matrix; beyond it only Collatz-Wielandt
 LARGEST_SPARSE_FACTORED = 400
-
-Floats = NDArray[np.float64]
 
 
 def spectral_bound(matrix: Matrix) -> ball.Ball:
@@ -41,7 +51,7 @@ def spectral_bound(matrix: Matrix) -> ball.Ball:
         return arb.pos_inf()
     bounds, order = [], min(matrix.shape)
     limit = LARGEST_FACTORED if matrix.full else LARGEST_SPARSE_FACTORED
-    factored = order <= limit and max(matrix.shape) <= 4 * limit
+    factored = order <= limit and max(matrix.shape) <= min(4 * limit, LARGEST_TERMS)
     if not factored or not matrix.full or _nonnegative(matrix):
         bounds.append(collatz_wielandt_bound(matrix))
     if factored:
@@ -62,65 +72,70 @@ def _nonnegative(matrix: Matrix) -> bool:
 def factored_bound(entries: ball.Balls) -> ball.Ball:
     """An upper bound of ||A||_2 by an exactly verified factorisation; A is (m, n)."""
     tall = entries if entries.shape[0] >= entries.shape[1] else entries.T
-    top = float(ball.largest(ball.absolute(tall)).upper())
-    if not 0 < top < math.inf:  # not finite, or beyond binary64: the Frobenius norm will do
-        return ball.total(ball.times(tall, tall)).sqrt().upper()
-    shift = BITS - math.frexp(top)[1]
-    unit = arb(2) ** (-shift)
-    integers, error = rounded(tall, shift)
-    grid = fmpz_mat(tall.shape[0], tall.shape[1], integers)
-    squared = _gram_bound(grid.transpose() * grid, _floats(integers, tall.shape))
-    return (arb(squared).sqrt() * unit + error * arb(tall.size).sqrt()).upper()
+    near = midpoints(tall)
+    scale = float(np.abs(near).max(initial=0.0))
+    if not 0 < scale < math.inf:  # only tiny radii, or beyond binary64: the Frobenius norm will do
+        return _frobenius(tall)
+    estimate = _norm_estimate(near / scale)
+    shift = NORM_BITS - math.frexp(scale)[1] - math.frexp(estimate)[1]
+    grid = rounded(tall, near, shift)
+    if grid is None:
+        return _frobenius(tall)
+    simple = arb(float(_row_sums_of_gram(grid.integers).max(initial=0.0)))
+    bound, coefficients = simple, gram(grid.integers)
+    proposal = np.ldexp(grid.integers.astype(np.float64), -NORM_BITS)
+    square = (estimate * math.ldexp(scale, shift - NORM_BITS)) ** 2
+    for tiny in (4.0, 40.0, 1e4, 2.0**40):
+        found = _shifted_bound(coefficients, proposal, square * (1 + tiny * tall.shape[1] * 2.0**-53))
+        if found is not None:
+            bound = bound.min(found)
+            break
+    return (bound.sqrt() * arb(2) ** (-shift) + grid.error).upper()
 
 
-def rounded(entries: ball.Balls, shift: int) -> tuple[list[fmpz], ball.Ball]:
-    """Integers N and a number e with |A - 2^-shift N| <= e entry by entry."""
-    scale = arb(2) ** shift
-    integers, error = [], arb(0)
-    for entry in entries.reshape(-1):
-        scaled = entry * scale
-        nearest = (scaled.mid() + arb(0.5)).floor().mid().unique_fmpz()
-        integers.append(nearest)
-        error = error.max(abs(scaled - arb(nearest)))
-    return integers, (error.upper() / scale).upper()
+def _norm_estimate(matrix: Floats) -> float:
+    """About ||A||_2, for a proposal."""
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-
-def _floats(integers: list[fmpz], shape: tuple[int, ...]) -> Floats:
-    """N in floating point, scaled to entries of at most 1: for proposals only."""
-    return np.array([float(int(value)) for value in integers]).reshape(shape) * 2.0**-BITS
-
-
-def _gram_bound(gram: fmpz_mat, proposal: Floats) -> fmpz:
-    """An integer at least ||N||_2^2, N^T N = gram: with the first shift T that has a factor, or row sums."""
-    n, simple = gram.nrows(), max(_row_sums(gram.entries(), gram.nrows()))
-    estimate = float(np.linalg.norm(proposal, 2)) ** 2
-    for tiny in (4.0 * n, 40.0 * n, 1e4 * n, 2.0**45):
-        bound = _shifted_bound(gram, proposal, estimate * (1 + tiny * 2.0**-53))
-        if bound is not None:
-            return min(bound, simple)
-    return simple
-
-
-def _shifted_bound(gram: fmpz_mat, proposal: Floats, shift: float) -> fmpz | None:
-    """`T + max_i sum_j |R_ij|`, R = T I - gram - L L^T exactly; None where no factor was found."""
-    n = gram.nrows()
+    n = matrix.shape[1]
+    if n <= 64:
+        return float(np.linalg.norm(matrix, 2))
+    operator = LinearOperator((n, n), matvec=lambda x: matrix.T @ (matrix @ x), dtype=np.float64)
     try:
-        factor = np.linalg.cholesky(shift * np.eye(n) - proposal.T @ proposal)
-    except np.linalg.LinAlgError:
-        return None
-    if not np.isfinite(factor).all():
-        return None
-    lower = fmpz_mat(n, n, [fmpz(int(value * 2.0**BITS)) for value in factor.reshape(-1).tolist()])
-    top = fmpz(int(shift * 2.0**100)) * fmpz(2) ** (2 * BITS - 100)
-    rest = gram + lower * lower.transpose()
-    residual = [-entry for entry in rest.entries()]
-    for i in range(n):
-        residual[i * n + i] += top
-    return top + max(_row_sums(residual, n))
+        return math.sqrt(float(eigsh(operator, k=1, v0=np.cos(np.arange(n)), tol=0, return_eigenvectors=False)[0]))
+    except (ArpackError, ValueError):
+        return float(np.linalg.norm(matrix, 2))
 
 
-def _row_sums(entries: list[fmpz], n: int) -> Iterator[fmpz]:
-    return (sum((abs(entry) for entry in entries[i * n : (i + 1) * n]), fmpz(0)) for i in range(n))
+def _frobenius(entries: ball.Balls) -> ball.Ball:
+    return ball.total(ball.times(entries, entries)).sqrt().upper()
+
+
+def _row_sums_of_gram(integers: Ints) -> Floats:
+    """Upper bounds of the row sums of `|N|^T |N|`, for what needs no factor."""
+    moduli = np.abs(integers.astype(np.float64))
+    return np.asarray(moduli.T @ moduli.sum(axis=1) * (1 + 2.0**-30))
+
+
+def _shifted_bound(coefficients: list[Ints], proposal: Floats, square: float) -> ball.Ball | None:
+    """`T + max_i sum_j |R_ij|`, R = T I - N^T N - L L^T exactly; None where no factor was found.
+
+    Args:
+        coefficients: of N^T N, as `gram` gives them.
+        proposal: 2^-NORM_BITS N, of norm at most 1.
+        square: a little above the proposal's norm squared, if T is to have a factor.
+    """
+    n = proposal.shape[1]
+    top = int(square * 2.0 ** (2 * NORM_BITS - 60))
+    lower = factor_in_integers(square * np.eye(n) - proposal.T @ proposal, NORM_BITS)
+    if lower is None:
+        return None
+    rest = [-a - b for a, b in zip(coefficients, square_of(lower), strict=True)]
+    add_multiple_of_2_60(rest, np.diag(np.full(n, top, dtype=np.int64)))
+    units = in_units_of_2_40(rest)
+    if units is None:
+        return None
+    return arb(top) * arb(2) ** 60 + arb(float(sums_up(np.abs(units) + 1).max())) * arb(2) ** 40
 
 
 # ------------------------------------------------------------------------------------------- Collatz-Wielandt

@@ -37,7 +37,7 @@ def single_layer(network: Network, outputs: list[Form]) -> Layer:
         Rejected: it is something else.
     """
     unit = network.sources[1] if len(outputs) == 1 and len(network.sources) == 2 else None
-    if unit is None or unit.interval is None:
+    if unit is None or unit.moved or any(isinstance(end, np.ndarray) for end in unit.interval):
         raise Rejected("theorem monotone: the operator is not of the form s(W z + c)")
     outer, inner = _only(outputs[0], 1), None if unit.form is None else _only(unit.form, 0)
     matrix = None if inner is None else inner.last_matrix(len(network.sources[0].shape))

@@ -20,7 +20,7 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
-from ._elementary import elementary, image_of, largest_slope, slopes_of
+from ._elementary import elementary, image_of, slopes_of
 from ._gains import forward
 from ._refusal import Rejected
 from ._term import Form, zero_form
@@ -113,17 +113,19 @@ class Walk:
         table = elementary(node.op, node.attributes)
         if table is None:
             raise refuse(node, "has no Lipschitz rule in the checker")
-        form, whole, ends, slope = self._forms[node.operands[0]], None, None, None
+        form = self._forms[node.operands[0]]
+        ends: tuple[Any, Any] | None
         if self._intervals is None:
-            whole = ends = table.global_slopes()
-            if whole is None:
+            ends = table.global_slopes()
+            if ends is None:
                 raise refuse(node, "has no Lipschitz constant on the whole space")
-            slope = abs(whole[0]).max(abs(whole[1])).upper()
+            slope = abs(ends[0]).max(abs(ends[1])).upper()
         else:
             low, high = self._narrowed(node.operands[0], form).ends
-            slope, ends = largest_slope(table, low, high), slopes_of(table, low, high)
+            ends = slopes_of(table, low, high)
+            slope = ball.each(lambda a, b: abs(a).max(abs(b)).upper(), *ends)
             self._intervals[node.output] = between(*image_of(table, low, high))
-        return self.network.add(Source(form.shape, form, slope, interval=whole, ends=ends, name=node.op))
+        return self.network.add(Source(form.shape, form, slope, interval=ends, name=node.op))
 
     def _extremum(self, node: Node) -> Form:
         """The larger or smaller of a state-dependent value and a constant: slopes within [0, 1]."""
@@ -137,8 +139,7 @@ class Walk:
             low, high = self._intervals[value].ends
             pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
             self._intervals[node.output] = between(ball.each(pick, low, limit), ball.each(pick, high, limit))
-        ends = (arb(0), arb(1))
-        return self.network.add(Source(form.shape, form, arb(1), interval=ends, ends=ends, name=node.op))
+        return self.network.add(Source(form.shape, form, arb(1), interval=(arb(0), arb(1)), name=node.op))
 
     def _moved(self, node: Node) -> Interval:
         """The interval of an affine node: its value at the middles, and |A| times the radii."""

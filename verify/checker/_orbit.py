@@ -13,9 +13,9 @@ import numpy as np
 from flint import arb
 
 from . import _arithmetic as ball
-from ._dense_jacobian import slope_matrix, walk_over_box
+from ._derivative import slope_products
 from ._local import moved
-from ._network import Walk
+from ._network import Interval, Walk
 from ._refusal import Rejected
 from ._subject import Subject
 from ._values import Values
@@ -49,11 +49,14 @@ class Iteration:
 
     def walk(self, point: Point, radius: float) -> Walk:
         """G's network with slopes that hold on the box around a point."""
-        return walk_over_box(self.subject, self._constants, point, radius)
+        intervals = [Interval(middle, ball.full(arb(radius), middle.shape)) for middle in point]
+        return Walk(self.subject.graph, self._constants, intervals)
 
     def slopes(self, point: Point, radius: float) -> ball.Balls:
         """Every slope matrix of F on the box, (n, n)."""
-        matrix = ball.times(slope_matrix(self.subject, self.walk(point, radius), self.problem), self._damping)
+        all_problems = slope_products(self.walk(point, radius), self.subject)
+        middle, spread = (part[self.problem] for part in (all_problems.middle, all_problems.radius))
+        matrix = ball.times(ball.each(lambda m, r: (m - r).union(m + r), middle, spread), self._damping)
         for i in range(len(matrix)):
             matrix[i, i] += 1 - self._damping
         return matrix

@@ -112,6 +112,31 @@ class Term:
             y = y if matrix is None else _apply(matrix.transposed(), y, axis)
         return ball.times(y, abs(self.scale))
 
+    def columns(self, x: ball.Balls) -> ball.Balls:
+        """`A x`, column by column: x of shape (*source, columns)."""
+        count = x.shape[-1]
+        x = x.reshape((*self.source_shape, count))
+        for axis, matrix in enumerate(self.matrices):
+            if matrix is not None:
+                x = _columns_along(matrix, x, axis)
+        dropped = tuple(axis for axis in range(x.ndim - 1) if axis not in self.axes)
+        return ball.times(x.transpose((*self.axes, *dropped, x.ndim - 1)).reshape((*self.shape, count)), self.scale)
+
+    def magnitude_term(self) -> Term:
+        """|A|, entry by entry."""
+        matrices = tuple(None if matrix is None else matrix.magnitude() for matrix in self.matrices)
+        return Term(self.source_shape, matrices, self.axes, abs(self.scale))
+
+    def widest(self) -> int:
+        """The most numbers at hand while the map is applied to one column."""
+        size = most = math.prod(self.source_shape)
+        for matrix in self.matrices:
+            if matrix is not None:
+                others = size // max(matrix.shape[1], 1)
+                most = max(most, others * max(len(matrix.values) if not matrix.full else 0, matrix.shape[0]))
+                size = others * matrix.shape[0]
+        return most
+
     def _with(self, axis: int, matrix: Matrix) -> Term:
         return replace(self, matrices=(*self.matrices[:axis], matrix, *self.matrices[axis + 1 :]))
 
@@ -123,6 +148,12 @@ class Term:
 def _apply(matrix: Matrix, x: ball.Balls, axis: int) -> ball.Balls:
     moved = np.moveaxis(x, axis, 0)
     flat = matrix.magnitude_times(moved.reshape(moved.shape[0], math.prod(moved.shape[1:])))
+    return np.moveaxis(flat.reshape((flat.shape[0], *moved.shape[1:])), 0, axis)
+
+
+def _columns_along(matrix: Matrix, x: ball.Balls, axis: int) -> ball.Balls:
+    moved = np.moveaxis(x, axis, 0)
+    flat = matrix.times(moved.reshape(moved.shape[0], math.prod(moved.shape[1:])))
     return np.moveaxis(flat.reshape((flat.shape[0], *moved.shape[1:])), 0, axis)
 
 

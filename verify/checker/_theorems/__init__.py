@@ -8,7 +8,9 @@ from .._subject import Subject
 from ._base import Rule
 from ._instability import EIGENVALUE, INDEX, UNSTABLE
 from ._local_picard import LOCAL_PICARD
+from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE
+from ._newton_kantorovich import NEWTON_KANTOROVICH
 from ._orbits import CYCLE, TWO_EQUILIBRIA
 from ._picard import DAMPED, PICARD
 from ._two_points import TWO_POINTS
@@ -17,7 +19,9 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "picard"): (PICARD,),
     ("certified", "damped"): (DAMPED,),
     ("certified", "local_picard"): (LOCAL_PICARD,),
+    ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "monotone"): (MONOTONE,),
+    ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
     ("refuted", "refute"): (TWO_POINTS, EIGENVALUE, TWO_EQUILIBRIA, CYCLE, UNSTABLE, INDEX),
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from flint import arb
 
 from .. import _arithmetic as ball
@@ -76,6 +77,15 @@ def distances(
 ) -> list[Any]:
     gaps = [ball.array(x - y) for x, y in zip(a, b, strict=True)]
     return powers(norm, weights, gaps, subject.graph.batch_dims)
+
+
+def last_axis(weights: list[ball.Balls] | None, size: int) -> ball.Balls | None:
+    """The weights along the last dimension, where they vary along no other."""
+    if weights is None:
+        return None
+    rows = weights[0].reshape(-1, size)
+    require(bool((rows == rows[0]).all()), "norm.weights: must vary along the last dimension only")
+    return np.asarray(rows[0])
 
 
 def named(norm: Norm) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from flint import arb_mat
 
 from .. import _arithmetic as ball
-from .._dense_jacobian import is_analytic, is_differentiable
 from .._document import Document, Evidence, Norm
 from .._eigenvalue import require_growth
 from .._orbit import Iteration, defect_of, float_inverse, require_orbit
+from .._smooth import is_analytic, is_differentiable
 from .._subject import Subject
 from .._witness import Array
 from ._base import Rule, point_of, require
@@ -60,7 +60,9 @@ def _index(document: Document, evidence: Evidence, subject: Subject, norm: Norm)
     point = point_of(subject, evidence.arrays["point"])
     located = require_orbit(Iteration(subject, 1.0, problem), [point], radius)
     iteration = Iteration(subject, document.damping, problem)
-    smooth = is_analytic(subject) or is_differentiable(iteration.walk(point, radius))
+    smooth = is_analytic(subject) or is_differentiable(
+        iteration.walk(point, 2 * radius)
+    )  # y* has a neighbourhood in it
     require(smooth, "evidence: the operator may not be differentiable at the equilibrium")
     slopes = iteration.slopes(point, radius)
     before, after = (_determinant(slopes, sign) for sign in (-1, 1))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from flint import arb
 
-from .. import _arithmetic as ball
 from .._document import Document, Evidence, Norm
 from .._monotone import excess, residual_factor, single_layer, weighted
 from .._network import Walk
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import full_weights
-from ._base import Rule, exceeds, named, require, shown
+from ._base import Rule, exceeds, last_axis, named, require, shown
 
 
 def _monotone(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
@@ -26,21 +24,12 @@ def _monotone(document: Document, evidence: Evidence, subject: Subject, norm: No
     require(0 < evidence["mu"] < math.inf, "evidence.mu: must be positive")
     walk = Walk(subject.graph, Values(subject.graph, None, subject.free))
     layer = single_layer(walk.network, walk.outputs)
-    layer = weighted(layer, _last_axis(full_weights(norm, subject), layer.weight.shape[0]))
+    layer = weighted(layer, last_axis(full_weights(norm, subject), layer.weight.shape[0]))
     least = excess(layer, evidence["mu"])
     require(bool(least >= 0), f"evidence.mu: the inequality could only be shown up to {shown(least)}")
     factor = residual_factor(layer, evidence["mu"])
     require(bool(factor <= arb(evidence["factor"])), exceeds("factor of the residual", factor, evidence["factor"]))
     return (f"monotone in {named(norm)} with mu >= {evidence['mu']!r}, ||y - y*|| <= {shown(factor)} ||G(y) - y||",)
-
-
-def _last_axis(weights: list[ball.Balls] | None, size: int) -> ball.Balls | None:
-    """The weights along the last dimension, where they vary along no other."""
-    if weights is None:
-        return None
-    rows = weights[0].reshape(-1, size)
-    require(bool((rows == rows[0]).all()), "norm.weights: must vary along the last dimension only")
-    return np.asarray(rows[0])
 
 
 MONOTONE = Rule(

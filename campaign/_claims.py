@@ -1,0 +1,101 @@
+"""`certify` on layers whose constants, spectral radii and equilibria are known exactly: no verdict may be wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deqops.verify import Ball, Certificate, Norm, Verdict, _theorems, certify, check
+
+from ._drawing import Random
+from ._judge import is_known, judge
+from ._operators import Operator, draw_operator
+from ._section import Section, Tally
+
+_NAMED = ("l1", "l2", "linf", "weighted_l1", "weighted_l2", "weighted_linf")
+_FURTHER = sorted({*getattr(_theorems, "THEOREMS", {})} - {"picard", "damped", "monotone", "local_picard"})
+_DAMPINGS = (0.5, 0.25, 0.75, 0.9, 1.0, 1.25, 1.5, -0.25)
+
+
+def case(seed: int, number: int) -> Tally:
+    """One operator, one request."""
+    rng = np.random.default_rng([seed, 3, number])
+    tally = Tally()
+    operator, certificate, asked = drawn(rng)
+    found = f"{certificate.verdict.value} {certificate.theorem or ''}".strip()
+    tally.count(found)
+    document = certificate.document()
+    if not is_known(document):
+        tally.count("in a region that is not judged")
+    wrong = judge(document, operator)
+    tally.violations += [f"{asked} of {operator.label}: {found}, but {reason}" for reason in wrong]
+    if certificate.verdict is not Verdict.UNKNOWN and number % 4 == 0:
+        accepted = check(certificate, operator.graph, operator.state, *operator.inputs).accepted
+        tally.count("checked again, accepted" if accepted else "checked again, beyond the checker")
+    return tally
+
+
+def drawn(rng: Random) -> tuple[Operator, Certificate, str]:
+    """An operator, what was certified of it, and what was asked."""
+    operator = draw_operator(rng)
+    options = _request(rng, operator)
+    certificate = certify(operator.graph, operator.state, *operator.inputs, **options)
+    return operator, certificate, ", ".join(f"{name}={_shown(value)}" for name, value in options.items())
+
+
+def _shown(value: Any) -> str:
+    return str(value.describe()) if isinstance(value, Norm | Ball) else repr(value)
+
+
+def _request(rng: Random, operator: Operator) -> dict[str, Any]:
+    kind = rng.random()
+    if kind < 0.35:
+        return {"theorem": "picard", "norm": _norm(rng, operator)}
+    if kind < 0.5:
+        return {"theorem": "damped", "norm": _norm(rng, operator), "damping": float(rng.choice(_DAMPINGS))}
+    if kind < 0.65:
+        return {"theorem": "monotone", "norm": str(rng.choice(["auto", "l2", "weighted_l2"]))}
+    if kind < 0.8:
+        return {"theorem": "local_picard", "norm": _norm(rng, operator), "region": _ball(rng, operator)}
+    if kind < 0.88:
+        return {"norm": _norm(rng, operator)}
+    if kind < 0.92 and _FURTHER:
+        return _further(rng, operator)
+    if kind < 0.95:
+        return {"region": _ball(rng, operator), "damping": float(rng.choice(_DAMPINGS))}
+    return {"damping": float(rng.choice(_DAMPINGS))}
+
+
+def _further(rng: Random, operator: Operator) -> dict[str, Any]:
+    """One of the theorems that the requests above do not name."""
+    theorem = _FURTHER[int(rng.integers(len(_FURTHER)))]
+    local = getattr(_theorems, "THEOREMS", {})[theorem].region == "ball"
+    return {"theorem": theorem, **({"region": _ball(rng, operator)} if local else {})}
+
+
+def _norm(rng: Random, operator: Operator) -> str | Norm:
+    if rng.random() < 0.7:
+        return str(rng.choice(_NAMED))
+    shape = operator.state.shape[operator.graph.batch_dims :]
+    weights = torch.from_numpy(2.0 ** rng.integers(-4, 5, tuple(shape)))
+    order: Any = str(rng.choice(["l1", "l2", "linf"]))
+    return Norm(order, (weights,))
+
+
+def _ball(rng: Random, operator: Operator) -> Ball:
+    """Around a point that damped Picard steps reached, or around anything."""
+    state = operator.state
+    if rng.random() < 0.8:
+        for _ in range(60):
+            state = (state + operator.graph(state, *operator.inputs)) / 2
+    state = torch.where(state.isfinite() & (state.abs() < 1e6), state, torch.zeros_like(state))
+    center: Tensor = state.double() + float(rng.choice([0.0, 1e-8, 1e-3])) * torch.from_numpy(
+        rng.standard_normal(tuple(state.shape))
+    )
+    return Ball(center, float(10.0 ** rng.uniform(-6, 2)))
+
+
+CLAIMS = Section("claims", "verdicts of certify on layers known exactly", 100_000, 25, case)

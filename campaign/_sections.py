@@ -1,0 +1,11 @@
+"""The sections by name, in the order in which `all` runs them."""
+
+from __future__ import annotations
+
+from ._balls import BALLS
+from ._claims import CLAIMS
+from ._matrices import MATRICES
+from ._section import Section
+from ._tampered import TAMPERED
+
+SECTIONS: dict[str, Section] = {section.name: section for section in (MATRICES, BALLS, CLAIMS, TAMPERED)}

@@ -1,0 +1,86 @@
+"""From a certificate and an operator to the problem it is about, or a refusal that says what does not fit."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from torch.utils import _pytree as pytree
+
+from deqops._errors import InputError
+from deqops.graph import tensor_digest, trace
+
+from ._claim import Verdict
+from ._norm import Norm
+from ._problem import Problem
+from ._rounding import check_environment
+
+if TYPE_CHECKING:
+    from ._certificate import Certificate
+
+
+def certified_problem(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...]) -> Problem:
+    """The problem of `G(y, *inputs)`, once the certificate is known to speak of it.
+
+    Raises:
+        InputError: the certificate proves nothing, or is for another operator, other shapes or other fixed inputs.
+        UnsupportedOperationError: G cannot be traced.
+    """
+    check_environment()
+    if certificate.verdict is not Verdict.CERTIFIED:
+        raise InputError(f"certificate: verdict is {certificate.verdict.value}; nothing follows from it")
+    _check_state(certificate, pytree.tree_leaves(y))
+    operator = trace(G, y, *inputs, batch_dims=certificate.batch_dims)
+    if operator.fingerprint != certificate.fingerprint:
+        raise InputError("G: its weights or operations differ from the certified ones; certify it again")
+    _check_inputs(certificate, pytree.tree_leaves(inputs))
+    return Problem(operator, y, inputs)
+
+
+def proven_factor(certificate: Certificate) -> tuple[float, Norm]:
+    """kappa of `||y - y*|| <= kappa ||G(y) - y||` and its norm.
+
+    Raises:
+        InputError: the certificate gives none.
+    """
+    factor = certificate.factor
+    if factor is None or certificate.norm is None or not math.isfinite(factor):
+        raise InputError(f"certificate: theorem {certificate.theorem!r} bounds no error by a residual here")
+    return factor, certificate.norm
+
+
+def contraction_constant(certificate: Certificate) -> tuple[float, Norm]:
+    """q < 1, the constant of G itself on the certificate's region, and its norm.
+
+    Raises:
+        InputError: the certificate proves no such constant.
+    """
+    bound = certificate.bound if certificate.theorem in _CONTRACTIONS else None
+    if bound is None or certificate.norm is None or not bound < 1:
+        names = ", ".join(_CONTRACTIONS)
+        raise InputError(
+            f"certificate: theorem {certificate.theorem!r} proves no constant q < 1 of G; certify with one of {names}"
+        )
+    return bound, certificate.norm
+
+
+_CONTRACTIONS = ("picard", "damped", "local_picard")
+
+
+def _check_state(certificate: Certificate, leaves: list[Any]) -> None:
+    got = [(tuple(leaf.shape), str(leaf.dtype).removeprefix("torch.")) for leaf in leaves]
+    expected = [(tuple(shape), dtype) for shape, dtype in certificate.state]
+    if [shape for shape, _ in got] != [shape for shape, _ in expected]:
+        raise InputError(f"y: the certificate is for states {expected}, got {got}")
+    if any(not bool(leaf.isfinite().all()) for leaf in leaves):
+        raise InputError("y: holds NaN or infinity")
+
+
+def _check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
+    if len(leaves) != len(certificate.inputs):
+        raise InputError(f"inputs: the certificate is for {len(certificate.inputs)}, got {len(leaves)}")
+    for record, leaf in zip(certificate.inputs, leaves, strict=True):
+        if tuple(leaf.shape) != record.shape:
+            raise InputError(f"input {record.name}: certified for shape {record.shape}, got {tuple(leaf.shape)}")
+        if record.sha256 is not None and tensor_digest(leaf) != record.sha256:
+            raise InputError(f"input {record.name}: the certificate holds for another value; certify with this one")

@@ -1,0 +1,84 @@
+"""A Jacobian expression as one dense matrix of intervals per problem.
+
+With slopes in `[a, b]` every slope product M of Lemma `slopes` is enclosed by pushing the identity forward through
+the basis values: linear maps act on midpoint-radius columns, elementwise slopes multiply rows. Problems of a batch
+do not mix, so one column serves the same unknown of all of them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from deqops._errors import UnsupportedOperationError
+
+from . import _midrad as midrad
+from ._jacobian import Combination, Elementwise, Jacobian, StateLeaf
+from ._midrad import MidRad
+
+LARGEST_ENTRIES = 2**26  # of any matrix that is pushed forward
+
+
+def interval_jacobian(jacobian: Jacobian, batch_dims: int) -> MidRad:
+    """Enclosure of M for every choice of slopes, (problems, n, n), n unknowns of all leaves in their order.
+
+    Raises:
+        UnsupportedOperationError: a matrix on the way would have more than `LARGEST_ENTRIES` entries.
+    """
+    columns = _identity(jacobian, batch_dims)
+    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1])
+    values: list[MidRad] = []
+    for basis in jacobian.bases:
+        if isinstance(basis, StateLeaf):
+            values.append(columns[basis.position])
+        else:
+            values.append(midrad.mul(_forward(basis.source, values), _slopes(basis)))
+    rows = []
+    for output in jacobian.outputs:
+        pushed = _forward(output, values) if output.terms else _zero(output, columns)
+        problems = output.shape[0] if batch_dims else 1
+        rows.append(pushed.apply_exact(lambda t, problems=problems: t.reshape(problems, -1, t.shape[-1])))  # type: ignore[misc]
+    return MidRad(torch.cat([row.mid for row in rows], dim=1), torch.cat([row.rad for row in rows], dim=1))
+
+
+def _identity(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
+    """The identity's rows that belong to each leaf, (*leaf, n)."""
+    leaves = sorted((b for b in jacobian.bases if isinstance(b, StateLeaf)), key=lambda leaf: leaf.position)
+    sizes = [math.prod(leaf.shape[batch_dims:]) for leaf in leaves]
+    rows = torch.split(torch.eye(sum(sizes), dtype=torch.float64), sizes)
+    columns = {}
+    for leaf, part in zip(leaves, rows, strict=True):
+        own = part.reshape(*leaf.shape[batch_dims:], sum(sizes))
+        columns[leaf.position] = MidRad.exact(own.expand(*leaf.shape, sum(sizes)))
+    return columns
+
+
+def _refuse_large(jacobian: Jacobian, unknowns: int) -> None:
+    sources = [basis.source for basis in jacobian.bases if isinstance(basis, Elementwise)]
+    maps = [one for part in (*sources, *jacobian.outputs) for several in part.terms.values() for one in several]
+    entries = unknowns * max((one.widest() for one in maps), default=unknowns)
+    if entries > LARGEST_ENTRIES:
+        raise UnsupportedOperationError("operator", f"has a Jacobian with {entries} intervals on the way: too many")
+
+
+def _forward(combination: Combination, values: list[MidRad]) -> MidRad:
+    total: MidRad | None = None
+    for k, maps in combination.terms.items():
+        for one in maps:
+            part = one.apply(values[k])
+            total = part if total is None else midrad.add(total, part)
+    if total is None:
+        raise ValueError("a combination without terms has no columns")
+    return total
+
+
+def _zero(output: Combination, columns: dict[int, MidRad]) -> MidRad:
+    unknowns = next(iter(columns.values())).mid.shape[-1]
+    return MidRad.exact(torch.zeros(*output.shape, unknowns, dtype=torch.float64))
+
+
+def _slopes(basis: Elementwise) -> MidRad:
+    lower, upper = (torch.as_tensor(end, dtype=torch.float64) for end in (basis.lower, basis.upper))
+    slopes = MidRad.from_bounds(lower, upper)
+    return slopes.apply_exact(lambda t: t[..., None] if t.ndim else t)

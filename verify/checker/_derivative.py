@@ -1,0 +1,123 @@
+"""The slope products of a network as one matrix of intervals per problem, and norms of such matrices.
+
+An interval matrix is a pair of ball arrays, middles and radii, because the radius of an `arb` has 30 bits only:
+every product M of the maps with slopes in their intervals satisfies `|M - middle| <= radius` entry by entry. The
+identity is pushed forward; with independent problems one column serves the same unknown of all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from flint import arb
+
+from . import _arithmetic as ball
+from ._affine import Source
+from ._matrix_norm import factored_bound
+from ._network import Interval, Walk
+from ._refusal import Rejected
+from ._subject import Subject
+from ._term import Form
+
+LARGEST_ENTRIES = 2**19  # of any array of balls: each takes about 100 bytes
+LARGEST_ORDER = 512  # unknowns of one problem
+
+
+def slope_products(walk: Walk, subject: Subject) -> Interval:
+    """Middles and radii of all slope products, (problems, n, n), n unknowns of all leaves in their order.
+
+    Raises:
+        Rejected: the matrices are beyond the checker's means.
+    """
+    batch, outputs = subject.graph.batch_dims, walk.outputs
+    unknowns = sum(math.prod(shape) for shape in subject.problem_shapes)
+    _refuse_large(walk, outputs, subject, unknowns)
+    values: list[Interval] = []
+    for number, source in enumerate(walk.network.sources):
+        if source.form is None:
+            values.append(_identity(subject, number, unknowns))
+        else:
+            values.append(_sloped(_forward(source.form, values, unknowns), source))
+    rows = [_forward(form, values, unknowns) for form in outputs]
+    problems = subject.shapes[0][0] if batch else 1
+    parts = [[part.reshape(problems, -1, unknowns) for part in (row.middle, row.radius)] for row in rows]
+    middle, radius = (np.concatenate([part[k] for part in parts], axis=1) for k in range(2))
+    if not (ball.all_finite(middle) and ball.all_finite(radius)):
+        raise Rejected("a slope on the ball is not bounded")
+    return Interval(middle, radius)
+
+
+def _refuse_large(walk: Walk, outputs: list[Form], subject: Subject, unknowns: int) -> None:
+    forms = [source.form for source in walk.network.sources if source.form is not None] + outputs
+    widths = [term.widest() for form in forms for several in form.terms.values() for term in several]
+    entries = unknowns * max([*widths, *(math.prod(shape) for shape in subject.shapes)])
+    if unknowns > LARGEST_ORDER or entries > LARGEST_ENTRIES:
+        raise Rejected(
+            f"the matrices of {unknowns} unknowns ({entries} entries) are beyond the checker's means: at most "
+            f"{LARGEST_ORDER} unknowns and {LARGEST_ENTRIES} entries"
+        )
+
+
+def _identity(subject: Subject, leaf: int, unknowns: int) -> Interval:
+    shapes, batch = subject.problem_shapes, subject.graph.batch_dims
+    sizes = [math.prod(shape) for shape in shapes]
+    middle = ball.full(0, (sizes[leaf], unknowns))
+    start = sum(sizes[:leaf])
+    for k in range(sizes[leaf]):
+        middle[k, start + k] = arb(1)
+    full = (*subject.shapes[leaf], unknowns)
+    own = middle.reshape(*shapes[leaf], unknowns)
+    middle = np.broadcast_to(own[None] if batch else own, full)
+    return Interval(middle, ball.full(0, full))
+
+
+def _forward(form: Form, values: list[Interval], unknowns: int) -> Interval:
+    middle, radius = (ball.full(0, (*form.shape, unknowns)) for _ in range(2))
+    for number, terms in form.terms.items():
+        for term in terms:
+            middle = ball.plus(middle, term.columns(values[number].middle))
+            radius = ball.plus(radius, term.magnitude_term().columns(values[number].radius))
+    return Interval(middle, radius)
+
+
+def _sloped(columns: Interval, source: Source) -> Interval:
+    """The rows times slopes in their intervals: `|m| r + h (|x| + r)` for slopes m +- h."""
+    shape = (*source.shape, columns.middle.shape[-1])
+    middle, radius = columns.middle.reshape(shape), columns.radius.reshape(shape)
+    low, high = (ball.array(end) for end in source.interval)
+    low, high = (end[..., None] if end.ndim else end for end in (low, high))
+    centre, half = ball.array((low + high) / 2), ball.array((high - low) / 2)
+    spread = ball.array(ball.absolute(centre) * radius + half * (ball.absolute(middle) + radius))
+    return Interval(ball.times(middle, centre), spread)
+
+
+# ------------------------------------------------------------------------------------------------------ norms
+
+
+def largest_norm(matrices: Interval, order: str, weights: ball.Balls | None) -> Any:
+    """An upper bound of `||D A D^-1||`, D = diag(weights), over all matrices of the stack (problems, n, n)."""
+    middle, radius = matrices.middle, matrices.radius
+    if weights is not None:
+        scales = ball.array(weights[:, None] / weights[None, :])
+        middle, radius = ball.times(middle, scales), ball.times(radius, scales)
+    magnitude = ball.array(ball.absolute(middle) + radius)
+    top = arb(0)
+    for problem in range(len(middle)):
+        rows, columns = (_largest_sum(magnitude[problem], axis) for axis in (1, 0))
+        found = {"linf": rows, "l1": columns, "l2": (rows * columns).sqrt()}[order]
+        if order == "l2" and not found <= top:
+            found = found.min(factored_bound(middle[problem]) + _simple_bound(radius[problem]))
+        top = top.max(found)
+    return top.upper()
+
+
+def _largest_sum(entries: ball.Balls, axis: int) -> Any:
+    return ball.largest(ball.array(entries.sum(axis=axis)))
+
+
+def _simple_bound(radius: ball.Balls) -> Any:
+    """min(Frobenius, sqrt(l1 linf)) of a nonnegative matrix."""
+    mixed = (_largest_sum(radius, 0) * _largest_sum(radius, 1)).sqrt()
+    return mixed.min(ball.total(ball.times(radius, radius)).sqrt())
