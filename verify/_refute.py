@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import torch
+
 from deqops._errors import UnsupportedOperationError
 
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
@@ -61,6 +63,9 @@ def refutation(problem: Problem, inputs: tuple[object, ...], request: Request, f
             evidence = attempt()
         except UnsupportedOperationError as error:
             outcome.remarks.append(f"refute: {error}")
+            continue
+        except torch.linalg.LinAlgError:
+            outcome.remarks.append("refute: LAPACK did not converge; nothing was proposed")
             continue
         if evidence is not None:
             outcome.refutation = Refutation(claim, norm, evidence)
