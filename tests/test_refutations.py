@@ -19,11 +19,12 @@ import torch
 from cli_cases import edit_certificate
 from exact import relu_equilibria, seeded
 from flint import acb_mat
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from deqops import ModelFileError
+from deqops.graph import trace
 from deqops.verify import Ball, Certificate, Contraction, Converges, Norm, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._evidence import Evidence
 from deqops.verify._located import Iteration, enclosed
@@ -156,6 +157,7 @@ def test_t9_three_equilibria_of_a_unit_refute_uniqueness_and_one_does_not(gain: 
         assert certificate.verdict is Verdict.REFUTED
 
 
+@settings(max_examples=30)
 @given(seeds)
 def test_t9_relu_equilibria_by_enumeration(seed: int) -> None:
     """T9: uniqueness is refuted only where the exact equilibria are two or more."""

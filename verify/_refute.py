@@ -64,7 +64,7 @@ def refutation(problem: Problem, inputs: tuple[object, ...], request: Request, f
         except UnsupportedOperationError as error:
             outcome.remarks.append(f"refute: {error}")
             continue
-        except torch.linalg.LinAlgError:
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             outcome.remarks.append("refute: LAPACK did not converge; nothing was proposed")
             continue
         if evidence is not None:

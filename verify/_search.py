@@ -21,7 +21,9 @@ LARGEST = 256
 
 _TAIL = 300  # steps of the iteration before a cycle is looked for
 _PERIODS = (2, 3, 4)
+_FEW = 32  # unknowns of one problem up to which more starts are tried
 _SCALES = (1.0, 1.0, 4.0, 16.0)
+_SHARES = (1.0, 0.5, 1.0, 0.25, *(1.0, 0.5, 0.25) * 3)  # of a ball's radius
 _MOST_PROBLEMS = 16  # of a batch are looked at
 _RETURNING = 0.5  # of a step: how near a cycle's tail comes back
 _NEAR = 1e-6  # relatively: computed points this close count as one
@@ -138,16 +140,17 @@ class Search:
 
     def _seeds(self) -> Iterator[Tensor]:
         example = self._plain.flat(self._problem.example)
+        few = example.shape[1] > _FEW
         if isinstance(self._region, Ball):
             centre = self._plain.flat(list(self._region.leaves))
-            width = [self._region.radius]
+            widths = [self._region.radius * share for share in _SHARES[: 4 if few else None]]
         else:
             yield example
-            centre, width = torch.zeros_like(example), [*_SCALES]
+            centre, widths = torch.zeros_like(example), [*_SCALES] * (1 if few else 3)
         yield centre
         generator = torch.Generator().manual_seed(0)
-        for scale in width * (1 if len(width) > 1 else len(_SCALES)):
-            yield centre + scale * torch.randn(example.shape, generator=generator, dtype=torch.float64)
+        for width in widths:
+            yield centre + width * torch.randn(example.shape, generator=generator, dtype=torch.float64)
 
     def _iterated(self) -> list[list[Tensor]]:
         """The last points of the iteration from each seed, and from near each known equilibrium."""
