@@ -29,10 +29,11 @@ EVIDENCE = {
     "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),
     "newton": ("defect contraction factor", "", "inverse"),
+    "causal": ("", "depth", "levels"),
     "two_points": ("", "problem", "first second"),
 }
 """Each kind's numbers, counts and arrays."""
-THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "refute", None)
+THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "causal", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from .._document import Document, Evidence
 from .._refusal import Rejected
 from .._subject import Subject
 from ._base import Rule
+from ._causal import CAUSAL
 from ._local_picard import LOCAL_PICARD
 from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE
@@ -20,6 +21,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "monotone"): (MONOTONE,),
     ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
+    ("certified", "causal"): (CAUSAL,),
     ("refuted", "refute"): (TWO_POINTS,),
 }
 
