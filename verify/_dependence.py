@@ -29,10 +29,14 @@ Flow = Callable[..., Tensor]  # from the operands' `Moving` to that of the resul
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """Of a value's entries, for every state: which are exactly 0, which are exactly minus infinity."""
+    """Of a value's entries, for every state: which are exactly 0, which are exactly minus infinity.
+
+    `sign` is 2 where all entries are positive, 1 where none is negative, 0 where nothing is known.
+    """
 
     zero: Tensor
     masked: Tensor
+    sign: int = 0
 
     @property
     def nonzero(self) -> Tensor:
@@ -44,9 +48,9 @@ def _none(shape: Shape) -> Tensor:
     return torch.zeros((), dtype=torch.bool).expand(shape)
 
 
-def _plain(shape: Shape) -> Facts:
-    """Finite numbers of which nothing is known."""
-    return Facts(_none(shape), _none(shape))
+def _plain(shape: Shape, sign: int = 0) -> Facts:
+    """Finite numbers of which no more is known."""
+    return Facts(_none(shape), _none(shape), sign)
 
 
 class Dependence:
@@ -163,7 +167,9 @@ def _of_enclosure(value: Enclosed) -> Facts:
     masked = exact & (known.mid == -math.inf)
     if not bool((masked | (known.mid.isfinite() & known.rad.isfinite())).all()):
         raise UnsupportedOperationError("constant", "may be NaN or infinite")
-    return Facts(exact & (known.mid == 0), masked)
+    lower = known.lower()
+    sign = 2 if bool((lower > 0).all()) else 1 if bool((lower >= 0).all()) else 0
+    return Facts(exact & (known.mid == 0), masked, sign)
 
 
 # ---------------------------------------------------------------------------------------------------- rules
@@ -211,16 +217,37 @@ def _elementwise(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     _refuse_odd_attributes(node)
     found = dependence.finite(node)
     zero = found[0].zero if node.op in ("neg", "abs", "relu", "square", "sign", "tanh") else _none(node.shape)
-    return Facts(zero, _none(node.shape)), lambda *moving: _union(node.shape, *moving)
+    facts = Facts(zero, _none(node.shape), _sign(node, [part.sign for part in found]))
+    return facts, lambda *moving: _union(node.shape, *moving)
 
 
-@_register("pow_scalar")
-def _power(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
-    exponent = node.attributes["exponent"]
-    if not isinstance(exponent, float | int) or not exponent >= 0 or not float(exponent).is_integer():
-        raise UnsupportedOperationError(node.source, "is not defined for every number with this exponent")
-    dependence.finite(node)
-    return _plain(node.shape), lambda x: _union(node.shape, x)
+def _sign(node: Node, signs: list[int]) -> int:
+    """Of an elementwise function's values."""
+    if node.op in ("maximum", "minimum"):
+        return max(signs) if node.op == "maximum" else min(signs)
+    if node.op == "clamp":
+        lowest, highest = (node.attributes[name] for name in ("minimum", "maximum"))
+        known = isinstance(lowest, float) and highest is None and lowest >= 0
+        return 0 if not known else 1 if lowest == 0 else 2
+    return 2 if node.op in ("exp", "sigmoid") else 1 if node.op in ("abs", "relu", "square") else 0
+
+
+@_register("sqrt", "rsqrt", "reciprocal", "log", "log1p", "pow_scalar")
+def _in_domain(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
+    """Functions that are not defined everywhere: the sign must be known where that matters."""
+    (x,) = dependence.finite(node)
+    exponent = node.attributes.get("exponent", -1.0)
+    if not isinstance(exponent, float) or not math.isfinite(exponent):
+        raise UnsupportedOperationError(node.source, f"has exponent {exponent}")
+    if node.op == "pow_scalar" and exponent >= 0 and exponent.is_integer():
+        needed, sign = 0, 1 if exponent % 2 == 0 else 0
+    elif node.op in ("sqrt", "log1p"):
+        needed, sign = 1, x.sign
+    else:
+        needed, sign = 2, 0 if node.op == "log" else 2
+    if x.sign < needed:
+        raise UnsupportedOperationError(node.source, "is not shown to be defined for every state")
+    return _plain(node.shape, sign), lambda moving: _union(node.shape, moving)
 
 
 @_register("cast")
@@ -237,7 +264,8 @@ def _sum(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     if node.op == "sub" and bool(b.masked.any()):
         raise UnsupportedOperationError(node.source, "meets minus infinity")
     masked = a.masked | b.masked
-    return Facts(a.zero & b.zero & ~masked, masked), lambda x, y: _union(node.shape, x, y) & ~masked
+    sign = max(a.sign, b.sign) if node.op == "add" and min(a.sign, b.sign) > 0 else 0
+    return Facts(a.zero & b.zero & ~masked, masked, sign), lambda x, y: _union(node.shape, x, y) & ~masked
 
 
 @_register("mul")
@@ -245,18 +273,19 @@ def _product(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     """0 times a finite number is 0."""
     a, b = dependence.finite(node)
     zero = a.zero | b.zero
-    return Facts(zero, _none(node.shape)), lambda x, y: _union(node.shape, x, y) & ~zero
+    return Facts(zero, _none(node.shape), min(a.sign, b.sign)), lambda x, y: _union(node.shape, x, y) & ~zero
 
 
 @_register("div")
 def _quotient(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
-    """By a constant that is nowhere 0."""
-    a, _ = dependence.finite(node)
-    divisor = dependence.known(node.operands[1])
-    if divisor is None or not bool((as_midrad(divisor).mignitude() > 0).all()):
+    """By what is positive, or by a constant that is nowhere 0."""
+    a, b = dependence.finite(node)
+    divisor = dependence.known(node.operands[1]) if b.sign < 2 else None
+    apart = divisor is not None and bool((as_midrad(divisor).mignitude() > 0).all())
+    if not (b.sign == 2 or apart):
         raise UnsupportedOperationError(node.source, "divides by what may be 0")
     zero = a.zero.expand(node.shape)
-    return Facts(zero, _none(node.shape)), lambda x, y: _union(node.shape, x, y) & ~zero
+    return Facts(zero, _none(node.shape), a.sign if b.sign == 2 else 0), lambda x, y: _union(node.shape, x, y) & ~zero
 
 
 @_register("matmul")
@@ -285,7 +314,7 @@ def _softmax(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     def flow(x: Moving) -> Tensor:
         return _union(node.shape) if x is None else x.any(dim=dim, keepdim=True).expand(node.shape) & ~masked
 
-    return Facts(masked, _none(node.shape)), flow
+    return Facts(masked, _none(node.shape), 1 if bool(masked.any()) else 2), flow
 
 
 @_register("layer_norm")
@@ -295,9 +324,11 @@ def _layer_norm(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
         raise UnsupportedOperationError(node.source, "needs eps > 0")
     dependence.finite(node)
     dims = tuple(range(len(node.shape) - len(normalized), len(node.shape)))
-    return _plain(
-        node.shape
-    ), lambda x: _none(node.shape) if x is None else _over(x, dims, torch.any, keepdim=True).expand(node.shape)
+
+    def flow(moving: Moving) -> Tensor:
+        return _none(node.shape) if moving is None else _over(moving, dims, torch.any, keepdim=True).expand(node.shape)
+
+    return _plain(node.shape), flow
 
 
 def _over(x: Tensor, dims: tuple[int, ...], reduce: Callable[..., Tensor], *, keepdim: bool) -> Tensor:
@@ -314,17 +345,22 @@ def _reduction(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     if node.op != "sum" and any(x.zero.shape[dim] == 0 for dim in dims):
         raise UnsupportedOperationError(node.source, "is over no entries")
     zero = _over(x.zero, dims, torch.all, keepdim=keepdim)
-    return Facts(
-        zero, _none(node.shape)
-    ), lambda moving: _none(node.shape) if moving is None else _over(moving, dims, torch.any, keepdim=keepdim)
+    sign = min(x.sign, 1) if any(x.zero.shape[dim] == 0 for dim in dims) else x.sign
+
+    def flow(moving: Moving) -> Tensor:
+        return _none(node.shape) if moving is None else _over(moving, dims, torch.any, keepdim=keepdim)
+
+    return Facts(zero, _none(node.shape), sign), flow
 
 
 @_register("reshape", "permute", "expand", "slice", "select")
 def _movement(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     x = dependence.facts(node.operands[0])
-    return Facts(
-        move(node, x.zero), move(node, x.masked)
-    ), lambda moving: _none(node.shape) if moving is None else move(node, moving)
+
+    def flow(moving: Moving) -> Tensor:
+        return _none(node.shape) if moving is None else move(node, moving)
+
+    return Facts(move(node, x.zero), move(node, x.masked), x.sign), flow
 
 
 @_register("cat")
@@ -335,7 +371,8 @@ def _cat(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     def flow(*moving: Moving) -> Tensor:
         return torch.cat([_none(s) if m is None else m for m, s in zip(moving, shapes, strict=True)], dim)
 
-    return Facts(torch.cat([p.zero for p in parts], dim), torch.cat([p.masked for p in parts], dim)), flow
+    sign = min(p.sign for p in parts)
+    return Facts(torch.cat([p.zero for p in parts], dim), torch.cat([p.masked for p in parts], dim), sign), flow
 
 
 @_register("index_select")
@@ -345,7 +382,7 @@ def _index_select(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     def flow(moving: Moving, _: Moving) -> Tensor:
         return _none(node.shape) if moving is None else moving.index_select(dim, rows)
 
-    return Facts(x.zero.index_select(dim, rows), x.masked.index_select(dim, rows)), flow
+    return Facts(x.zero.index_select(dim, rows), x.masked.index_select(dim, rows), x.sign), flow
 
 
 @_register("index_add")
@@ -375,7 +412,8 @@ def _where(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
             nothing = torch.zeros((), dtype=torch.bool)
             return torch.where(mask, nothing if x is None else x, nothing if y is None else y).expand(node.shape)
 
-        return Facts(torch.where(mask, a.zero, b.zero), torch.where(mask, a.masked, b.masked)), chosen
+        sign = min(a.sign, b.sign)
+        return Facts(torch.where(mask, a.zero, b.zero), torch.where(mask, a.masked, b.masked), sign), chosen
     dependence.finite(node)
     return Facts((a.zero & b.zero).expand(node.shape), _none(node.shape)), lambda *m: _union(node.shape, *m)
 

@@ -28,11 +28,12 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Level, zero and masked of a value's entries, of one shape."""
+    """Level, zero and masked of a value's entries, of one shape; what is known of all entries' sign."""
 
     level: Numbers
     zero: Bools
     masked: Bools
+    sign: int = 0  # 2: all positive; 1: none negative; 0: not known
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -40,14 +41,14 @@ class Entries:
 
     def each(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Entries:
         """The same movement of entries in all three."""
-        return Entries(change(self.level), change(self.zero), change(self.masked))
+        return Entries(change(self.level), change(self.zero), change(self.masked), self.sign)
 
 
-def entries(level: Numbers, zero: Any = False, masked: Any = False) -> Entries:
+def entries(level: Numbers, zero: Any = False, masked: Any = False, sign: int = 0) -> Entries:
     """Entries with levels only where they are neither zero nor masked."""
     shape = level.shape
     zero, masked = (np.broadcast_to(np.asarray(flag, dtype=bool), shape) for flag in (zero, masked))
-    return Entries(np.where(zero | masked, 0, level), zero, masked)
+    return Entries(np.where(zero | masked, 0, level), zero, masked, sign)
 
 
 class LevelWalk:
@@ -89,7 +90,8 @@ class LevelWalk:
     def values(self) -> Values:
         """The state-independent values in ball arithmetic, computed when they are first needed."""
         if self._values is None:
-            self._values = Values(self.graph, None, self._subject.free)
+            kept = frozenset(node.output for node in self.graph.nodes) - self.graph.state_dependent
+            self._values = Values(self.graph, None, self._subject.free, watched=kept)
         return self._values
 
     def condition(self, value: int) -> Bools | None:
@@ -126,15 +128,16 @@ class LevelWalk:
     def _constant(self, value: int) -> Entries:
         if value in self.graph.leaves:
             return self._leaf(value)
-        ways = [lambda: self._visit(self.graph.producer[value])]
-        if value not in self._free:
-            ways.insert(0 if self._folded else 1, lambda: self._value(value))
-        for way in ways[:-1]:
-            try:
-                return way()
-            except Rejected:
-                continue
-        return ways[-1]()
+        if value in self._free:
+            return self._structure(value)
+        first, second = (self._value, self._structure) if self._folded else (self._structure, self._value)
+        try:
+            return first(value)
+        except Rejected:
+            return second(value)
+
+    def _structure(self, value: int) -> Entries:
+        return self._visit(self.graph.producer[value])
 
     def _leaf(self, value: int) -> Entries:
         leaf = self.graph.leaves[value]
@@ -147,7 +150,8 @@ class LevelWalk:
     def _value(self, value: int) -> Entries:
         known = self.values.balls(value)
         zero = np.fromiter((bool(entry == 0) for entry in known.reshape(-1)), dtype=bool, count=known.size)
-        return entries(np.zeros(known.shape, dtype=np.int64), zero.reshape(known.shape))
+        sign = min((_ball_sign(entry) for entry in known.reshape(-1)), default=0)
+        return entries(np.zeros(known.shape, dtype=np.int64), zero.reshape(known.shape), sign=sign)
 
     def _integers(self, value: int) -> NDArray[Any]:
         """An exact integer or boolean array."""
@@ -183,7 +187,13 @@ def _of_leaf(leaf: Leaf) -> Entries:
     if not (masked | np.isfinite(numbers)).all() or (masked.any() and leaf.kind != "literal"):
         raise Rejected(f"{leaf.kind} {leaf.name!r} holds NaN or infinity")
     zero = (numbers.view(np.uint64) << np.uint64(1)) == 0
-    return entries(np.zeros(numbers.shape, dtype=np.int64), zero, masked)
+    least = float(numbers.min(initial=math.inf))
+    sign = 2 if least > 0 and not zero.any() else 1 if least >= 0 else 0
+    return entries(np.zeros(numbers.shape, dtype=np.int64), zero, masked, sign)
+
+
+def _ball_sign(entry: Any) -> int:
+    return 2 if entry > 0 else 1 if entry >= 0 else 0
 
 
 # ------------------------------------------------------------------------------------------------------ rules
@@ -211,14 +221,28 @@ def _elementwise(walk: LevelWalk, node: Node) -> Entries:
     if node.op == "softplus" and not node.attributes["beta"]:
         raise Rejected(f"{node.source}: has beta = 0")
     parts = _finite(walk, node)
-    return entries(_highest(node, *parts), parts[0].zero if node.op in _KEEP_ZERO else False)
+    sign = {"exp": 2, "sigmoid": 2, "abs": 1, "relu": 1, "square": 1}.get(node.op, 0)
+    if node.op == "maximum":
+        sign = max(part.sign for part in parts)
+    elif node.op == "minimum":
+        sign = min(part.sign for part in parts)
+    elif node.op == "clamp" and node.attributes["maximum"] is None:
+        least: Any = node.attributes["minimum"]
+        sign = (least >= 0) + (least > 0) if least is not None else 0
+    return entries(_highest(node, *parts), parts[0].zero if node.op in _KEEP_ZERO else False, sign=int(sign))
 
 
-def _power(walk: LevelWalk, node: Node) -> Entries:
-    exponent: Any = node.attributes["exponent"]
-    if not (math.isfinite(exponent) and exponent >= 0 and exponent == int(exponent)):
-        raise Rejected(f"{node.source}: is not defined for every number")
-    return entries(_highest(node, *_finite(walk, node)))
+def _partial(walk: LevelWalk, node: Node) -> Entries:
+    """Roots, logarithms and powers: only where all entries are known to lie in the domain."""
+    (x,) = _finite(walk, node)
+    exponent: Any = node.attributes.get("exponent")
+    if node.op == "pow_scalar" and math.isfinite(exponent) and exponent >= 0 and exponent == int(exponent):
+        return entries(_highest(node, x), sign=int(exponent % 2 == 0))
+    if exponent is not None and not math.isfinite(exponent):
+        raise Rejected(f"{node.source}: attribute exponent is {exponent}")
+    if x.sign < (1 if node.op in ("sqrt", "log1p") else 2):
+        raise Rejected(f"{node.source}: may be outside its domain")
+    return entries(_highest(node, x), sign=0 if node.op == "log" else x.sign)
 
 
 def _cast(walk: LevelWalk, node: Node) -> Entries:
@@ -232,19 +256,20 @@ def _sum(walk: LevelWalk, node: Node) -> Entries:
     if node.op == "sub" and b.masked.any():
         raise Rejected(f"{node.source}: subtracts minus infinity")
     masked = a.masked | b.masked
-    return entries(_highest(node, a, b), a.zero & b.zero & ~masked, masked)
+    sign = max(a.sign, b.sign) if node.op == "add" and a.sign and b.sign else 0
+    return entries(_highest(node, a, b), a.zero & b.zero & ~masked, masked, sign)
 
 
 def _product(walk: LevelWalk, node: Node) -> Entries:
     a, b = _finite(walk, node)
-    return entries(_highest(node, a, b), a.zero | b.zero)
+    return entries(_highest(node, a, b), a.zero | b.zero, sign=min(a.sign, b.sign))
 
 
 def _quotient(walk: LevelWalk, node: Node) -> Entries:
     a, b = _finite(walk, node)
-    if not walk.nowhere_zero(node.operands[1]):
+    if b.sign < 2 and not walk.nowhere_zero(node.operands[1]):
         raise Rejected(f"{node.source}: divides by what may be zero")
-    return entries(_highest(node, a, b), a.zero)
+    return entries(_highest(node, a, b), a.zero, sign=a.sign if b.sign == 2 else 0)
 
 
 def _matmul(walk: LevelWalk, node: Node) -> Entries:
@@ -256,9 +281,9 @@ def _matmul(walk: LevelWalk, node: Node) -> Entries:
     level = np.zeros((*batch, left.shape[-2], right.shape[-1]), dtype=np.int64)
     zero = np.ones(level.shape, dtype=bool)
     for k in range(left.shape[-1]):
-        column, row = left.each(lambda x, k=k: x[..., :, k, None]), right.each(lambda x, k=k: x[..., k, None, :])
-        apart = column.zero | row.zero
-        np.maximum(level, np.where(apart, 0, np.maximum(column.level, row.level)), out=level)
+        apart = left.zero[..., :, k, None] | right.zero[..., k, None, :]
+        highest = np.maximum(left.level[..., :, k, None], right.level[..., k, None, :])
+        np.maximum(level, np.where(apart, 0, highest), out=level)
         zero &= apart
     return entries(level.reshape(node.shape), zero.reshape(node.shape))
 
@@ -268,7 +293,7 @@ def _softmax(walk: LevelWalk, node: Node) -> Entries:
     if x.masked.all(axis=dim).any():
         raise Rejected(f"{node.source}: has nothing but minus infinity along its dimension")
     level = np.broadcast_to(x.level.max(axis=dim, keepdims=True, initial=0), x.shape)
-    return entries(level, x.masked)
+    return entries(level, x.masked, sign=1 if x.masked.any() else 2)
 
 
 def _layer_norm(walk: LevelWalk, node: Node) -> Entries:
@@ -287,7 +312,8 @@ def _reduce(walk: LevelWalk, node: Node) -> Entries:
     if node.op != "sum" and any(x.shape[dim] == 0 for dim in dims):
         raise Rejected(f"{node.source}: is over no entries")
     level = np.asarray(x.level.max(axis=dims, keepdims=keep, initial=0))
-    return entries(level, x.zero.all(axis=dims, keepdims=keep))
+    empty = any(x.shape[dim] == 0 for dim in dims)
+    return entries(level, x.zero.all(axis=dims, keepdims=keep), sign=0 if empty else x.sign)
 
 
 def _move(walk: LevelWalk, node: Node) -> Entries:
@@ -296,7 +322,8 @@ def _move(walk: LevelWalk, node: Node) -> Entries:
 
 def _cat(walk: LevelWalk, node: Node) -> Entries:
     parts, dim = [walk[value] for value in node.operands], integer(node, "dim")
-    return Entries(*(np.concatenate([getattr(p, f) for p in parts], axis=dim) for f in ("level", "zero", "masked")))
+    level, zero, masked = (np.concatenate([getattr(p, f) for p in parts], axis=dim) for f in _ARRAYS)
+    return Entries(level, zero, masked, min(p.sign for p in parts))
 
 
 def _index_select(walk: LevelWalk, node: Node) -> Entries:
@@ -309,7 +336,7 @@ def _index_add(walk: LevelWalk, node: Node) -> Entries:
     base, _, source = _finite(walk, node)
     dim = integer(node, "dim")
     rows = walk.indices(node.operands[1], base.shape[dim])
-    level, zero = (np.moveaxis(array.copy(), dim, 0) for array in (base.level, base.zero))
+    level, zero = np.moveaxis(base.level.copy(), dim, 0), np.moveaxis(base.zero.copy(), dim, 0)
     np.maximum.at(level, rows, np.moveaxis(source.level, dim, 0))
     np.logical_and.at(zero, rows, np.moveaxis(source.zero, dim, 0))
     return entries(np.moveaxis(level, 0, dim), np.moveaxis(zero, 0, dim))
@@ -322,11 +349,13 @@ def _where(walk: LevelWalk, node: Node) -> Entries:
         c, a, b = (walk[value] for value in node.operands)
         return entries(_highest(node, c, a, b), a.zero & b.zero)
     a, b = (walk[value] for value in node.operands[1:])
-    picked = (np.where(chosen, getattr(a, f), getattr(b, f)) for f in ("level", "zero", "masked"))
-    return Entries(*(np.broadcast_to(array, tuple(node.shape)) for array in picked))
+    picked = (np.where(chosen, getattr(a, f), getattr(b, f)) for f in _ARRAYS)
+    level, zero, masked = (np.broadcast_to(array, tuple(node.shape)) for array in picked)
+    return Entries(level, zero, masked, min(a.sign, b.sign))
 
 
-_KEEP_ZERO = frozenset("neg abs relu square sign tanh".split())
+_ARRAYS = ("level", "zero", "masked")
+_KEEP_ZERO = frozenset(["neg", "abs", "relu", "square", "sign", "tanh"])
 _TOTAL = (
     "tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square sign floor ceil round hardswish mish "
     "selu leaky_relu elu gelu softplus hardtanh clamp maximum minimum eq ne lt le gt ge logical_not logical_and "
@@ -337,7 +366,7 @@ _RULES: dict[str, Callable[[LevelWalk, Node], Entries]] = {
     **dict.fromkeys(("add", "sub"), _sum),
     **dict.fromkeys(("sum", "mean", "amax", "amin"), _reduce),
     **dict.fromkeys(("reshape", "permute", "expand", "slice", "select"), _move),
-    "pow_scalar": _power,
+    **dict.fromkeys(("sqrt", "rsqrt", "reciprocal", "log", "log1p", "pow_scalar"), _partial),
     "cast": _cast,
     "mul": _product,
     "div": _quotient,
