@@ -112,7 +112,7 @@ def not_proven(facts: Facts) -> list[str]:
             "differs from it by rounding. The proven error of a computed state does account for it."
         )
         if certificate.depth is not None:
-            lines.append("How far a state is from the equilibrium before the last sweep, or the last ones are rounded.")
+            lines.append("How far a state is from the equilibrium before the last sweep, or when sweeps are rounded.")
         elif certificate.rate is None:
             lines.append("That Picard's iteration, or any other, converges to the one equilibrium.")
         else:

@@ -66,7 +66,7 @@ CAUSAL = Theorem(
     number="T8",
     hypotheses=(("acyclic", "components on or behind a cycle of dependences = 0"), ("sweeps", "depth <= N")),
     guarantee="one equilibrium, which Picard's iteration reaches from every start in `depth` sweeps, exactly",
-    proof=None,
+    proof="causal_ends",
     source="substitution along a topological order; Song, Meng, Liao and Ermon, ICML 2021 (Jacobi decoding)",
     claim="converges",
     attempt=_attempt,
