@@ -125,6 +125,12 @@ def _matrices(tensors: Sequence[Tensor], certificate: Certificate, stack: tuple[
     _require(bool(tensors[0].isfinite().all()), "evidence", "it holds NaN or infinity")
 
 
+def _levels(leaves: Sequence[Tensor], depth: int, certificate: Certificate) -> None:
+    _states(leaves, certificate, "evidence")
+    inside = all(bool(((leaf >= 1) & (leaf <= depth) & (leaf == leaf.floor())).all()) for leaf in leaves)
+    _require(inside, "evidence", "its levels are not whole numbers from 1 to depth")
+
+
 def _problems(certificate: Certificate) -> int:
     return certificate.state[0][0][0] if certificate.batch_dims else 1
 
@@ -141,6 +147,8 @@ def _verdict(certificate: Certificate) -> None:
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
         _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
+    if evidence.kind == "causal":
+        _levels(evidence.tensors["levels"], evidence.counts["depth"], certificate)
     if evidence.kind == "newton":
         _matrices(evidence.tensors["inverse"], certificate, (_problems(certificate),))
     if evidence.kind in REFUTING:

@@ -18,6 +18,7 @@ class Fields:
 
 
 KINDS: dict[str, Fields] = {
+    "causal": Fields(counts=("depth",), tensors=("levels",)),
     "lipschitz": Fields(("bound",)),
     "local": Fields(("bound", "residual")),
     "log_norm": Fields(("mu", "least", "factor")),

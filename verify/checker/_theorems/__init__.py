@@ -6,6 +6,7 @@ from .._document import Document, Evidence
 from .._refusal import Rejected
 from .._subject import Subject
 from ._base import Rule
+from ._causal import CAUSAL
 from ._instability import EIGENVALUE, INDEX, UNSTABLE
 from ._local_picard import LOCAL_PICARD
 from ._log_norm import LOG_NORM
@@ -22,6 +23,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "monotone"): (MONOTONE,),
     ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
+    ("certified", "causal"): (CAUSAL,),
     ("refuted", "refute"): (TWO_POINTS, EIGENVALUE, TWO_EQUILIBRIA, CYCLE, UNSTABLE, INDEX),
 }
 
