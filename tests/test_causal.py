@@ -17,7 +17,7 @@ import torch
 from checker_builder import sealed, witness
 from cli_cases import edit_certificate
 from exact import seeded
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from zoo import Module, cases, randn
@@ -144,6 +144,7 @@ def test_t8_causal_picard_ends_after_depth_sweeps_from_every_start(seed: int, si
         assert swept(network, start(size, seed + number + 2), x, depth) == equilibrium
 
 
+@settings(max_examples=12)
 @given(SEEDS, st.integers(2, 6))
 def test_t8_causal_levels_are_final_sweep_by_sweep(seed: int, size: int) -> None:
     """T8: after n sweeps the components of levels <= n no longer depend on the start."""
@@ -161,6 +162,7 @@ def test_t8_causal_levels_are_final_sweep_by_sweep(seed: int, size: int) -> None
                 assert len({state[component] for state in states}) == 1
 
 
+@settings(max_examples=12)
 @given(SEEDS, st.integers(2, 6), st.sampled_from([5e-324, -1e-300, 1e-17, 1.0]))
 def test_t8_causal_one_entry_that_closes_a_cycle_is_seen(seed: int, size: int, entry: float) -> None:
     """T8 near-miss: a dense strict triangle, permuted, with one more entry on or above the diagonal."""
@@ -582,6 +584,7 @@ def test_the_structure_holds_every_derivative_and_is_the_checkers(name: str) -> 
         assert not bool(seen.all())
 
 
+@settings(max_examples=12)
 @given(SEEDS, st.integers(1, 5), st.integers(1, 4))
 def test_cumsum_and_roll_mean_what_torch_means(seed: int, rows: int, columns: int) -> None:
     """The small vocabulary's image contains the exact sums."""
