@@ -236,7 +236,9 @@ def test_three_equilibria_are_told_apart() -> None:
     for place in (-outer, 0.0, outer):
         assert located(layer, torch.full((1, 1), place, dtype=torch.float32), x, 0.2).verdict is Verdict.CERTIFIED
     for radius in (0.96, 1.5, 10.0):
-        assert located(layer, torch.zeros(1, 1), x, radius).verdict is Verdict.UNKNOWN
+        several = located(layer, torch.zeros(1, 1), x, radius)
+        assert several.verdict is Verdict.REFUTED
+        assert check(several, layer, torch.zeros(1, 1), x).accepted
     assert located(layer, torch.full((1, 1), 0.5), x, 0.1).verdict is Verdict.UNKNOWN  # none in it
 
 
@@ -447,7 +449,7 @@ def test_a_file_with_inverses_of_another_size_does_not_load(
 ) -> None:
     certificate = Certificate.load(saved[0])
     document = _with_witness(certificate, inverse=torch.eye(3, dtype=torch.float64)[None])
-    with pytest.raises(ModelFileError, match="inverses"):
+    with pytest.raises(ModelFileError, match="matrices"):
         Certificate.from_document(document)
 
 

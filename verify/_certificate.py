@@ -11,9 +11,9 @@ from torch import Tensor
 
 from deqops._errors import InputError
 
-from ._claim import Claim, Verdict
+from ._claim import Claim, Converges, Verdict
 from ._document import document_of, parse, read, write
-from ._evidence import Evidence
+from ._evidence import WITNESSES, Evidence
 from ._norm import Norm
 from ._region import Region
 from ._theorems import THEOREMS, Hypothesis
@@ -94,11 +94,18 @@ class Certificate:
     def factor(self) -> float | None:
         """kappa of `||y - y*|| <= kappa ||G(y) - y||` for y in the region; None unless certified.
 
-        `1 / (1 - q)` for a contraction.
+        `1 / (1 - q)` for a contraction; None also where the theorem bounds no error by a residual.
         """
         if self.verdict is not Verdict.CERTIFIED or self.evidence is None or self.theorem not in THEOREMS:
             return None
-        return THEOREMS[self.theorem].residual_factor(self.evidence)
+        factor = THEOREMS[self.theorem].residual_factor(self.evidence)
+        return factor if math.isfinite(factor) else None
+
+    @property
+    def depth(self) -> int | None:
+        """The number of sweeps after which Picard's iteration is at the equilibrium, whatever its start (T8)."""
+        certified = self.verdict is Verdict.CERTIFIED and self.theorem == "causal" and self.evidence is not None
+        return self.evidence.counts["depth"] if certified and self.evidence is not None else None
 
     @property
     def witness(self) -> TwoPoints | None:
@@ -107,6 +114,14 @@ class Certificate:
         if found is None or found.kind != "two_points":
             return None
         return TwoPoints(found.counts["problem"], found.tensors["first"], found.tensors["second"])
+
+    def describe_witness(self) -> str:
+        """The witness of a refutation in a sentence; "" where there is none."""
+        found = self.evidence
+        if found is None or found.kind not in WITNESSES:
+            return ""
+        numbers = {name: f"{value:.9g}" for name, value in found.numbers.items()}
+        return WITNESSES[found.kind].format(**numbers, **found.counts)
 
     def _number(self, name: str) -> float | None:
         return None if self.evidence is None else self.evidence.numbers.get(name)
@@ -122,6 +137,8 @@ class Certificate:
     def iterations(self, eps: float, first_step: float | Tensor) -> int:
         """Enough steps n for `||y_n - y*|| <= eps`: `q^n / (1 - q) * first_step <= eps` (T1, a priori).
 
+        Under T8 the number of sweeps that end the iteration, whatever eps, in exact arithmetic.
+
         Args:
             eps: the error wanted, in the certificate's norm; positive.
             first_step: a proven bound of `||y_1 - y_0||` (`distance_bound(y1, y0)`; the largest entry counts).
@@ -129,12 +146,15 @@ class Certificate:
         Raises:
             InputError: the certificate proves no rate, or an argument is not positive and finite.
         """
-        rate = self._proven_rate()
+        ends = self.depth if isinstance(self.claim, Converges) else None
+        rate = self._proven_rate() if ends is None else 0.0
         step = float(first_step.max()) if isinstance(first_step, Tensor) else float(first_step)
         if not (eps > 0 and math.isfinite(eps)) or not (step >= 0 and math.isfinite(step)):
             raise InputError(
                 f"iterations: eps {eps!r} must be positive and first_step {step!r} not negative, both finite"
             )
+        if ends is not None:
+            return ends
         from ._guarantees import sufficient_steps
 
         return sufficient_steps(rate, eps, step)
@@ -180,8 +200,8 @@ class Certificate:
             lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
         for record in self.inputs:
             lines.append(f"Input {record.name}: {'free, any value' if record.free else 'fixed'}.")
-        if self.witness is not None:
-            lines.append(f"Witness: two states of problem {self.witness.problem} that G moves apart or keeps apart.")
+        if self.describe_witness():
+            lines.append(f"Witness: {self.describe_witness()}")
         if self.reason:
             lines.append(f"Why unknown: {self.reason}")
         lines += [f"  tried {attempt}" for attempt in self.attempts]

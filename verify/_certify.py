@@ -80,6 +80,7 @@ class _Certifier:
         self._problem = Problem(operator, state, inputs)
         self._findings: list[Finding] = []
         self._unsupported: list[tuple[str, str]] = []
+        self._remarks: list[str] = []
 
     def run(self) -> Certificate:
         """Theorems in the order of cost, then a refutation where the claim allows one."""
@@ -90,8 +91,11 @@ class _Certifier:
             self._findings.append(finding)
             if finding.holds:
                 return self._certified(finding)
-        refuted = refutation(self._problem, self._inputs, self._request, self._findings)
-        return self._open(self._closest()) if refuted is None else self._refuted(refuted)
+        outcome = refutation(self._problem, self._inputs, self._request, self._findings)
+        if outcome.refutation is not None:
+            return self._refuted(outcome.refutation)
+        self._remarks = outcome.remarks
+        return self._open(self._closest())
 
     def _not_applicable(self) -> str:
         try:
@@ -172,9 +176,8 @@ class _Certifier:
         )
 
     def _attempted(self) -> tuple[str, ...]:
-        return tuple(f.describe() for f in self._findings) + tuple(
-            f"{name}: {error}" for name, error in self._unsupported
-        )
+        unsupported = (f"{name}: {error}" for name, error in self._unsupported)
+        return (*(f.describe() for f in self._findings), *unsupported, *self._remarks)
 
     def _common(self, fixed: frozenset[int]) -> dict[str, Any]:
         """What every verdict states of the operator and its arguments."""

@@ -10,12 +10,22 @@ from torch import Tensor
 
 from deqops._errors import ModelFileError
 
-from ._claim import Contraction, Converges, Verdict
+from ._claim import Converges, Verdict
+from ._evidence import Evidence
 from ._norm import Norm
 from ._region import Ball, Region
 from ._theorems import THEOREMS
 
-REFUTING = ("two_points",)
+REFUTING: dict[str, tuple[str, ...]] = {
+    "two_points": ("Contraction",),
+    "eigenvalue": ("Contraction",),
+    "two_equilibria": ("Contraction", "UniqueEquilibrium", "Converges"),
+    "cycle": ("Converges",),
+    "unstable": ("Converges",),
+    "index": ("Converges",),
+}
+"""Which claims each kind of evidence can refute."""
+LONGEST_CYCLE = 16
 SIGNED = ("mu", "least")  # numbers that may be negative
 
 if TYPE_CHECKING:
@@ -107,11 +117,18 @@ def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> N
     _require(all(bool(leaf.isfinite().all()) for leaf in leaves), where, "it holds NaN or infinity")
 
 
-def _inverses(tensors: Sequence[Tensor], certificate: Certificate) -> None:
+def _matrices(tensors: Sequence[Tensor], certificate: Certificate, stack: tuple[int, ...]) -> None:
+    """One tensor of matrices over the unknowns of one problem."""
     unknowns = sum(math.prod(shape[certificate.batch_dims :]) for shape, _ in certificate.state)
-    expected = (_problems(certificate), unknowns, unknowns)
-    _require([tuple(t.shape) for t in tensors] == [expected], "evidence", "its inverses have not the state's size")
+    expected = (*stack, unknowns, unknowns)
+    _require([tuple(t.shape) for t in tensors] == [expected], "evidence", "its matrices have not the state's size")
     _require(bool(tensors[0].isfinite().all()), "evidence", "it holds NaN or infinity")
+
+
+def _levels(leaves: Sequence[Tensor], depth: int, certificate: Certificate) -> None:
+    _states(leaves, certificate, "evidence")
+    inside = all(bool(((leaf >= 1) & (leaf <= depth) & (leaf == leaf.floor())).all()) for leaf in leaves)
+    _require(inside, "evidence", "its levels are not whole numbers from 1 to depth")
 
 
 def _problems(certificate: Certificate) -> int:
@@ -130,11 +147,31 @@ def _verdict(certificate: Certificate) -> None:
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
         _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
+    if evidence.kind == "causal":
+        _levels(evidence.tensors["levels"], evidence.counts["depth"], certificate)
     if evidence.kind == "newton":
-        _inverses(evidence.tensors["inverse"], certificate)
-    witness = certificate.witness
-    if witness is not None:
-        _require(isinstance(certificate.claim, Contraction), "claim", "only a contraction is refuted by two points")
-        _require(0 <= witness.problem < _problems(certificate), "evidence", "there is no such problem")
-        _states(witness.first, certificate, "evidence")
-        _states(witness.second, certificate, "evidence")
+        _matrices(evidence.tensors["inverse"], certificate, (_problems(certificate),))
+    if evidence.kind in REFUTING:
+        _refutation(certificate, evidence)
+
+
+def _refutation(certificate: Certificate, evidence: Evidence) -> None:
+    allowed = type(certificate.claim).__name__ in REFUTING[evidence.kind]
+    _require(allowed, "claim", f"evidence of kind {evidence.kind!r} does not refute it")
+    _require(evidence.counts["problem"] < _problems(certificate), "evidence", "there is no such problem")
+    for name in ("first", "second", "point"):
+        if name in evidence.tensors:
+            _states(evidence.tensors[name], certificate, "evidence")
+    if "points" in evidence.tensors:
+        _cycle(evidence.tensors["points"], certificate)
+    if "form" in evidence.tensors:
+        _matrices(evidence.tensors["form"], certificate, ())
+
+
+def _cycle(points: tuple[Tensor, ...], certificate: Certificate) -> None:
+    """Each leaf of the state with the points of the cycle along a new dimension 0."""
+    period = points[0].shape[0] if points and points[0].ndim else 0
+    _require(1 < period <= LONGEST_CYCLE, "evidence", f"a cycle has a period from 2 to {LONGEST_CYCLE}")
+    shapes = [(period, *shape) for shape, _ in certificate.state]
+    _require([tuple(leaf.shape) for leaf in points] == shapes, "evidence", "its points have not the state's shapes")
+    _require(all(bool(leaf.isfinite().all()) for leaf in points), "evidence", "it holds NaN or infinity")

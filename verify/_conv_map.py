@@ -127,6 +127,14 @@ def planned(x: MidRad, weight: MidRad, settings: Settings, plans: Plans) -> MidR
     return product.apply_exact(lambda t: t.reshape(t.shape[0], t.shape[1] * t.shape[2], *outputs))
 
 
+def counted(x: Tensor, weight: Tensor, settings: Settings) -> Tensor:
+    """The (transposed) convolution of numbers >= 0 in their own arithmetic: 0 exactly where every product is 0."""
+    sizes, taps = x.shape[2:], weight.shape[2:]
+    plans = tuple(settings.plan(dim, size, count) for dim, (size, count) in enumerate(zip(sizes, taps, strict=True)))
+    product = torch.matmul(grouped(weight, settings).flatten(2), gathered(x, plans, settings.groups))
+    return product.reshape(x.shape[0], -1, *(plan.shape[1] for plan in plans))
+
+
 @dataclass(frozen=True, eq=False)
 class Convolution:
     """The stage `x -> conv(x[:, :, copies_1, ..., copies_d])` of a linear map.

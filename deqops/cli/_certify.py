@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VERDICT_CODES = {"certified": DONE, "refuted": FAILED, "unknown": UNKNOWN}
 NORMS = ("auto", "l1", "l2", "linf")
-THEOREMS = ("auto", "picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich")
+THEOREMS = ("auto", "picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "causal")
 
 
 @click.command("certify")

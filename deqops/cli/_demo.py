@@ -85,7 +85,7 @@ def prove(folder: RunFolder) -> Findings:
         with writing(folder.certificate):
             certificate.save(folder.certificate)
     error = None
-    if certificate.verdict is Verdict.CERTIFIED:
+    if certificate.verdict is Verdict.CERTIFIED and certificate.factor is not None:
         with stage("bounding the error of the computed equilibrium"):
             bound = certificate.error_bound(graph, solution.value, *given.inputs)
             error = {"l2": float(bound.l2.max()), "linf": float(bound.linf.max())}

@@ -79,6 +79,23 @@ def _repeat(low: Lowering, a: Arguments) -> Any:
     return item
 
 
+@lowers("roll")
+def _roll(low: Lowering, a: Arguments) -> Any:
+    """A selection of the shifted positions; without dims the flattened tensor is rolled."""
+    item, shifts = a["self"], sizes_of(a["shifts"])
+    dims = [dim_of(d, rank_of(item)) for d in a.get("dims") or []]
+    if not dims:
+        flat = reshaped(low, item, (-1,), [])
+        return reshaped(low, _rolled(low, flat, 0, shifts[0]), shape_of(item), [])
+    for dim, shift in zip(dims, shifts, strict=True):
+        item = _rolled(low, item, dim, shift)
+    return item
+
+
+def _rolled(low: Lowering, item: Any, dim: int, shift: int) -> Any:
+    return selected(low, item, dim, Known(torch.arange(shape_of(item)[dim]).roll(shift)))
+
+
 @lowers("flip")
 def _flip(low: Lowering, a: Arguments) -> Any:
     item = a["self"]

@@ -6,8 +6,18 @@ from typing import Any
 
 import torch
 
-from deqops.graph._arguments import Arguments, dim_of, matmul_of, rank_of, scaled, sizes_of, swapped
-from deqops.graph._lowering import Lowering, lowers
+from deqops.graph._arguments import (
+    Arguments,
+    dim_of,
+    matmul_of,
+    permuted,
+    rank_of,
+    scaled,
+    shape_of,
+    sizes_of,
+    swapped,
+)
+from deqops.graph._lowering import Known, Lowering, lowers
 
 
 @lowers("linear")
@@ -27,6 +37,25 @@ def _addmm(low: Lowering, a: Arguments) -> Any:
     second = next(a[k] for k in ("mat2", "batch2", "vec") if k in a)
     product = scaled(low, matmul_of(low, first, second), a.get("alpha", 1))
     return low.emit("add", [scaled(low, a["self"], a.get("beta", 1)), product], torch.add)
+
+
+_LONGEST_SUM = 4096
+
+
+@lowers("cumsum")
+def _cumsum(low: Lowering, a: Arguments) -> Any:
+    """The product with a triangle of ones along the dimension; refused where that matrix would be too large."""
+    item, rank = a["self"], rank_of(a["self"])
+    if a.get("dtype") is not None or not rank or not item.meta.dtype.is_floating_point:
+        return NotImplemented
+    dim = dim_of(a["dim"], rank)
+    size = shape_of(item)[dim]
+    if size > _LONGEST_SUM:
+        return NotImplemented
+    order = (*(d for d in range(rank) if d != dim), dim)
+    ones = Known(torch.ones(size, size, dtype=item.meta.dtype).triu())
+    moved = permuted(low, item, order)
+    return permuted(low, matmul_of(low, moved, ones), tuple(order.index(d) for d in range(rank)))
 
 
 @lowers("layer_norm")

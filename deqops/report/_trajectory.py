@@ -74,7 +74,7 @@ def _proven(facts: Facts, count: int) -> tuple[tuple[float, ...], float | None]:
     if certificate is None or certificate.verdict is not Verdict.CERTIFIED or facts.rejected:
         return (), None
     inputs, error = facts.start.inputs, None
-    if facts.state is not None:
+    if facts.state is not None and certificate.factor is not None:
         error = float(certificate.error_bound(facts.graph, facts.state, *inputs).value.max())
     if certificate.rate is None:  # T5 bounds errors, not an iteration
         return (), error

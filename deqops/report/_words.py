@@ -21,9 +21,11 @@ THEOREMS = {
     "symmetric part of (I - aW)^T P (I - bW) is at least mu P, mu > 0. It says nothing of Picard's iteration.",
     "newton_kantorovich": "T6, Newton's method: with an approximate inverse A of I - G', y - A(y - G(y)) contracts in "
     "the ball and does not leave it, so exactly one equilibrium lies there. It says nothing of Picard's iteration.",
+    "causal": "T8, causal operators: where no component of the state waits for itself, the components are final level "
+    "by level, so Picard's iteration reaches the one equilibrium in finitely many sweeps from every start, exactly.",
     "log_norm": "T5, logarithmic norms: where that of every matrix of slopes is at most m < 1, there is one "
     "equilibrium, and the damped iteration reaches it from every start.",
-    "refute": "T9: two states that the map does not bring closer are a counterexample to contraction.",
+    "refute": "T9, refutation: the claim is proven false by a counterexample.",
 }
 
 
@@ -55,7 +57,7 @@ def headline(facts: Facts) -> tuple[str, str]:
         return "not confirmed", f"{stated} The independent checker does not accept it; take nothing for proven."
     return {
         "certified": ("certified", f"Proven: {claim}."),
-        "refuted": ("refuted", f"Proven false: “{claim}.” Two states that contradict it are in the certificate."),
+        "refuted": ("refuted", f"Proven false: “{claim}.” A witness against it is in the certificate."),
         "unknown": ("unknown", f"Neither proven nor refuted: “{claim}.”"),
     }[certificate.verdict.value]
 
@@ -66,6 +68,8 @@ def consequences(facts: Facts, found: Trajectory) -> list[str]:
     if certificate is None or facts.rejected:
         return []
     lines = []
+    if certificate.depth is not None:
+        lines.append(f"Picard's iteration is at the equilibrium after {certificate.depth} sweeps, whatever its start.")
     if certificate.rate is not None:
         factor = at_most(certificate.rate, 9)
         lines.append(
@@ -107,7 +111,9 @@ def not_proven(facts: Facts) -> list[str]:
             "The floating-point program. The claim is about the exact function of the stored weights; the program "
             "differs from it by rounding. The proven error of a computed state does account for it."
         )
-        if certificate.rate is None:
+        if certificate.depth is not None:
+            lines.append("How far a state is from the equilibrium before the last sweep, or when sweeps are rounded.")
+        elif certificate.rate is None:
             lines.append("That Picard's iteration, or any other, converges to the one equilibrium.")
         else:
             lines.append("That the rate is the best one: it is an upper bound, and the iteration is often faster.")

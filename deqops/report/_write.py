@@ -122,8 +122,11 @@ def _curve(rows: Any) -> list[dict[str, Any]]:
 
 def _witness(facts: Facts) -> str:
     certificate = facts.certificate
-    if certificate is None or certificate.witness is None:
+    if certificate is None:
         return ""
+    if certificate.witness is None:
+        described = certificate.describe_witness()
+        return f"{described} It is stored in the certificate." if described else ""
     distance = certificate.distance_bound(certificate.witness.first, certificate.witness.second)
     apart = _words.at_most(float(distance[certificate.witness.problem]))
     norm = certificate.norm.describe() if certificate.norm is not None else ""

@@ -7,6 +7,7 @@ its source.
 from __future__ import annotations
 
 from ._base import Finding, Hypothesis, Theorem
+from ._causal import CAUSAL, causal
 from ._local_picard import LOCAL_PICARD, local_picard
 from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE, monotone
@@ -14,10 +15,10 @@ from ._newton_kantorovich import NEWTON_KANTOROVICH, newton_kantorovich
 from ._picard import DAMPED, PICARD, damped, picard
 
 THEOREMS: dict[str, Theorem] = {
-    theorem.name: theorem for theorem in (PICARD, DAMPED, LOCAL_PICARD, LOG_NORM, MONOTONE, NEWTON_KANTOROVICH)
+    theorem.name: theorem for theorem in (PICARD, DAMPED, LOCAL_PICARD, LOG_NORM, MONOTONE, NEWTON_KANTOROVICH, CAUSAL)
 }
 
-AUTO = ("picard", "log_norm", "monotone")
+AUTO = ("picard", "log_norm", "causal", "monotone")
 """What `theorem="auto"` tries everywhere, in the order of cost; then `_around.py` tries balls."""
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Finding",
     "Hypothesis",
     "Theorem",
+    "causal",
     "damped",
     "local_picard",
     "monotone",

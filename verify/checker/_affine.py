@@ -31,8 +31,8 @@ class Source:
 
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
     within `slope` in modulus and between the ends of `interval`: each one number, or one per entry of `shape`.
-    `moved` marks a mere reshape. Where there is a `convolution`, it is applied to the form, and s is
-    the identity.
+    `moved` marks a mere reshape; `name` is that of the function, "" where the step is affine. Where there is a
+    `convolution`, it is applied to the form, and s is the identity.
     """
 
     shape: Shape
@@ -40,6 +40,7 @@ class Source:
     slope: Any = None
     moved: bool = False
     interval: tuple[Any, Any] = (arb(1), arb(1))
+    name: str = ""
     convolution: Convolution | None = None
 
 

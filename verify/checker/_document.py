@@ -29,10 +29,16 @@ EVIDENCE = {
     "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),
     "newton": ("defect contraction factor", "", "inverse"),
+    "causal": ("", "depth", "levels"),
     "two_points": ("", "problem", "first second"),
+    "eigenvalue": ("radius growth", "problem", "point form"),
+    "two_equilibria": ("first_radius second_radius", "problem", "first second"),
+    "cycle": ("radius", "problem", "points"),
+    "unstable": ("radius growth", "problem", "point form"),
+    "index": ("radius", "problem", "point"),
 }
 """Each kind's numbers, counts and arrays."""
-THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "refute", None)
+THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "causal", "refute", None)
 
 
 @dataclass(frozen=True, eq=False)

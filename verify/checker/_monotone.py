@@ -1,14 +1,11 @@
 """T5, forms (c) and (d), for `G(z) = s(W z + c)` with slopes of s in [a, b] and P = diag(w)^2.
 
 With `V = diag(w) W diag(w)^-1` the condition `sym((I - a W)^T P (I - b W)) >= mu P` says that
-`H = I - (a + b) sym(V) + a b V^T V - mu I` is positive semidefinite. H is replaced by integers, `H = 2^-k N + E`.
-For any integer matrix L, `N = L L^T + R` gives `lambda_min(N) >= min_i (R_ii - sum_{j != i} |R_ij|)` (Gershgorin):
-exact integer arithmetic; floating point only proposes L, the Cholesky factor of N less half of the room there is.
+`H = I - (a + b) sym(V) + a b V^T V - mu I` is positive semidefinite.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,24 +14,11 @@ from flint import arb
 
 from . import _arithmetic as ball
 from ._affine import Network, Source
-from ._integers import (
-    LARGEST_TERMS,
-    Ints,
-    add_multiple_of_2_60,
-    factor_in_integers,
-    in_units_of_2_40,
-    midpoints,
-    rounded,
-    square_of,
-    sums_up,
-)
+from ._definite import lowest_eigenvalue
 from ._matrix import Matrix
 from ._matrix_norm import spectral_bound
 from ._refusal import Rejected
 from ._term import Form, Term
-
-BITS = 56  # of the largest integer that stands for an entry of H
-ROOM = 2.0**-37  # of the matrix' norm: how far the factor's matrix lies below N
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,39 +81,7 @@ def excess(layer: Layer, mu: float) -> Any:
         H[i, i] += 1 - arb(mu)
     if not ball.all_finite(H):
         return arb.neg_inf()
-    return _lowest_eigenvalue(H)
-
-
-def _lowest_eigenvalue(H: ball.Balls) -> Any:
-    """A lower bound of the smallest eigenvalue of every symmetric matrix in H."""
-    n, near = H.shape[0], midpoints(H)
-    top = float(np.abs(near).max(initial=0.0))
-    if not 0 < top < math.inf or n > LARGEST_TERMS:
-        return arb.neg_inf()
-    shift = BITS - math.frexp(top)[1]  # N = 2^shift H is below 2^BITS, L L^T near 2^60 N
-    grid = rounded(H, near, shift)
-    if grid is None:
-        return arb.neg_inf()
-    # Symmetric to the last bit; an entry that stands for its mirror image brings its own error, sqrt(2) in all.
-    integers = np.tril(grid.integers) + np.tril(grid.integers, -1).T
-    floats = np.ldexp(integers.astype(np.float64), -BITS)
-    room = ROOM * float(np.abs(floats).sum(axis=1).max())
-    lower = factor_in_integers(floats - room * np.eye(n), (BITS + 60) // 2)
-    if lower is None:
-        return arb.neg_inf()
-    rest = [-part for part in square_of(lower)]
-    add_multiple_of_2_60(rest, integers)
-    units = in_units_of_2_40(rest)
-    if units is None:
-        return arb.neg_inf()
-    return (arb(_gershgorin(units)) * arb(2) ** (-shift - 20) - 2 * grid.error).lower()
-
-
-def _gershgorin(units: Ints) -> float:
-    """A lower bound of `min_i R_ii - sum_{j != i} |R_ij|` in units of 2^40, from `0 <= R - 2^40 units < 2^40`."""
-    moduli = np.abs(units) + 1
-    np.fill_diagonal(moduli, 0)
-    return float((np.diag(units).astype(np.float64) * (1 - np.sign(np.diag(units)) * 2.0**-50) - sums_up(moduli)).min())
+    return lowest_eigenvalue(H)
 
 
 def residual_factor(layer: Layer, mu: float) -> Any:

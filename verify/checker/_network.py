@@ -125,7 +125,7 @@ class Walk:
             ends = slopes_of(table, low, high)
             slope = ball.each(lambda a, b: abs(a).max(abs(b)).upper(), *ends)
             self._intervals[node.output] = between(*image_of(table, low, high))
-        return self.network.add(Source(form.shape, form, slope, interval=ends))
+        return self.network.add(Source(form.shape, form, slope, interval=ends, name=node.op))
 
     def _extremum(self, node: Node) -> Form:
         """The larger or smaller of a state-dependent value and a constant: slopes within [0, 1]."""
@@ -139,7 +139,7 @@ class Walk:
             low, high = self._intervals[value].ends
             pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
             self._intervals[node.output] = between(ball.each(pick, low, limit), ball.each(pick, high, limit))
-        return self.network.add(Source(form.shape, form, arb(1), interval=(arb(0), arb(1))))
+        return self.network.add(Source(form.shape, form, arb(1), interval=(arb(0), arb(1)), name=node.op))
 
     def _moved(self, node: Node) -> Interval:
         """The interval of an affine node: its value at the middles, and |A| times the radii."""

@@ -6,10 +6,13 @@ from .._document import Document, Evidence
 from .._refusal import Rejected
 from .._subject import Subject
 from ._base import Rule
+from ._causal import CAUSAL
+from ._instability import EIGENVALUE, INDEX, UNSTABLE
 from ._local_picard import LOCAL_PICARD
 from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE
 from ._newton_kantorovich import NEWTON_KANTOROVICH
+from ._orbits import CYCLE, TWO_EQUILIBRIA
 from ._picard import DAMPED, PICARD
 from ._two_points import TWO_POINTS
 
@@ -20,7 +23,8 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "monotone"): (MONOTONE,),
     ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
-    ("refuted", "refute"): (TWO_POINTS,),
+    ("certified", "causal"): (CAUSAL,),
+    ("refuted", "refute"): (TWO_POINTS, EIGENVALUE, TWO_EQUILIBRIA, CYCLE, UNSTABLE, INDEX),
 }
 
 

@@ -1,0 +1,63 @@
+"""Which operators are analytic on the whole space, and which are differentiable on a region."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from deqops.graph import ConcreteGraph, Node
+
+from ._jacobian import Elementwise, Jacobian
+
+ANALYTIC = frozenset(
+    ("tanh", "sigmoid", "silu", "gelu", "softplus", "mish", "exp", "expm1", "erf", "square", "sin", "cos")
+)
+"""Elementwise functions that are real-analytic on the whole line (softplus: the smooth function)."""
+AFFINE = frozenset(
+    (
+        "neg",
+        "cast",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "matmul",
+        "conv",
+        "conv_transpose",
+        "reshape",
+        "permute",
+        "expand",
+        "slice",
+        "select",
+        "index_select",
+        "index_add",
+        "cat",
+        "where",
+        "sum",
+        "mean",
+    )
+)
+"""Operations that are affine in the state, or have no Jacobian rule: `mul`, `div`, `matmul`, `conv` by constants only."""
+
+
+def is_analytic(graph: ConcreteGraph) -> bool:
+    """Whether G is a composition of affine maps and analytic functions; for a graph that has a Jacobian expression."""
+    return all(_is_analytic(graph, node) for node in graph.nodes if node.output in graph.state_dependent)
+
+
+def _is_analytic(graph: ConcreteGraph, node: Node) -> bool:
+    if node.op == "div" and node.operands[1] in graph.state_dependent:
+        return False  # it may have poles
+    return node.op in ANALYTIC | AFFINE and node.dtype.is_floating_point
+
+
+def is_differentiable(jacobian: Jacobian) -> bool:
+    """Whether G is differentiable on the region of the expression's slopes.
+
+    An elementwise function that is not analytic must have one slope only there: no kink is met.
+    """
+    for basis in jacobian.bases:
+        if isinstance(basis, Elementwise) and basis.name not in ANALYTIC:
+            ends = (basis.lower, basis.upper)
+            if not all(isinstance(end, Tensor) for end in ends) or not bool((ends[0] == ends[1]).all()):  # type: ignore[union-attr]
+                return False
+    return True

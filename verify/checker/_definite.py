@@ -1,0 +1,62 @@
+"""Lower bounds of smallest eigenvalues of symmetric matrices of balls.
+
+H is replaced by integers, `H = 2^-k N + E`. For any integer matrix L, `N = L L^T + R` gives
+`lambda_min(N) >= min_i (R_ii - sum_{j != i} |R_ij|)` (Gershgorin): exact integer arithmetic; floating point only
+proposes L, the Cholesky factor of N less some of the room there is.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from flint import arb
+
+from . import _arithmetic as ball
+from ._integers import (
+    LARGEST_TERMS,
+    Ints,
+    add_multiple_of_2_60,
+    factor_in_integers,
+    in_units_of_2_40,
+    midpoints,
+    rounded,
+    square_of,
+    sums_up,
+)
+
+BITS = 56  # of the largest integer that stands for an entry of H
+ROOM = 2.0**-37  # of the matrix' norm: how far the factor's matrix lies below N
+
+
+def lowest_eigenvalue(H: ball.Balls) -> Any:
+    """A lower bound of the smallest eigenvalue of every symmetric matrix in H."""
+    n, near = H.shape[0], midpoints(H)
+    top = float(np.abs(near).max(initial=0.0))
+    if not 0 < top < math.inf or n > LARGEST_TERMS:
+        return arb.neg_inf()
+    shift = BITS - math.frexp(top)[1]  # N = 2^shift H is below 2^BITS, L L^T near 2^60 N
+    grid = rounded(H, near, shift)
+    if grid is None:
+        return arb.neg_inf()
+    # Symmetric to the last bit; an entry that stands for its mirror image brings its own error, sqrt(2) in all.
+    integers = np.tril(grid.integers) + np.tril(grid.integers, -1).T
+    floats = np.ldexp(integers.astype(np.float64), -BITS)
+    room = ROOM * float(np.abs(floats).sum(axis=1).max())
+    lower = factor_in_integers(floats - room * np.eye(n), (BITS + 60) // 2)
+    if lower is None:
+        return arb.neg_inf()
+    rest = [-part for part in square_of(lower)]
+    add_multiple_of_2_60(rest, integers)
+    units = in_units_of_2_40(rest)
+    if units is None:
+        return arb.neg_inf()
+    return (arb(_gershgorin(units)) * arb(2) ** (-shift - 20) - 2 * grid.error).lower()
+
+
+def _gershgorin(units: Ints) -> float:
+    """A lower bound of `min_i R_ii - sum_{j != i} |R_ij|` in units of 2^40, from `0 <= R - 2^40 units < 2^40`."""
+    moduli = np.abs(units) + 1
+    np.fill_diagonal(moduli, 0)
+    return float((np.diag(units).astype(np.float64) * (1 - np.sign(np.diag(units)) * 2.0**-50) - sums_up(moduli)).min())
