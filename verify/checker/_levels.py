@@ -290,25 +290,27 @@ def _matmul(walk: LevelWalk, node: Node) -> Entries:
     return entries(level.reshape(node.shape), zero.reshape(node.shape))
 
 
+def _taken(x: Entries, place: tuple[Any, ...], shape: tuple[int, ...]) -> Entries:
+    return x.each(lambda part: part[place].reshape(shape))
+
+
 def _convolution(walk: LevelWalk, node: Node) -> Entries:
     """Tap by tap and channel by channel: a product counts unless one of its factors is zero."""
     x, kernel = _finite(walk, node)
     attributes, groups = attributes_of(node), attributes_of(node).groups
     taps, width = kernel.shape[2:], x.shape[1] // groups
-    tables = [attributes.table(dim, size, count) for dim, (size, count) in enumerate(zip(x.shape[2:], taps))]
+    sizes = zip(x.shape[2:], taps, strict=True)
+    tables = [attributes.table(dim, size, count) for dim, (size, count) in enumerate(sizes)]
     split = kernel.each(lambda k: k.reshape(groups, -1, *k.shape[1:]))
     if attributes.extra is None:  # (group, in, out, taps...)
         split = split.each(lambda k: np.moveaxis(k, 2, 1))
     level = np.zeros((x.shape[0], groups, split.shape[2], *(table.shape[1] for table in tables)), dtype=np.int64)
     zero = np.ones(level.shape, dtype=bool)
-    spatial = (1,) * len(tables)
     for tap, group, channel in itertools.product(np.ndindex(*taps), range(groups), range(width)):
-        reads = np.ix_(*(table[k] for table, k in zip(tables, tap)))
-        own = x.each(lambda v, at=(slice(None), group * width + channel, *reads): v[at][:, None])
-        inside = np.ones(own.shape[2:], dtype=bool)
-        for index in reads:
-            inside &= index >= 0
-        weight = split.each(lambda k, at=(group, channel, slice(None), *tap): k[at].reshape(-1, *spatial))
+        reads = np.ix_(*(table[k] for table, k in zip(tables, tap, strict=True)))
+        inside = np.logical_and.reduce(np.broadcast_arrays(*(index >= 0 for index in reads)))
+        own = _taken(x, (slice(None), group * width + channel, *reads), (x.shape[0], 1, *inside.shape))
+        weight = _taken(split, (group, channel, slice(None), *tap), (split.shape[2], *(1,) * len(taps)))
         apart = own.zero | weight.zero | ~inside
         highest = np.maximum(own.level, weight.level)
         np.maximum(level[:, group], np.where(apart, 0, highest), out=level[:, group])
