@@ -36,7 +36,7 @@ AFFINE = frozenset(
         "mean",
     )
 )
-"""Operations that are affine in the state, or have no Jacobian rule: `mul`, `div`, `matmul`, `conv` by constants only."""
+"""Operations affine in the state, or without Jacobian rule: `mul`, `div`, `matmul`, `conv` by constants only."""
 
 
 def is_analytic(graph: ConcreteGraph) -> bool:
