@@ -246,7 +246,7 @@ def test_convolutions_without_a_rule_are_unknown_by_name() -> None:
     assert certificate.verdict is Verdict.UNKNOWN
     assert "conv3d" in certificate.explain()
     by_state = Written(lambda m, z, x: 0.1 * nn.functional.conv1d(x, z, padding=1))
-    z = x = torch.zeros(3, 3, 3, dtype=torch.float64)
+    z = x = torch.ones(3, 3, 3, dtype=torch.float64)
     certificate = certify(by_state, z, x, batch_dims=0)
     assert certificate.verdict is Verdict.UNKNOWN
     assert "kernel that depends on the state" in certificate.explain()
