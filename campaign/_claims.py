@@ -52,19 +52,19 @@ def _shown(value: Any) -> str:
 
 def _request(rng: Random, operator: Operator) -> dict[str, Any]:
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.3:
         return {"theorem": "picard", "norm": _norm(rng, operator)}
-    if kind < 0.5:
+    if kind < 0.4:
         return {"theorem": "damped", "norm": _norm(rng, operator), "damping": float(rng.choice(_DAMPINGS))}
-    if kind < 0.65:
+    if kind < 0.5:
         return {"theorem": "monotone", "norm": str(rng.choice(["auto", "l2", "weighted_l2"]))}
-    if kind < 0.8:
+    if kind < 0.65:
         return {"theorem": "local_picard", "norm": _norm(rng, operator), "region": _ball(rng, operator)}
-    if kind < 0.88:
+    if kind < 0.73:
         return {"norm": _norm(rng, operator)}
-    if kind < 0.92 and _FURTHER:
+    if kind < 0.94 and _FURTHER:
         return _further(rng, operator)
-    if kind < 0.95:
+    if kind < 0.97:
         return {"region": _ball(rng, operator), "damping": float(rng.choice(_DAMPINGS))}
     return {"damping": float(rng.choice(_DAMPINGS))}
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import base64
 import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from flint import ctx, fmpq
 
+from . import _judge_numbers
 from ._exact import Rational, RationalMatrix, identity, is_semidefinite, is_stable, norm_at_most, rational
+from ._judge_numbers import Facts
 from ._layers import ORDERS, PRECISION, Layer, conjugated, damped, distance, limit
 from ._operators import Operator
 
@@ -77,10 +80,43 @@ class _Judge:
             wrong += self._rates(self._layer.reached, self._around([fmpq(0)] * self._layer.size, fmpq(1)))
         if self._document["theorem"] == "monotone":
             wrong += self._monotone()
+        wrong += self._further(_judge_numbers.THEOREMS, self._document["theorem"])
+        if self._document["theorem"] in ("log_norm", "one_sided", "powers", "quadratic"):
+            wrong += self._factor(_number(self._document["evidence"]["factor"]))
         if claim["kind"] == "converges" and self._layer.activation is None:
             iterated = damped(self._layer.A, self._damping())
             wrong += [] if is_stable(iterated) else ["the iteration has a spectral radius of at least 1"]
         return wrong
+
+    def _further(self, judges: Mapping[str, Callable[[Facts], list[str]]], name: str) -> list[str]:
+        return judges[name](self._facts()) if name in judges else []
+
+    def _facts(self) -> Facts:
+        """The document's evidence, read."""
+        evidence, region, rate = self._document["evidence"], self._document["region"], self._document["rate"]
+        listed = {name: part for name, part in evidence.items() if isinstance(part, list)}
+        states = {"first", "second", "point", "points", "levels", "lower", "upper"} & listed.keys()
+        ball = region["kind"] == "ball"
+        return Facts(
+            self._layer,
+            self._order,
+            self._weights,
+            self._damping(),
+            None if rate is None else _number(rate),
+            {name: _number(part) for name, part in evidence.items() if isinstance(part, str) and name != "kind"},
+            {name: part for name, part in evidence.items() if isinstance(part, int)},
+            {name: self._states(name, listed[name], evidence) for name in states},
+            self._points(region["center"], self._problems) if ball else [],
+            _number(region["radius"]) if ball else fmpq(0),
+        )
+
+    def _states(self, name: str, names: list[str], evidence: dict[str, Any]) -> list[Point]:
+        """The points of one name: of a cycle those of its problem, one after the other."""
+        if name != "points":
+            return self._points(names, self._problems)
+        shape = self._document["witnesses"][names[0]]["shape"]
+        every = self._points(names, shape[0] * self._problems)
+        return every[evidence["problem"] :: self._problems]
 
     # ------------------------------------------------------------------------------------------- everywhere
 
@@ -171,7 +207,7 @@ class _Judge:
             if inside is not None and len(inside) != 1:
                 wrong.append(f"the ball holds {len(inside)} equilibria")
         if self._document["theorem"] != "local_picard":
-            return wrong
+            return wrong + self._further(_judge_numbers.THEOREMS, self._document["theorem"])
         if region["norm"] != self._document["norm"]:
             return ["the ball has another norm"]
         return wrong + self._self_maps(centers, _number(region["radius"]))
@@ -212,7 +248,7 @@ class _Judge:
             return self._refuted_contraction()
         b = self._damping()
         outer = [damped(M, b) for M in self._layer.outer]
-        wrong = []
+        wrong = self._further(_judge_numbers.WITNESSES, self._document["evidence"]["kind"])
         if any(all(norm_at_most(M, order, fmpq(1), strictly=True) for M in outer) for order in ORDERS):
             wrong.append("the iteration is a contraction everywhere")
         found = self._layer.equilibria()
@@ -235,7 +271,7 @@ class _Judge:
             wrong.append("G is a contraction in this norm")
         evidence = self._document["evidence"]
         if evidence["kind"] != "two_points":
-            return wrong
+            return wrong + self._further(_judge_numbers.WITNESSES, evidence["kind"])
         number = evidence["problem"]
         y, z = (self._points(evidence[name], self._problems)[number] for name in ("first", "second"))
         after = distance(self._layer(y), self._layer(z), self._order, self._weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -218,6 +219,27 @@ def _edges_twin(inputs: Sequence[Tensor], activation: Activation) -> Layer:
     return Layer(_zeros(size), identity(size), product, tuple(rationals(inputs[4])), _none(size), activation)
 
 
+def _convolution(s: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    return lambda z, K, c: s(torch.nn.functional.conv1d(z, K, padding=1) + c)
+
+
+def _convolution_draw(rng: Random, size: int) -> tuple[Floats, ...]:
+    channels, positions = _nodes(size)
+    kernel = rng.integers(-8, 9, (channels, channels, 3)) / 16.0
+    return kernel * rng.choice([0.5, 1.0, 2.0]), _bias(rng, size).reshape(channels, positions)
+
+
+def _convolution_twin(inputs: Sequence[Tensor], activation: Activation) -> Layer:
+    """`W[(o, p), (i, r)] = K[o, i, r - p + 1]`: zeros beyond the ends."""
+    kernel, (channels, positions) = inputs[0], inputs[1].shape
+    entries, size = rationals(kernel), channels * positions
+    W = _zeros(size)
+    for o, i, p, r in itertools.product(range(channels), range(channels), range(positions), range(positions)):
+        if 0 <= r - p + 1 < 3:
+            W[o * positions + p, i * positions + r] = entries[(o * channels + i) * 3 + r - p + 1]
+    return Layer(_zeros(size), identity(size), W, tuple(rationals(inputs[1])), _none(size), activation)
+
+
 _HALF = fmpq(1, 2)
 FAMILIES: dict[str, Family] = {
     "affine": Family(_affine, _plain, _affine_twin, frozenset({1})),
@@ -227,5 +249,6 @@ FAMILIES: dict[str, Family] = {
     "two layers": Family(_two_layers, _two_draw, _two_twin, frozenset({1, 3})),
     "gated": Family(_gated, _gated_draw, _gated_twin, frozenset({2})),
     "graph": Family(_graph, _graph_draw, _graph_twin, frozenset({2}), _nodes, 0),
+    "convolution": Family(_convolution, _convolution_draw, _convolution_twin, frozenset({1}), _nodes),
     "edges": Family(_edges, _edges_draw, _edges_twin, frozenset({4}), _nodes, 0),
 }

@@ -99,6 +99,28 @@ def _minors(rng: Random, size: int) -> Floats:
     return matrix
 
 
+def _triangular(rng: Random, size: int) -> Floats:
+    """Strictly triangular in some order of the unknowns: causal, whatever its norm."""
+    order = rng.permutation(size)
+    matrix: Floats = np.tril(rng.integers(-24, 25, (size, size)) / 8.0, -1)[order][:, order]
+    return matrix
+
+
+def _pulling(rng: Random, size: int) -> Floats:
+    """Expanding, with a negative symmetric part: damping makes it converge."""
+    noise = rng.standard_normal((size, size))
+    matrix: Floats = -one_of(rng, [1.0, 3.0, 8.0]) * np.eye(size) + 0.3 * (noise - noise.T) + 0.05 * noise
+    return matrix
+
+
+def _sheared(rng: Random, size: int) -> Floats:
+    """A spectral radius below 1 and norms above it in every diagonal scaling."""
+    basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    inner = one_of(rng, [0.3, 0.7, 0.95]) * np.eye(size) + np.diag(np.full(size - 1, one_of(rng, [0.5, 1.5])), 1)
+    matrix: Floats = basis @ inner @ basis.T
+    return matrix
+
+
 _KINDS: list[Callable[[Random, int], Floats]] = [
     _known_norm,
     _known_norm,
@@ -113,4 +135,7 @@ _KINDS: list[Callable[[Random, int], Floats]] = [
     _extreme,
     _trap,
     _minors,
+    _triangular,
+    _pulling,
+    _sheared,
 ]

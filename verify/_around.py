@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ._local import local_jacobian
-from ._newton_around import newton_around
+from ._lyapunov_around import lyapunov_around
+from ._newton_around import LARGEST_TRIED, newton_around, sharpened
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball
@@ -21,7 +22,7 @@ _RADII = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 
 
 def around_equilibrium(problem: Problem, inputs: tuple[object, ...], request: Request) -> Iterator[Finding]:
-    """T2 on balls around the computed equilibrium, the largest first; then T6, which claims no convergence."""
+    """T2 on balls around the computed equilibrium, the largest first; then T12; then T6, of existence only."""
     center = computed_equilibrium(problem, inputs)
     if center is None:
         return
@@ -39,7 +40,10 @@ def around_equilibrium(problem: Problem, inputs: tuple[object, ...], request: Re
         for norm in hopeful:
             yield local_picard(problem, norm, Ball(center, radius), damping)
     yield from tiny
-    yield from newton_around(problem, center, request)
+    if problem.size <= LARGEST_TRIED:
+        center = sharpened(problem, center)
+        yield from lyapunov_around(problem, center, request)
+        yield from newton_around(problem, center, request)
 
 
 def computed_equilibrium(problem: Problem, inputs: tuple[object, ...]) -> tuple[Tensor, ...] | None:

@@ -16,6 +16,7 @@ from ._document import document_of, parse, read, write
 from ._evidence import WITNESSES, Evidence
 from ._norm import Norm
 from ._region import Region
+from ._rounding import mul_up
 from ._theorems import THEOREMS, Hypothesis
 
 
@@ -137,6 +138,7 @@ class Certificate:
     def iterations(self, eps: float, first_step: float | Tensor) -> int:
         """Enough steps n for `||y_n - y*|| <= eps`: `q^n / (1 - q) * first_step <= eps` (T1, a priori).
 
+        In a quadratic norm (T1, T12) `||R|| ||R^-1||` times as much, R of the evidence.
         Under T8 the number of sweeps that end the iteration, whatever eps, in exact arithmetic.
 
         Args:
@@ -147,7 +149,7 @@ class Certificate:
             InputError: the certificate proves no rate, or an argument is not positive and finite.
         """
         ends = self.depth if isinstance(self.claim, Converges) else None
-        rate = self._proven_rate() if ends is None else 0.0
+        rate, stretch = self._proven_rate() if ends is None else (0.0, 1.0)
         step = float(first_step.max()) if isinstance(first_step, Tensor) else float(first_step)
         if not (eps > 0 and math.isfinite(eps)) or not (step >= 0 and math.isfinite(step)):
             raise InputError(
@@ -157,7 +159,7 @@ class Certificate:
             return ends
         from ._guarantees import sufficient_steps
 
-        return sufficient_steps(rate, eps, step)
+        return sufficient_steps(rate, eps, float(mul_up(stretch, step)))
 
     def error_bound(self, G: Any, y: Any, *inputs: Any) -> Any:
         """Proven distance of y to the equilibrium, per problem: `||y - y*|| <= ||G(y) - y|| / (1 - q)`.
@@ -171,7 +173,7 @@ class Certificate:
 
         Returns:
             ErrorBound: in the certificate's norm, l2 and linf, each (problems,) float64; infinite for a problem
-            whose y lies outside a local certificate's ball.
+            whose y lies outside a local certificate's ball, or outside the box of T11.
 
         Raises:
             InputError: another operator, other fixed inputs, other shapes, or a certificate without a rate.
@@ -180,10 +182,21 @@ class Certificate:
 
         return error_bound(self, G, y, inputs)
 
-    def _proven_rate(self) -> float:
-        if self.verdict is not Verdict.CERTIFIED or self.rate is None:
+    def _proven_rate(self) -> tuple[float, float]:
+        """q, and C of `||y_n - y*|| <= C q^n / (1 - q) ||y_1 - y_0||` in the certificate's norm."""
+        evidence = self.evidence
+        proven = self.verdict is Verdict.CERTIFIED
+        if (
+            proven
+            and evidence is not None
+            and evidence.kind in ("lyapunov", "quadratic")
+            and isinstance(self.claim, Converges)
+        ):
+            condition = mul_up(evidence.numbers["size"], evidence.numbers["inverse_size"])
+            return evidence.numbers["contraction"], float(condition)
+        if not proven or self.rate is None:
             raise InputError(f"certificate: verdict is {self.verdict.value}, it proves no rate")
-        return self.rate
+        return self.rate, 1.0
 
     # ------------------------------------------------------------------------------------------------ words
 

@@ -44,8 +44,8 @@ def certify(
         region: `Global()`, a `Ball`, or None: everywhere first, then around the computed equilibrium (the latter
             only for theorem "auto").
         theorem: "picard" or "local_picard" claim a contraction in the norm, and are refuted by two points that G
-            does not bring closer; naming a norm with "auto" claims the same. "damped" and "auto" claim that the
-            damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
+            does not bring closer; naming a norm with "auto" claims the same. "auto" and the others but two claim that
+            the damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
             one equilibrium everywhere, "newton_kantorovich" that there is exactly one in the ball; "auto" falls back
             to these where no convergence could be shown.
         damping: b of `y <- (1-b) y + b G(y)`; None: the layer's Picard solver's, else 1.
@@ -71,6 +71,10 @@ def certify(
     except UnsupportedOperationError as error:
         return _not_understood(request, state, inputs, dims, fingerprint, str(error))
     return certifier.run()
+
+
+_IN_BALLS = ("local_picard", "local_lyapunov", "newton_kantorovich")
+"""What `theorem="auto"` tries in a ball that was given."""
 
 
 class _Certifier:
@@ -122,7 +126,7 @@ class _Certifier:
         if request.theorem != "auto":
             return (request.theorem,)
         if isinstance(request.region, Ball):
-            return ("local_picard",) if request.contraction else ("local_picard", "newton_kantorovich")
+            return ("local_picard",) if request.contraction else _IN_BALLS
         return ("picard",) if request.contraction else AUTO
 
     # ------------------------------------------------------------------------------------------ certificates

@@ -147,10 +147,16 @@ def _verdict(certificate: Certificate) -> None:
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
         _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
+    if evidence.kind == "absorbing":
+        for name in ("lower", "upper"):
+            _states(evidence.tensors[name], certificate, "evidence")
     if evidence.kind == "causal":
         _levels(evidence.tensors["levels"], evidence.counts["depth"], certificate)
     if evidence.kind == "newton":
         _matrices(evidence.tensors["inverse"], certificate, (_problems(certificate),))
+    if evidence.kind in ("lyapunov", "quadratic"):
+        for name in ("form", "inverse"):
+            _matrices(evidence.tensors[name], certificate, (_problems(certificate),))
     if evidence.kind in REFUTING:
         _refutation(certificate, evidence)
 

@@ -7,7 +7,8 @@ add theirs with `register_enclosure`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,6 +78,15 @@ class Constants:
         result = self._operand(value)
         self.touched |= self._inputs[value]
         return result
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Run a block whose use of values is not noted in `touched`: its conclusions name their inputs themselves."""
+        before = set(self.touched)
+        try:
+            yield
+        finally:
+            self.touched = before
 
     def floating(self, value: int) -> MidRad:
         """The enclosure of a floating value; integers count as the exact reals they are."""

@@ -18,12 +18,17 @@ class Fields:
 
 
 KINDS: dict[str, Fields] = {
+    "absorbing": Fields(("bound",), ("sweeps",), ("lower", "upper")),
     "causal": Fields(counts=("depth",), tensors=("levels",)),
     "lipschitz": Fields(("bound",)),
     "local": Fields(("bound", "residual")),
+    "lyapunov": Fields(("defect", "contraction", "size", "inverse_size", "factor"), tensors=("form", "inverse")),
     "log_norm": Fields(("mu", "least", "factor")),
     "monotone": Fields(("mu", "factor")),
     "newton": Fields(("defect", "contraction", "factor"), tensors=("inverse",)),
+    "one_sided": Fields(("mu", "bound", "multiplier", "factor")),
+    "powers": Fields(("contraction", "factor"), ("doublings",)),
+    "quadratic": Fields(("contraction", "size", "inverse_size", "factor"), tensors=("form", "inverse")),
     "two_points": Fields(counts=("problem",), tensors=("first", "second")),
     "eigenvalue": Fields(("radius", "growth"), ("problem",), ("point", "form")),
     "two_equilibria": Fields(("first_radius", "second_radius"), ("problem",), ("first", "second")),

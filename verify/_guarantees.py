@@ -14,6 +14,7 @@ from deqops._errors import InputError
 from deqops.graph import tensor_digest, trace
 
 from . import _midrad as midrad
+from ._claim import Verdict
 from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
@@ -87,7 +88,7 @@ def distance_bound(certificate: Certificate, first: Any, second: Any) -> Tensor:
 
 def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...]) -> ErrorBound:
     """`factor ||G(y) - y||` with the residual enclosed; the factor is `1 / (1 - q)` for a contraction."""
-    factor = certificate.factor
+    factor = _factor(certificate)
     if certificate.norm is None or factor is None or not math.isfinite(factor):
         raise InputError(f"certificate: verdict is {certificate.verdict.value}, it bounds no error")
     leaves = pytree.tree_leaves(y)
@@ -106,8 +107,35 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
         )
         inside = apart <= certificate.region.radius
         value = torch.where(inside, value, torch.full_like(value, math.inf))
+    box = _absorbing_box(certificate)
+    if box is not None:
+        value = torch.where(_in_box(leaves, *box, certificate.batch_dims), value, torch.full_like(value, math.inf))
     value = torch.where(value.isnan(), torch.full_like(value, math.inf), value)
     return ErrorBound(value, certificate.norm.to_l2(value, problem.size), certificate.norm.to_linf(value))
+
+
+def _absorbing_box(certificate: Certificate) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None:
+    """The box on which a certificate of T11 bounds errors; None under other theorems."""
+    evidence = certificate.evidence
+    if certificate.verdict is not Verdict.CERTIFIED or evidence is None or evidence.kind != "absorbing":
+        return None
+    return evidence.tensors["lower"], evidence.tensors["upper"]
+
+
+def _factor(certificate: Certificate) -> float | None:
+    """kappa of `||y - y*|| <= kappa ||G(y) - y||` for y where the certificate bounds errors."""
+    if _absorbing_box(certificate) is None or certificate.bound is None or not certificate.bound < 1:
+        return certificate.factor
+    return float(div_up(1.0, sub_down(1.0, certificate.bound)))
+
+
+def _in_box(leaves: list[Tensor], lower: tuple[Tensor, ...], upper: tuple[Tensor, ...], batch_dims: int) -> Tensor:
+    """Per problem, whether a state lies in the box."""
+    held = [
+        ((exact_float64(leaf) >= a) & (exact_float64(leaf) <= b)).reshape(leaf.shape[0] if batch_dims else 1, -1)
+        for leaf, a, b in zip(leaves, lower, upper, strict=True)
+    ]
+    return torch.cat(held, dim=1).all(dim=1)
 
 
 def sufficient_steps(rate: float, eps: float, first_step: float) -> int:

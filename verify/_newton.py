@@ -54,7 +54,7 @@ def newton_numbers(problem: Problem, norm: Norm, ball: Ball, slack: float) -> Ne
     """
     derivative = derivative_over_ball(problem, norm, ball)
     inverse = proposed_inverse(derivative.mid)
-    rest = midrad.sub(_identity_like(derivative), midrad.matmul(MidRad.exact(inverse), derivative))
+    rest = midrad.sub(identity_like(derivative), midrad.matmul(MidRad.exact(inverse), derivative))
     step = midrad.matmul(MidRad.exact(inverse), gap(problem, ball))
     weights = flat_weights(norm)
     defect = norm.upper(_leaves(step.magnitude(), problem), batch_dims=1)
@@ -69,7 +69,7 @@ def newton_numbers(problem: Problem, norm: Norm, ball: Ball, slack: float) -> Ne
 def derivative_over_ball(problem: Problem, norm: Norm, ball: Ball) -> MidRad:
     """Enclosure of `I - M` for all slope products M over the ball, (problems, n, n)."""
     J = interval_jacobian(local_jacobian(problem, ball, norm), problem.batch_dims)
-    return midrad.sub(_identity_like(J), J)
+    return midrad.sub(identity_like(J), J)
 
 
 def gap(problem: Problem, ball: Ball) -> MidRad:
@@ -124,7 +124,8 @@ def _largest(bounds: Tensor) -> float:
     return float(bounds.max()) if bounds.numel() else 0.0
 
 
-def _identity_like(A: MidRad) -> MidRad:
+def identity_like(A: MidRad) -> MidRad:
+    """The identity for each matrix of the stack."""
     return MidRad.exact(torch.eye(A.mid.shape[-1], dtype=torch.float64).expand(A.mid.shape))
 
 

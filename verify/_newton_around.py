@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ._bisection import largest_ball
 from ._local import local_jacobian
 from ._newton import derivative_over_ball, gap, proposed_inverse
 from ._norm import Norm
@@ -19,22 +20,22 @@ from ._theorems import Finding, newton_kantorovich
 LARGEST_TRIED = 1024  # unknowns of one problem; larger ones are tried where the theorem is asked for by name
 _STEPS = 12
 _DAMPINGS = (1.0, 0.3, 0.1)
-_RADII = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6, 1e-8)
+RADII = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6, 1e-8)
 
 
 def newton_around(problem: Problem, center: tuple[Tensor, ...], request: Request) -> Iterator[Finding]:
-    """T6 in each norm asked for, on the largest ball of a list for which it holds."""
-    if problem.size > LARGEST_TRIED:
-        return
-    center = sharpened(problem, center)
-    scale = _scale(center)
+    """T6 in each norm asked for, on the largest ball of a list; the centre as `sharpened` left it."""
+    scale = scale_of(center)
     smallest = 4 * float(problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale
     if not math.isfinite(smallest):
         return  # values overflow near the point: no ball can be enclosed
     ball = Ball(center, smallest)
     for norm in request.plain_norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
         least = _least(problem, norm, ball)
-        yield _largest(problem, least, scale) if least.holds else least
+        if least.holds:
+            radii = [factor * scale for factor in RADII]
+            least = largest_ball(least, radii, lambda larger, norm=norm: newton_kantorovich(problem, norm, larger))  # type: ignore[misc]
+        yield least
 
 
 def _least(problem: Problem, norm: Norm, ball: Ball) -> Finding:
@@ -47,29 +48,12 @@ def _least(problem: Problem, norm: Norm, ball: Ball) -> Finding:
     return newton_kantorovich(problem, norm, Ball(ball.center, wanted))
 
 
-def _largest(problem: Problem, least: Finding, scale: float) -> Finding:
-    """Bisection: Z only grows with the radius."""
-    region = least.region
-    if not isinstance(region, Ball):
-        return least
-    radii = [factor * scale for factor in _RADII if factor * scale > region.radius]
-    best, first, last = least, 0, len(radii)  # radii[last:] fail or are none of the list, those before may hold
-    while first < last:
-        middle = (first + last) // 2
-        found = newton_kantorovich(problem, least.norm, Ball(region.center, radii[middle]))
-        if found.holds:
-            best, last = found, middle
-        else:
-            first = middle + 1
-    return best
-
-
 def sharpened(problem: Problem, center: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A point with a smaller residual, by damped Newton steps in floats; a proposal, problem by problem."""
     best = torch.cat([_rows(leaf, problem) for leaf in center], dim=1)  # (problems, n)
     size = _residuals(problem, best)
     for _ in range(_STEPS):
-        ball = Ball(_leaves(best, problem), 1e-12 * _scale(center))
+        ball = Ball(_leaves(best, problem), 1e-12 * scale_of(center))
         slope = derivative_over_ball(problem, Norm("linf"), ball).mid
         step = (proposed_inverse(slope) @ gap(problem, ball).mid)[..., 0]
         before = size
@@ -85,7 +69,8 @@ def sharpened(problem: Problem, center: tuple[Tensor, ...]) -> tuple[Tensor, ...
     return _leaves(best, problem)
 
 
-def _scale(center: tuple[Tensor, ...]) -> float:
+def scale_of(center: tuple[Tensor, ...]) -> float:
+    """The largest modulus of an entry, at least 1."""
     return max(1.0, max(float(leaf.abs().max()) for leaf in center if leaf.numel()))
 
 

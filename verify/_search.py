@@ -20,6 +20,8 @@ LARGEST = 256
 """Unknowns of one problem up to which equilibria are looked for."""
 
 _TAIL = 300  # steps of the iteration before a cycle is looked for
+_PAUSE = 10  # steps between two looks at whether it stands still
+_SETTLED = 1e-12  # relatively: a step this short goes nowhere
 _PERIODS = (2, 3, 4)
 _FEW = 32  # unknowns of one problem up to which more starts are tried
 _SCALES = (1.0, 1.0, 4.0, 16.0)
@@ -173,13 +175,15 @@ class Search:
                 yield point + sign * 1e-2 * _scale(point) * direction / direction.abs().max().clamp(min=1e-300)
 
     def _tail(self, start: Tensor) -> list[Tensor] | None:
-        """`max(_PERIODS) + 1` successive points after `_TAIL` steps in the model's arithmetic."""
+        """Some successive points after `_TAIL` steps in the model's arithmetic, or where it stands still."""
         point, tail = start, []
         with torch.no_grad():
             for step in range(_TAIL + max(_PERIODS) + 1):
                 if step >= _TAIL:
                     tail.append(point)
-                point = self._damped_model(point)
+                before, point = point, self._damped_model(point)
+                if step % _PAUSE == 0 and bool((point - before).abs().max() <= _SETTLED * _scale(point)):
+                    return [point] * (max(_PERIODS) + 1)
                 if not bool(point.isfinite().all(dim=1).any()):
                     return None
         return tail

@@ -18,7 +18,21 @@ if TYPE_CHECKING:
 
 VERDICT_CODES = {"certified": DONE, "refuted": FAILED, "unknown": UNKNOWN}
 NORMS = ("auto", "l1", "l2", "linf")
-THEOREMS = ("auto", "picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "causal")
+THEOREMS = (
+    "auto",
+    "picard",
+    "powers",
+    "quadratic",
+    "local_picard",
+    "local_lyapunov",
+    "damped",
+    "log_norm",
+    "one_sided",
+    "monotone",
+    "newton_kantorovich",
+    "causal",
+    "absorbing",
+)
 
 
 @click.command("certify")

@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 THEOREMS = {
     "picard": "T1, Banach's fixed-point theorem: a map that brings any two states closer by a factor q < 1 has one "
     "equilibrium, and Picard's iteration reaches it from every start.",
+    "powers": "T1, Banach's theorem for a power of the map: several steps together bring any two states closer, so "
+    "there is one equilibrium, and Picard's iteration reaches it from every start.",
+    "quadratic": "T1, Banach's theorem in a quadratic norm |R y|, which every step shrinks though it may not shrink "
+    "any plain norm: one equilibrium, and Picard's iteration reaches it from every start.",
     "local_picard": "T2, Banach's theorem in a ball that the map does not leave.",
+    "local_lyapunov": "T12, Banach's theorem in a quadratic norm |R y|: near an equilibrium every matrix of slopes "
+    "shrinks an ellipsoid, so Picard's iteration reaches it from every start in the ball, though no plain norm may "
+    "shrink.",
     "damped": "T4, Banach's theorem for the damped iteration.",
     "monotone": "T5, monotone operators: s(Wz + c) with slopes in [a, b] has one equilibrium for every c where the "
     "symmetric part of (I - aW)^T P (I - bW) is at least mu P, mu > 0. It says nothing of Picard's iteration.",
@@ -23,8 +30,12 @@ THEOREMS = {
     "the ball and does not leave it, so exactly one equilibrium lies there. It says nothing of Picard's iteration.",
     "causal": "T8, causal operators: where no component of the state waits for itself, the components are final level "
     "by level, so Picard's iteration reaches the one equilibrium in finitely many sweeps from every start, exactly.",
+    "absorbing": "T11, absorbing sets: the map's values all fall into a box, on which it brings any two states closer, "
+    "so Picard's iteration reaches the one equilibrium from every start.",
     "log_norm": "T5, logarithmic norms: where that of every matrix of slopes is at most m < 1, there is one "
     "equilibrium, and the damped iteration reaches it from every start.",
+    "one_sided": "T5, monotone operators: where the inner product of G(y) - G(z) and y - z is at most m < 1 times the "
+    "square of their distance, there is one equilibrium, and the damped iteration reaches it from every start.",
     "refute": "T9, refutation: the claim is proven false by a counterexample.",
 }
 
@@ -113,7 +124,7 @@ def not_proven(facts: Facts) -> list[str]:
         )
         if certificate.depth is not None:
             lines.append("How far a state is from the equilibrium before the last sweep, or when sweeps are rounded.")
-        elif certificate.rate is None:
+        elif certificate.rate is None and type(certificate.claim).__name__ != "Converges":
             lines.append("That Picard's iteration, or any other, converges to the one equilibrium.")
         else:
             lines.append("That the rate is the best one: it is an upper bound, and the iteration is often faster.")

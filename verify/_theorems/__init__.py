@@ -6,19 +6,38 @@ its source.
 
 from __future__ import annotations
 
+from ._absorbing import ABSORBING, absorbing
 from ._base import Finding, Hypothesis, Theorem
 from ._causal import CAUSAL, causal
+from ._local_lyapunov import LOCAL_LYAPUNOV, local_lyapunov
 from ._local_picard import LOCAL_PICARD, local_picard
 from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE, monotone
 from ._newton_kantorovich import NEWTON_KANTOROVICH, newton_kantorovich
+from ._one_sided import ONE_SIDED
 from ._picard import DAMPED, PICARD, damped, picard
+from ._powers import POWERS
+from ._quadratic import QUADRATIC
 
 THEOREMS: dict[str, Theorem] = {
-    theorem.name: theorem for theorem in (PICARD, DAMPED, LOCAL_PICARD, LOG_NORM, MONOTONE, NEWTON_KANTOROVICH, CAUSAL)
+    theorem.name: theorem
+    for theorem in (
+        PICARD,
+        POWERS,
+        QUADRATIC,
+        DAMPED,
+        LOCAL_PICARD,
+        LOCAL_LYAPUNOV,
+        LOG_NORM,
+        ONE_SIDED,
+        MONOTONE,
+        NEWTON_KANTOROVICH,
+        CAUSAL,
+        ABSORBING,
+    )
 }
 
-AUTO = ("picard", "log_norm", "causal", "monotone")
+AUTO = ("picard", "log_norm", "causal", "quadratic", "powers", "absorbing", "one_sided", "monotone")
 """What `theorem="auto"` tries everywhere, in the order of cost; then `_around.py` tries balls."""
 
 __all__ = [
@@ -27,8 +46,10 @@ __all__ = [
     "Finding",
     "Hypothesis",
     "Theorem",
+    "absorbing",
     "causal",
     "damped",
+    "local_lyapunov",
     "local_picard",
     "monotone",
     "newton_kantorovich",

@@ -50,6 +50,14 @@ def slope_products(walk: Walk, subject: Subject) -> Interval:
     return Interval(middle, radius)
 
 
+def damped_slopes(slopes: Interval, b: Any) -> Interval:
+    """`(1 - b) I + b M` for matrices M of a stack."""
+    middle = ball.times(slopes.middle, b)
+    for k in range(middle.shape[-1]):
+        middle[:, k, k] += 1 - b
+    return Interval(middle, ball.times(slopes.radius, abs(b)))
+
+
 def _refuse_large(walk: Walk, outputs: list[Form], subject: Subject, unknowns: int) -> None:
     forms = [source.form for source in walk.network.sources if source.form is not None] + outputs
     widths = [term.widest() for form in forms for several in form.terms.values() for term in several]

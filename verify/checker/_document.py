@@ -26,9 +26,14 @@ VERDICTS = ("certified", "refuted", "unknown")
 EVIDENCE = {
     "lipschitz": ("bound", "", ""),
     "local": ("bound residual", "", ""),
+    "lyapunov": ("defect contraction size inverse_size factor", "", "form inverse"),
     "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),
     "newton": ("defect contraction factor", "", "inverse"),
+    "absorbing": ("bound", "sweeps", "lower upper"),
+    "one_sided": ("mu bound multiplier factor", "", ""),
+    "powers": ("contraction factor", "doublings", ""),
+    "quadratic": ("contraction size inverse_size factor", "", "form inverse"),
     "causal": ("", "depth", "levels"),
     "two_points": ("", "problem", "first second"),
     "eigenvalue": ("radius growth", "problem", "point form"),
@@ -38,7 +43,22 @@ EVIDENCE = {
     "index": ("radius", "problem", "point"),
 }
 """Each kind's numbers, counts and arrays."""
-THEOREMS = ("picard", "local_picard", "damped", "log_norm", "monotone", "newton_kantorovich", "causal", "refute", None)
+THEOREMS = (
+    "picard",
+    "powers",
+    "quadratic",
+    "local_picard",
+    "local_lyapunov",
+    "damped",
+    "log_norm",
+    "one_sided",
+    "monotone",
+    "newton_kantorovich",
+    "causal",
+    "absorbing",
+    "refute",
+    None,
+)
 
 
 @dataclass(frozen=True, eq=False)

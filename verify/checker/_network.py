@@ -9,7 +9,7 @@ interval that contains the pre-activation for every state in the ball.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ class Walk:
         if form is None:
             form = self._nonlinear(node)
         elif self._intervals is not None:
-            self._intervals[node.output] = self._moved(node)
+            self._intervals[node.output] = moved_range(node, self._constants, self._intervals)
         if form.shape != tuple(node.shape):
             raise refuse(node, f"gives shape {form.shape}, the graph says {tuple(node.shape)}")
         self._forms[node.output] = form
@@ -132,35 +132,10 @@ class Walk:
         a, b = node.operands
         if a in self._forms and b in self._forms:
             raise refuse(node, "of two state-dependent tensors has no rule in the checker")
-        value, constant = (a, b) if a in self._forms else (b, a)
-        limit = self._constants.balls(constant)
-        form = self.network.expanded(self._forms[value], tuple(node.shape))
+        form = self.network.expanded(self._forms[a if a in self._forms else b], tuple(node.shape))
         if self._intervals is not None:
-            low, high = self._intervals[value].ends
-            pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
-            self._intervals[node.output] = between(ball.each(pick, low, limit), ball.each(pick, high, limit))
+            self._intervals[node.output] = extremum_range(node, self._constants, self._intervals)
         return self.network.add(Source(form.shape, form, arb(1), interval=(arb(0), arb(1)), name=node.op))
-
-    def _moved(self, node: Node) -> Interval:
-        """The interval of an affine node: its value at the middles, and |A| times the radii."""
-        if self._intervals is None:
-            raise Rejected("an interval was asked for outside a ball")
-        step = Network(self._constants)
-        inputs: list[Form | None] = []
-        values, radii = [], []
-        for value in node.operands:
-            if value not in self._forms:
-                inputs.append(None)
-                values.append(self._constants[value])
-                continue
-            interval = self._intervals[value]
-            inputs.append(step.add(Source(interval.middle.shape)))
-            values.append(interval.middle)
-            radii.append(interval.radius)
-        form = affine(step, node, inputs)
-        if form is None:
-            raise refuse(node, "is not affine")
-        return Interval(evaluate(node, values), forward(step.sources, [form], radii)[0])
 
     def _narrowed(self, value: int, form: Form) -> Interval:
         if self._intervals is None:
@@ -176,3 +151,38 @@ def intersected(interval: Interval, centre: ball.Balls, deviation: Any) -> Inter
     low = ball.each(lambda a, b: a.max(b), low, ball.array(centre - deviation))
     high = ball.each(lambda a, b: a.min(b), high, ball.array(centre + deviation))
     return between(low, np.broadcast_to(high, low.shape))
+
+
+def moved_range(node: Node, constants: Values, ranges: Mapping[int, Interval]) -> Interval:
+    """The interval of an affine node: its value at the middles, and |A| times the radii.
+
+    Args:
+        node: affine in the operands that have a range.
+        constants: the other operands.
+        ranges: of the state-dependent operands.
+    """
+    step = Network(constants)
+    inputs: list[Form | None] = []
+    values, radii = [], []
+    for value in node.operands:
+        if value not in ranges:
+            inputs.append(None)
+            values.append(constants[value])
+            continue
+        inputs.append(step.add(Source(ranges[value].middle.shape)))
+        values.append(ranges[value].middle)
+        radii.append(ranges[value].radius)
+    form = affine(step, node, inputs)
+    if form is None:
+        raise refuse(node, "is not affine")
+    return Interval(evaluate(node, values), forward(step.sources, [form], radii)[0])
+
+
+def extremum_range(node: Node, constants: Values, ranges: Mapping[int, Interval]) -> Interval:
+    """The interval of the larger or smaller of a state-dependent value and a constant."""
+    a, b = node.operands
+    value, constant = (a, b) if a in ranges else (b, a)
+    limit = constants.balls(constant)
+    pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
+    low, high = ranges[value].ends
+    return between(ball.each(pick, low, limit), ball.each(pick, high, limit))

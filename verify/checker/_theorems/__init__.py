@@ -5,24 +5,33 @@ from __future__ import annotations
 from .._document import Document, Evidence
 from .._refusal import Rejected
 from .._subject import Subject
+from ._absorbing import ABSORBING
 from ._base import Rule
 from ._causal import CAUSAL
 from ._instability import EIGENVALUE, INDEX, UNSTABLE
 from ._local_picard import LOCAL_PICARD
 from ._log_norm import LOG_NORM
+from ._lyapunov import LOCAL_LYAPUNOV, QUADRATIC
 from ._monotone import MONOTONE
 from ._newton_kantorovich import NEWTON_KANTOROVICH
+from ._one_sided import ONE_SIDED
 from ._orbits import CYCLE, TWO_EQUILIBRIA
 from ._picard import DAMPED, PICARD
+from ._powers import POWERS
 from ._two_points import TWO_POINTS
 
 RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "picard"): (PICARD,),
+    ("certified", "powers"): (POWERS,),
+    ("certified", "quadratic"): (QUADRATIC,),
     ("certified", "damped"): (DAMPED,),
     ("certified", "local_picard"): (LOCAL_PICARD,),
+    ("certified", "local_lyapunov"): (LOCAL_LYAPUNOV,),
     ("certified", "log_norm"): (LOG_NORM,),
+    ("certified", "one_sided"): (ONE_SIDED,),
     ("certified", "monotone"): (MONOTONE,),
     ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
+    ("certified", "absorbing"): (ABSORBING,),
     ("certified", "causal"): (CAUSAL,),
     ("refuted", "refute"): (TWO_POINTS, EIGENVALUE, TWO_EQUILIBRIA, CYCLE, UNSTABLE, INDEX),
 }

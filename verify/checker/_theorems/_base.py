@@ -6,6 +6,7 @@ and to imply the claim. All comparisons are between balls, true only when certai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,26 @@ def global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[s
 def point_of(subject: Subject, leaves: tuple[Any, ...]) -> list[ball.Balls]:
     require([leaf.shape for leaf in leaves] == subject.shapes, "evidence: a point is not of the state's shape")
     return centre_of(Ball(leaves, 0.0))
+
+
+def matrices_of(evidence: Evidence, name: str, subject: Subject) -> ball.Balls:
+    """A witness of matrices over the unknowns of one problem, (problems, n, n)."""
+    unknowns = sum(math.prod(shape) for shape in subject.problem_shapes)
+    problems = subject.shapes[0][0] if subject.graph.batch_dims else 1
+    arrays = evidence.arrays[name]
+    require(
+        [array.shape for array in arrays] == [(problems, unknowns, unknowns)],
+        f"evidence.{name}: must be one array (problems, n, n)",
+    )
+    return ball.balls(arrays[0].reshape(-1).tolist(), arrays[0].shape)
+
+
+def flat_weights(norm: Norm) -> ball.Balls | None:
+    """The weights of one problem in a row; None for ones."""
+    if norm.weights is None:
+        return None
+    flat = [value for weight in norm.weights for value in weight.reshape(-1).tolist()]
+    return ball.balls(flat, (len(flat),))
 
 
 def distances(

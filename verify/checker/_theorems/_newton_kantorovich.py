@@ -18,7 +18,7 @@ from .._subject import Subject
 from .._values import Values
 from .._vector_norm import full_weights, powers
 from .._vector_norm import largest_norm as largest_vector_norm
-from ._base import Rule, exceeds, named, require, shown
+from ._base import Rule, exceeds, flat_weights, matrices_of, named, require, shown
 
 
 def _newton(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
@@ -32,12 +32,12 @@ def _newton(document: Document, evidence: Evidence, subject: Subject, norm: Norm
     require(0 <= contraction < 1, "evidence.contraction: must be in [0, 1)")
     room = (1 - arb(contraction)) * arb(region.radius)
     require(bool(arb(defect) <= room), "evidence.defect: exceeds (1 - contraction) radius")
-    inverse = _inverse(evidence, subject)
+    inverse = matrices_of(evidence, "inverse", subject)
     weights, constants = full_weights(norm, subject), Values(subject.graph, None, subject.free)
     own = _defect(subject, constants, region, norm, weights, inverse)
     require(bool(own <= arb(defect)), exceeds("defect ||A F(c)||", own, defect))
     products = slope_products(walk_over_ball(subject, constants, region, norm, weights), subject)
-    flat = _flat(norm)
+    flat = flat_weights(norm)
     rest = largest_norm(_rest(products, inverse), norm.order, flat)
     require(bool(rest <= arb(contraction)), exceeds("norm of I - A DF", rest, contraction))
     size = largest_norm(Interval(inverse, ball.full(0, inverse.shape)), norm.order, flat)
@@ -47,18 +47,6 @@ def _newton(document: Document, evidence: Evidence, subject: Subject, norm: Norm
         f"||I - A DF|| on the ball of radius {region.radius!r} in {named(norm)}: <= {shown(rest)}",
         f"||A F(c)|| <= {shown(own)}, room (1 - Z) r = {shown(room)}; ||y - y*|| <= {shown(factor)} ||G(y) - y||",
     )
-
-
-def _inverse(evidence: Evidence, subject: Subject) -> ball.Balls:
-    """A, (problems, n, n)."""
-    unknowns = sum(math.prod(shape) for shape in subject.problem_shapes)
-    problems = subject.shapes[0][0] if subject.graph.batch_dims else 1
-    arrays = evidence.arrays["inverse"]
-    require(
-        [array.shape for array in arrays] == [(problems, unknowns, unknowns)],
-        "evidence.inverse: must be one array (problems, n, n)",
-    )
-    return ball.balls(arrays[0].reshape(-1).tolist(), arrays[0].shape)
 
 
 def _defect(
@@ -89,13 +77,6 @@ def _rest(products: Interval, inverse: ball.Balls) -> Interval:
     middle = np.stack([ball.array(identity - ball.matrix_product(A, ball.array(identity - m))) for A, m, _ in pairs])
     radius = np.stack([ball.matrix_product(ball.absolute(A), r) for A, _, r in pairs])
     return Interval(middle, radius)
-
-
-def _flat(norm: Norm) -> ball.Balls | None:
-    if norm.weights is None:
-        return None
-    flat = [value for weight in norm.weights for value in weight.reshape(-1).tolist()]
-    return ball.balls(flat, (len(flat),))
 
 
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
