@@ -6,9 +6,14 @@ modulo p. Each problem of a batch takes its own steps, shortened until the resid
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+
+from deqops._errors import InputError
 
 from ._flat import flattened, unflattened
 from ._midrad import MidRad
@@ -18,6 +23,16 @@ from ._rounding import exact_float64
 STEPS = 25
 _SHARES = (1.0, 0.5, 0.2, 0.05, 0.01)  # of a Newton step, the best is taken
 _SETTLED = 1e-3  # of the point's size: a residual below this is worth enclosing
+
+
+class Iterated(Protocol):
+    """F on (problems, n) float64 matrices, and its derivative, (problems, n, n)."""
+
+    def __call__(self, flat: Tensor) -> Tensor:
+        """F(y)."""
+
+    def jacobian(self, flat: Tensor) -> Tensor:
+        """DF(y)."""
 
 
 class Model:
@@ -42,20 +57,53 @@ class Model:
 
     def jacobian(self, flat: Tensor) -> Tensor:
         """(problems, n, n), by one batched backward pass: the problems of a batch do not depend on each other."""
-        with torch.enable_grad():
-            x = flat.detach().clone().requires_grad_(True)
-            image = self(x)
-            n = flat.shape[1]
-            rows = torch.eye(n, dtype=torch.float64)[:, None, :].expand(n, len(flat), n)
-            (pulled,) = torch.autograd.grad(image, x, rows, is_grads_batched=True)
-        return pulled.permute(1, 0, 2)
+        return _jacobian(self, flat)
 
     def flat(self, leaves: list[Tensor]) -> Tensor:
         """The (problems, n) matrix of a state."""
         return flattened([MidRad.exact(exact_float64(leaf)) for leaf in leaves], self._problem.batch_dims).mid
 
 
-def proposed_orbit(model: Model, points: list[Tensor]) -> tuple[Tensor, Tensor]:
+class Copies:
+    """F on several states at once, as (copies problems, n) matrices: one pass through the model for all of them.
+
+    Args:
+        model: F on one state.
+        count: how many states.
+    """
+
+    def __init__(self, model: Model, count: int) -> None:
+        self._model, self._count = model, count
+        self._together: Callable[[Tensor], Tensor] = torch.func.vmap(model)
+
+    def __call__(self, flat: Tensor) -> Tensor:
+        """F of each state."""
+        stack = flat.reshape(self._count, -1, flat.shape[1])
+        try:
+            return self._together(stack).reshape(flat.shape)
+        except (InputError, RuntimeError):  # an operation that vmap cannot run; a state at a time then
+            self._together = self._one_by_one
+            return self._one_by_one(stack).reshape(flat.shape)
+
+    def _one_by_one(self, stack: Tensor) -> Tensor:
+        return torch.stack([self._model(state) for state in stack])
+
+    def jacobian(self, flat: Tensor) -> Tensor:
+        """The derivative at each state, (copies problems, n, n)."""
+        return _jacobian(self, flat)
+
+
+def _jacobian(model: Iterated, flat: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = flat.detach().clone().requires_grad_(True)
+        image = model(x)
+        n = flat.shape[1]
+        rows = torch.eye(n, dtype=torch.float64)[:, None, :].expand(n, len(flat), n)
+        (pulled,) = torch.autograd.grad(image, x, rows, is_grads_batched=True)
+    return pulled.permute(1, 0, 2)
+
+
+def proposed_orbit(model: Iterated, points: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Points near a cycle of period p from p starts, each (problems, n).
 
     Returns:
@@ -72,7 +120,7 @@ def proposed_orbit(model: Model, points: list[Tensor]) -> tuple[Tensor, Tensor]:
     return y, _size(gaps) <= _SETTLED * size
 
 
-def _gaps(model: Model, y: Tensor) -> Tensor:
+def _gaps(model: Iterated, y: Tensor) -> Tensor:
     with torch.no_grad():
         return torch.stack([model(point) for point in y]) - y.roll(-1, dims=0)
 
@@ -82,7 +130,7 @@ def _size(gaps: Tensor) -> Tensor:
     return gaps.square().sum(dim=(0, 2)).sqrt().nan_to_num(torch.inf)
 
 
-def _step(model: Model, y: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
+def _step(model: Iterated, y: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
     step = newton_step(torch.stack([model.jacobian(point) for point in y]), gaps).nan_to_num(0.0, 0.0, 0.0)
     best, kept = y, gaps
     for share in _SHARES:
@@ -103,7 +151,10 @@ def newton_step(matrices: Tensor, gaps: Tensor) -> Tensor:
         gaps: `F(y_i) - y_{i+1}`, (p, problems, n).
     """
     p, problems, n = gaps.shape
-    whole = torch.stack([cyclic([matrices[i, k] for i in range(p)]) for k in range(problems)])
+    if p == 1:
+        whole = torch.eye(n, dtype=torch.float64) - matrices[0]
+    else:
+        whole = torch.stack([cyclic([matrices[i, k] for i in range(p)]) for k in range(problems)])
     right = gaps.permute(1, 0, 2).reshape(problems, p * n, 1)
     usable = whole.isfinite().reshape(problems, -1).all(dim=1) & right.isfinite().reshape(problems, -1).all(dim=1)
     eye = torch.eye(p * n, dtype=torch.float64)

@@ -25,6 +25,7 @@ U = 2.0**-53
 """Unit roundoff of binary64."""
 TINY = 2.0**-1074
 """The smallest positive number of binary64."""
+_PLUS, _MINUS = (torch.tensor(end, dtype=torch.float64) for end in (math.inf, -math.inf))
 _EXACT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Number = Tensor | float
@@ -68,12 +69,12 @@ def exact_float64(tensor: Tensor) -> Tensor:
 
 def next_up(x: Tensor) -> Tensor:
     """The next larger number."""
-    return torch.nextafter(x, torch.full_like(x, math.inf))
+    return torch.nextafter(x, _PLUS)
 
 
 def next_down(x: Tensor) -> Tensor:
     """The next smaller number."""
-    return torch.nextafter(x, torch.full_like(x, -math.inf))
+    return torch.nextafter(x, _MINUS)
 
 
 def two_sum(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,8 +111,8 @@ def sub_down(a: Number, b: Number) -> Tensor:
 
 
 def _trivial(a: Tensor, b: Tensor) -> Tensor:
-    """Where a * b is exact for an obvious reason: a factor 0 (the other finite) or 1."""
-    return ((a == 0) & b.isfinite()) | ((b == 0) & a.isfinite()) | (a == 1) | (b == 1)
+    """Where a * b is exact for an obvious reason: a factor 0 or 1; 0 times infinity is NaN, rounded or not."""
+    return (a == 0) | (b == 0) | (a == 1) | (b == 1)
 
 
 def mul_up(a: Number, b: Number) -> Tensor:
@@ -131,13 +132,15 @@ def mul_down(a: Number, b: Number) -> Tensor:
 def div_up(a: Number, b: Number) -> Tensor:
     """Upper bound of a / b."""
     x, y = _pair(a, b)
-    return torch.where((y == 1) | ((x == 0) & (y != 0) & ~y.isnan()), x / y, next_up(x / y))
+    quotient = x / y
+    return torch.where((y == 1) | (x == 0), quotient, next_up(quotient))
 
 
 def div_down(a: Number, b: Number) -> Tensor:
     """Lower bound of a / b."""
     x, y = _pair(a, b)
-    return torch.where((y == 1) | ((x == 0) & (y != 0) & ~y.isnan()), x / y, next_down(x / y))
+    quotient = x / y
+    return torch.where((y == 1) | (x == 0), quotient, next_down(quotient))
 
 
 def sqrt_up(a: Number) -> Tensor:

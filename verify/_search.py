@@ -11,7 +11,7 @@ from torch import Tensor
 from ._evidence import Evidence
 from ._interval_jacobian import LARGEST_ENTRIES
 from ._located import Iteration, Orbit, distinct, enclosed, inside, is_proper, polished
-from ._newton_steps import Model, proposed_orbit
+from ._newton_steps import Copies, Model, proposed_orbit
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball, Region
@@ -28,7 +28,7 @@ _SCALES = (1.0, 1.0, 4.0, 16.0)
 _SHARES = (1.0, 0.5, 1.0, 0.25, *(1.0, 0.5, 0.25) * 3)  # of a ball's radius
 _MOST_PROBLEMS = 16  # of a batch are looked at
 _RETURNING = 0.5  # of a step: how near a cycle's tail comes back
-_NEAR = 1e-6  # relatively: computed points this close count as one
+_NEAR = 1e-6  # relatively, about the rounding of float32: computed points this close count as one
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,7 @@ class Search:
         self._plain, self._damped = Iteration(problem), Iteration(problem, damping)
         self._model, self._damped_model = Model(problem, inputs, 1.0), Model(problem, inputs, damping)
         self._known: list[Orbit] = []
+        self._tried: list[tuple[int, Tensor]] = []  # points where T6 found nothing, and whose problem's
         self._tails: list[list[Tensor]] | None = None
 
     # ------------------------------------------------------------------------------------------- witnesses
@@ -112,20 +113,30 @@ class Search:
 
     def _orbits(self) -> Iterator[Orbit]:
         """Certified equilibria in the region, each new one as it is found."""
-        for start in self._starts():
-            points, settled = proposed_orbit(self._model, [start])
-            fresh = [n for n in self._numbers() if bool(settled[n]) and self._is_new(points[0], n)]
-            for number, proposal in self._polished(self._plain, list(points), fresh):
-                orbit = enclosed(self._plain, proposal, number) if self._is_new(proposal[0], number) else None
-                if orbit is not None and self._inside(orbit, 0):
-                    self._known.append(orbit)
-                    yield orbit
+        for starts in self._starts():
+            for point, settled in self._proposed(starts):
+                fresh = [n for n in self._numbers() if bool(settled[n]) and self._is_new(point, n)]
+                for number, proposal in self._polished(self._plain, [point], fresh):
+                    orbit = enclosed(self._plain, proposal, number) if self._is_new(proposal[0], number) else None
+                    if orbit is not None and self._inside(orbit, 0):
+                        self._known.append(orbit)
+                        yield orbit
+                    else:
+                        self._tried += [(number, point[number]), (number, proposal[0][number])]
+
+    def _proposed(self, starts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Where Newton's method ends up from each start, (problems, n), and which problems settled there."""
+        if not starts:
+            return
+        count = len(starts)
+        points, settled = proposed_orbit(Copies(self._model, count), [torch.cat(starts)])
+        yield from zip(points[0].chunk(count), settled.chunk(count), strict=True)
 
     def _is_new(self, point: Tensor, number: int) -> bool:
-        """Whether no known equilibrium of this problem is as near as rounding in the model's dtype."""
-        for orbit in self._known:
-            old = self._plain.flat(list(orbit.points[0]))[number]
-            if orbit.problem == number and bool((point[number] - old).abs().max() <= _NEAR * _scale(old)):
+        """Whether no known equilibrium of this problem, and no point tried in vain, is near."""
+        known = [(orbit.problem, self._plain.flat(list(orbit.points[0]))[orbit.problem]) for orbit in self._known]
+        for problem, old in (*known, *self._tried):
+            if problem == number and bool((point[number] - old).abs().max() <= _NEAR * _scale(old)):
                 return False
         return bool(point[number].isfinite().all())
 
@@ -134,11 +145,10 @@ class Search:
 
     # ----------------------------------------------------------------------------------------------- starts
 
-    def _starts(self) -> Iterator[Tensor]:
+    def _starts(self) -> Iterator[list[Tensor]]:
         """Fixed points to start Newton's method from, then where the iteration ends up from them."""
-        yield from self._seeds()
-        for tail in self._iterated():
-            yield tail[0]
+        yield list(self._seeds())
+        yield [tail[0] for tail in self._iterated()]
 
     def _seeds(self) -> Iterator[Tensor]:
         example = self._plain.flat(self._problem.example)
@@ -157,9 +167,7 @@ class Search:
     def _iterated(self) -> list[list[Tensor]]:
         """The last points of the iteration from each seed, and from near each known equilibrium."""
         if self._tails is None:
-            seeds = [*self._seeds(), *self._beside_equilibria()]
-            tails = [self._tail(seed) for seed in seeds]
-            self._tails = [tail for tail in tails if tail is not None]
+            self._tails = self._iterated_from([*self._seeds(), *self._beside_equilibria()])
         return self._tails
 
     def _beside_equilibria(self) -> Iterator[Tensor]:
@@ -174,19 +182,31 @@ class Search:
             for sign in (1.0, -1.0):
                 yield point + sign * 1e-2 * _scale(point) * direction / direction.abs().max().clamp(min=1e-300)
 
-    def _tail(self, start: Tensor) -> list[Tensor] | None:
-        """Some successive points after `_TAIL` steps in the model's arithmetic, or where it stands still."""
-        point, tail = start, []
+    def _iterated_from(self, seeds: list[Tensor]) -> list[list[Tensor]]:
+        """Some successive points after `_TAIL` steps in the model's arithmetic, or where it stands still; per seed.
+
+        A seed from which every problem overflows is left out.
+        """
+        together, most = Copies(self._damped_model, len(seeds)), max(_PERIODS) + 1
+        stack, shape = torch.cat(seeds), (len(seeds), *seeds[0].shape)
+        settled = torch.zeros(len(seeds), dtype=torch.bool)
+        ends, tail = torch.stack(seeds), []
         with torch.no_grad():
-            for step in range(_TAIL + max(_PERIODS) + 1):
+            for step in range(_TAIL + most):
                 if step >= _TAIL:
-                    tail.append(point)
-                before, point = point, self._damped_model(point)
-                if step % _PAUSE == 0 and bool((point - before).abs().max() <= _SETTLED * _scale(point)):
-                    return [point] * (max(_PERIODS) + 1)
-                if not bool(point.isfinite().all(dim=1).any()):
-                    return None
-        return tail
+                    tail.append(stack.reshape(shape))
+                before, stack = stack, together(stack)
+                if step % _PAUSE == 0:
+                    now = _stands_still(before.reshape(shape), stack.reshape(shape)) & ~settled
+                    ends, settled = torch.where(now[:, None, None], stack.reshape(shape), ends), settled | now
+                    if bool((settled | ~_alive(stack.reshape(shape))).all()):
+                        break
+        moving = _alive(stack.reshape(shape)) & ~settled
+        return [
+            [ends[k]] * most if settled[k] else [points[k] for points in tail]
+            for k in range(len(seeds))
+            if settled[k] or (moving[k] and len(tail) == most)
+        ]
 
     def _periods(self, tail: list[Tensor]) -> list[int]:
         """The periods worth trying, by how well the tail returns; none where it has settled."""
@@ -197,6 +217,17 @@ class Search:
             return []
         returns = {p: float(((tail[p] - tail[0]).abs().amax(dim=1) / step)[moving].min()) for p in _PERIODS}
         return [p for p in sorted(_PERIODS, key=lambda p: returns[p]) if returns[p] < _RETURNING][:1]
+
+
+def _stands_still(before: Tensor, after: Tensor) -> Tensor:
+    """Which states a step hardly moved, (copies, problems, n) to (copies,)."""
+    scale = after.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=(1, 2)).clamp(min=1.0)
+    return (after - before).abs().amax(dim=(1, 2)) <= _SETTLED * scale
+
+
+def _alive(stack: Tensor) -> Tensor:
+    """Which states have a problem that is finite, (copies, problems, n) to (copies,)."""
+    return stack.isfinite().all(dim=2).any(dim=1)
 
 
 def _moves(points: Tensor, number: int) -> bool:

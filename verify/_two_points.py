@@ -19,6 +19,8 @@ from ._steepest import steepest_states
 
 _STEPS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 _STARTS = 3
+_CLEARLY = 0.98  # a gain below this is not rounding
+_ALIGNED = 1e-7  # a direction that moves less has been found
 Flat = Callable[[Tensor], Tensor]
 
 
@@ -70,7 +72,7 @@ class _Search:
         if isinstance(self._region, Ball):
             size = min(size, self._region.radius)
         first, second = point + size / 2 * direction, point - size / 2 * direction
-        if not bool(first.isfinite().all() & second.isfinite().all()):
+        if not bool(first.isfinite().all() & second.isfinite().all()) or self._hopeless(first, second):
             return None
         y, z = self._leaves(first), self._leaves(second)
         growth = self._growth(y, z)
@@ -81,6 +83,14 @@ class _Search:
             return None
         points = {"first": tuple(map(exact_float64, y)), "second": tuple(map(exact_float64, z))}
         return Evidence("two_points", counts={"problem": number}, tensors=points)
+
+    def _hopeless(self, first: Tensor, second: Tensor) -> bool:
+        """Whether the model's own arithmetic sees a pair come clearly closer, in every problem."""
+        power = {"l1": 1.0, "l2": 2.0, "linf": torch.inf}[self._norm.order]
+        x, z = first * self._weights, second * self._weights
+        with torch.no_grad():
+            after = torch.linalg.vector_norm(self._map(x) - self._map(z), power, dim=1)
+        return bool((after < _CLEARLY * torch.linalg.vector_norm(x - z, power, dim=1)).all())
 
     def _growth(self, y: list[Tensor], z: list[Tensor]) -> Tensor:
         """Lower bound of `||G(y) - G(z)|| - ||y - z||` where y differs from z, else -1; per problem."""
@@ -152,7 +162,9 @@ class _Search:
         x = point * self._weights
         vector = _unit(torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype))
         for _ in range(60):
-            vector = _unit(self._pull(x, self._push(x, vector)))
+            before, vector = vector, _unit(self._pull(x, self._push(x, vector)))
+            if bool((vector - before).abs().max() <= _ALIGNED):
+                break
         return vector / self._weights
 
     def _row(self, point: Tensor) -> Tensor:
