@@ -64,7 +64,7 @@ class Operator:
     label: str
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)  # all there are; each is small
 def _traced(family: str, activation: str, size: int, problems: int, dtype: torch.dtype) -> OperatorGraph:
     form = FAMILIES[family]
     state = torch.zeros(_state_shape(form, size, problems), dtype=dtype)
