@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import deqops.verify
 from deqops.cli._certify import THEOREMS as CHOICES
-from deqops.verify._consistency import REFUTING
+from deqops.verify import CONCLUSIONS, REFUTATIONS
 from deqops.verify._evidence import KINDS
 from deqops.verify._theorems import AUTO, THEOREMS
 from deqops.verify.checker._document import EVIDENCE
@@ -16,6 +18,7 @@ from deqops.verify.checker._document import THEOREMS as READ
 from deqops.verify.checker._theorems import RULES
 
 ROOT = Path(__file__).parent.parent
+GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text()
 DOCUMENT = (ROOT / "docs" / "certificate.md").read_text()
 
 
@@ -36,7 +39,7 @@ def test_each_kind_of_evidence_is_known_everywhere() -> None:
     assert set(KINDS) == set(EVIDENCE)
     for name, theorem in THEOREMS.items():
         assert set(theorem.evidence) == {rule.kind for rule in RULES["certified", name]}
-    assert set(REFUTING) == {rule.kind for rule in RULES["refuted", "refute"]}
+    assert set(REFUTATIONS) == {rule.kind for rule in RULES["refuted", "refute"]}
 
 
 @pytest.mark.parametrize("name", sorted(THEOREMS))
@@ -47,6 +50,42 @@ def test_a_theorem_states_itself(name: str) -> None:
     assert theorem.hypotheses
     assert theorem.guarantee
     assert theorem.source
-    if theorem.proof is not None:
-        found = [path for path in (ROOT / "proofs").rglob("*.v") if f"Theorem {theorem.proof}" in path.read_text()]
-        assert found, f"proofs/ holds no theorem {theorem.proof}"
+    _is_proven(theorem.proof)
+
+
+@pytest.mark.parametrize("name", sorted(CONCLUSIONS))
+def test_a_conclusion_states_itself(name: str) -> None:
+    conclusion = CONCLUSIONS[name]
+    assert conclusion.function is getattr(deqops.verify, name)
+    assert conclusion.hypotheses
+    assert conclusion.guarantee
+    assert conclusion.source
+    source = inspect.getsource(inspect.getmodule(conclusion.function) or deqops.verify)
+    for hypothesis, _ in conclusion.hypotheses:
+        assert f'Hypothesis("{hypothesis}"' in source, f"{name} verifies no hypothesis {hypothesis!r}"
+    row = rf"^\| `{name}` \| {conclusion.number}\b"
+    assert re.search(row, GUARANTEES, re.MULTILINE), f"docs/guarantees.md has no row for {name}"
+    _is_proven(conclusion.proof)
+
+
+@pytest.mark.parametrize("kind", sorted(REFUTATIONS))
+def test_a_refutation_states_itself(kind: str) -> None:
+    refutation = REFUTATIONS[kind]
+    assert refutation.kind == kind
+    assert set(refutation.refutes) <= {"Contraction", "UniqueEquilibrium", "Converges"}
+    assert refutation.hypotheses
+    assert refutation.source
+    named = set(re.findall(r"{(\w+)}", refutation.words))
+    assert named <= {*KINDS[kind].numbers, *KINDS[kind].counts}
+    _is_proven(refutation.proof)
+
+
+def test_every_theorem_of_the_theory_is_an_object() -> None:
+    numbers = {theorem.number for theorem in (*THEOREMS.values(), *CONCLUSIONS.values())} | {"T9"}
+    assert numbers == {f"T{number}" for number in range(1, 15)}
+
+
+def _is_proven(proof: str | None) -> None:
+    if proof is not None:
+        found = [path for path in (ROOT / "proofs").rglob("*.v") if f"Theorem {proof}" in path.read_text()]
+        assert found, f"proofs/ holds no theorem {proof}"

@@ -12,6 +12,7 @@ from ._bound import Bound
 from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
+from ._conclusions import CONCLUSIONS, Conclusion
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
@@ -27,6 +28,7 @@ from ._projection import (
     projection_bound,
     quadrature,
 )
+from ._refutations import REFUTATIONS, Refutation
 from ._region import Ball, Global, Region
 from ._sensitivity import SensitivityBound, sensitivity_bound
 from ._spectral import spectral_norm_bound
@@ -34,12 +36,15 @@ from ._theorems import THEOREMS, Hypothesis, Theorem
 from .checker import CheckReport, check
 
 __all__ = [
+    "CONCLUSIONS",
+    "REFUTATIONS",
     "THEOREMS",
     "Ball",
     "Bound",
     "Certificate",
     "CheckReport",
     "Claim",
+    "Conclusion",
     "Contraction",
     "Converges",
     "Enclosure",
@@ -54,6 +59,7 @@ __all__ = [
     "Norm",
     "ProjectionBound",
     "Quadrature",
+    "Refutation",
     "Region",
     "RoundingBound",
     "RoundingFloor",

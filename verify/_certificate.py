@@ -13,8 +13,9 @@ from deqops._errors import InputError
 
 from ._claim import Claim, Converges, Verdict
 from ._document import document_of, parse, read, write
-from ._evidence import WITNESSES, Evidence
+from ._evidence import Evidence
 from ._norm import Norm
+from ._refutations import REFUTATIONS
 from ._region import Region
 from ._rounding import mul_up
 from ._theorems import THEOREMS, Hypothesis
@@ -119,10 +120,10 @@ class Certificate:
     def describe_witness(self) -> str:
         """The witness of a refutation in a sentence; "" where there is none."""
         found = self.evidence
-        if found is None or found.kind not in WITNESSES:
+        if found is None or found.kind not in REFUTATIONS:
             return ""
         numbers = {name: f"{value:.9g}" for name, value in found.numbers.items()}
-        return WITNESSES[found.kind].format(**numbers, **found.counts)
+        return REFUTATIONS[found.kind].words.format(**numbers, **found.counts)
 
     def _number(self, name: str) -> float | None:
         return None if self.evidence is None else self.evidence.numbers.get(name)

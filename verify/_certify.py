@@ -15,7 +15,7 @@ from ._certificate import Certificate, InputRecord, dtype_name
 from ._claim import Verdict
 from ._norm import Norm
 from ._problem import Problem
-from ._refute import Refutation, refutation
+from ._refute import Refuted, refutation
 from ._region import Ball, Global, Region
 from ._request import Request
 from ._theorems import AUTO, THEOREMS, Finding
@@ -152,7 +152,7 @@ class _Certifier:
             **self._common(finding.inputs),
         )
 
-    def _refuted(self, found: Refutation) -> Certificate:
+    def _refuted(self, found: Refuted) -> Certificate:
         return Certificate(
             claim=found.claim,
             verdict=Verdict.REFUTED,

@@ -13,18 +13,10 @@ from deqops._errors import ModelFileError
 from ._claim import Converges, Verdict
 from ._evidence import Evidence
 from ._norm import Norm
+from ._refutations import REFUTATIONS
 from ._region import Ball, Region
 from ._theorems import THEOREMS
 
-REFUTING: dict[str, tuple[str, ...]] = {
-    "two_points": ("Contraction",),
-    "eigenvalue": ("Contraction",),
-    "two_equilibria": ("Contraction", "UniqueEquilibrium", "Converges"),
-    "cycle": ("Converges",),
-    "unstable": ("Converges",),
-    "index": ("Converges",),
-}
-"""Which claims each kind of evidence can refute."""
 LONGEST_CYCLE = 16
 SIGNED = ("mu", "least")  # numbers that may be negative
 
@@ -143,7 +135,7 @@ def _verdict(certificate: Certificate) -> None:
     _require(certificate.rate is None or proven, "rate", "belongs to a certified claim")
     if evidence is None:
         return
-    kinds = THEOREMS[theorem].evidence if theorem in THEOREMS else REFUTING
+    kinds = THEOREMS[theorem].evidence if theorem in THEOREMS else REFUTATIONS
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
         _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
@@ -157,12 +149,12 @@ def _verdict(certificate: Certificate) -> None:
     if evidence.kind in ("lyapunov", "quadratic"):
         for name in ("form", "inverse"):
             _matrices(evidence.tensors[name], certificate, (_problems(certificate),))
-    if evidence.kind in REFUTING:
+    if evidence.kind in REFUTATIONS:
         _refutation(certificate, evidence)
 
 
 def _refutation(certificate: Certificate, evidence: Evidence) -> None:
-    allowed = type(certificate.claim).__name__ in REFUTING[evidence.kind]
+    allowed = type(certificate.claim).__name__ in REFUTATIONS[evidence.kind].refutes
     _require(allowed, "claim", f"evidence of kind {evidence.kind!r} does not refute it")
     _require(evidence.counts["problem"] < _problems(certificate), "evidence", "there is no such problem")
     for name in ("first", "second", "point"):

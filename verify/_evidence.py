@@ -38,19 +38,6 @@ KINDS: dict[str, Fields] = {
 }
 """Each kind's parts; a reader refuses any other kind, and a part that is missing or not named here."""
 
-WITNESSES = {
-    "two_points": "two states of problem {problem} that G moves apart or keeps apart.",
-    "eigenvalue": "a state of problem {problem} near which every slope matrix of G has an eigenvalue of modulus above "
-    "{growth}: G contracts there in no norm.",
-    "two_equilibria": "two equilibria of problem {problem}, enclosed within {first_radius} and {second_radius}.",
-    "cycle": "a cycle of the iteration of problem {problem}, enclosed within {radius}: it goes round for ever.",
-    "unstable": "an equilibrium of problem {problem}, enclosed within {radius}, with an eigenvalue of modulus above "
-    "{growth}; the map is analytic, so that almost no start leads there.",
-    "index": "an equilibrium of problem {problem}, enclosed within {radius}, where a determinant has a sign that it "
-    "cannot have if every start leads there.",
-}
-"""What each kind of evidence that refutes a claim shows, in words."""
-
 
 @dataclass(frozen=True, eq=False)
 class Evidence:

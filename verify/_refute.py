@@ -22,7 +22,7 @@ from ._unstable import eigenvalue_witness, index_witness, unstable_at, unstable_
 
 
 @dataclass(frozen=True, eq=False)
-class Refutation:
+class Refuted:
     """A claim that is proven false, the norm it is about, and the witness."""
 
     claim: Claim
@@ -39,7 +39,7 @@ class Outcome:
         remarks: proven facts that do not refute the claim, and why nothing could be searched, for people.
     """
 
-    refutation: Refutation | None = None
+    refutation: Refuted | None = None
     remarks: list[str] = field(default_factory=list)
 
 
@@ -68,7 +68,7 @@ def refutation(problem: Problem, inputs: tuple[object, ...], request: Request, f
             outcome.remarks.append("refute: LAPACK did not converge; nothing was proposed")
             continue
         if evidence is not None:
-            outcome.refutation = Refutation(claim, norm, evidence)
+            outcome.refutation = Refuted(claim, norm, evidence)
             return outcome
     return outcome
 
