@@ -12,6 +12,7 @@ from ._bound import Bound
 from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
+from ._componentwise_bound import componentwise_error_bound
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
@@ -65,6 +66,7 @@ __all__ = [
     "Verdict",
     "certify",
     "check",
+    "componentwise_error_bound",
     "convolution_norm_bound",
     "enclose",
     "gradient_error_bound",
