@@ -17,6 +17,7 @@ from ._convolution import convolution_norm_bound, transposed_convolution_norm_bo
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
 from ._lipschitz import lipschitz_bound
+from ._nonexpansive import NonexpansiveBound, nonexpansive_bound
 from ._norm import Norm
 from ._perturbed import RoundingBound, RoundingFloor, rounding_bound, rounding_floor
 from ._projection import (
@@ -52,6 +53,7 @@ __all__ = [
     "InputRecord",
     "KernelBounds",
     "ModelFileError",
+    "NonexpansiveBound",
     "Norm",
     "ProjectionBound",
     "Quadrature",
@@ -72,6 +74,7 @@ __all__ = [
     "gradient_error_bound",
     "kernel_defect",
     "lipschitz_bound",
+    "nonexpansive_bound",
     "nystrom_bound",
     "projection_bound",
     "quadrature",
