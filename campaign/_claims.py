@@ -93,8 +93,13 @@ def _request(rng: Random, operator: Operator) -> dict[str, Any]:
 def _further(rng: Random, operator: Operator) -> dict[str, Any]:
     """One of the theorems that the requests above do not name."""
     theorem = _FURTHER[int(rng.integers(len(_FURTHER)))]
-    local = getattr(_theorems, "THEOREMS", {})[theorem].region == "ball"
-    return {"theorem": theorem, **({"region": _ball(rng, operator)} if local else {})}
+    region = getattr(_theorems, "THEOREMS", {})[theorem].region
+    local = region == "ball" or (region == "any" and rng.random() < 0.5)
+    options: dict[str, Any] = {"theorem": theorem, **({"region": _ball(rng, operator)} if local else {})}
+    if region == "any":
+        options["norm"] = str(rng.choice(["auto", "linf", "weighted_linf"]))
+        options["damping"] = float(rng.choice(_DAMPINGS))
+    return options
 
 
 def _norm(rng: Random, operator: Operator) -> str | Norm:

@@ -81,7 +81,7 @@ class _Judge:
         if self._document["theorem"] == "monotone":
             wrong += self._monotone()
         wrong += self._further(_judge_numbers.THEOREMS, self._document["theorem"])
-        if self._document["theorem"] in ("log_norm", "one_sided", "powers", "quadratic"):
+        if self._document["theorem"] in ("log_norm", "one_sided", "powers", "quadratic", "componentwise"):
             wrong += self._factor(_number(self._document["evidence"]["factor"]))
         if claim["kind"] == "converges" and self._layer.activation is None:
             iterated = damped(self._layer.A, self._damping())
@@ -95,7 +95,7 @@ class _Judge:
         """The document's evidence, read."""
         evidence, region, rate = self._document["evidence"], self._document["region"], self._document["rate"]
         listed = {name: part for name, part in evidence.items() if isinstance(part, list)}
-        states = {"first", "second", "point", "points", "levels", "lower", "upper"} & listed.keys()
+        states = {"first", "second", "point", "points", "levels", "lower", "upper", "vector"} & listed.keys()
         ball = region["kind"] == "ball"
         return Facts(
             self._layer,
@@ -111,9 +111,9 @@ class _Judge:
         )
 
     def _states(self, name: str, names: list[str], evidence: dict[str, Any]) -> list[Point]:
-        """The points of one name: of a cycle those of its problem, one after the other."""
+        """The points of one name: of a cycle those of its problem, one after the other; one vector for all problems."""
         if name != "points":
-            return self._points(names, self._problems)
+            return self._points(names, 1 if name == "vector" else self._problems)
         shape = self._document["witnesses"][names[0]]["shape"]
         every = self._points(names, shape[0] * self._problems)
         return every[evidence["problem"] :: self._problems]

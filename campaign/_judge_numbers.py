@@ -169,6 +169,35 @@ def in_ball(facts: Facts) -> list[str]:
     return wrong[:1]
 
 
+def componentwise(facts: Facts) -> list[str]:
+    """T13: x, at slope matrices that G has in the region; the box's image and the factor at points of a ball."""
+    x, wrong = facts.points["vector"][0], [] if not facts.centers else in_ball(facts)
+    points = [y for center in facts.centers for y in _around(facts, center) if facts.within(y, center)]
+    slopes = [facts.layer.at(y) for y in points] if facts.centers else facts.layer.reached
+    for M in slopes:
+        if M is not None and any(_grown(row, x) > facts.numbers["contraction"] * v for row, v in _rows(M, x)):
+            wrong.append("x grows by more than the contraction")
+    if not all(v > 0 for v in x) or not facts.numbers["contraction"] < 1:
+        wrong.append("x is not positive or does not shrink")
+    scaled = [v * w for v, w in zip(x, facts.weights or [fmpq(1)] * len(x), strict=True)]
+    if max(scaled) > facts.numbers["inverse_size"] or 1 / min(scaled) > facts.numbers["size"]:
+        wrong.append("the norms differ by more than stated")
+    for center in facts.centers:
+        here = [y for y in _around(facts, center) if facts.within(y, center)]
+        images = [distance(facts.layer(y), center, facts.order, facts.weights) for y in here]
+        if any(v > limit(facts.numbers["image"], facts.order) for v in images) or facts.numbers["image"] > facts.radius:
+            wrong.append("the box is not mapped into itself, or further than stated")
+    return wrong[:3]
+
+
+def _rows(matrix: RationalMatrix, x: Point) -> Iterator[tuple[Point, Rational]]:
+    yield from zip(matrix.tolist(), x, strict=True)
+
+
+def _grown(row: Point, x: Point) -> Rational:
+    return sum((abs(a) * v for a, v in zip(row, x, strict=True)), fmpq(0))
+
+
 def local_lyapunov(facts: Facts) -> list[str]:
     """T12: every derivative in the ball is stable, and a start in the ball goes to the one equilibrium."""
     wrong = in_ball(facts)
@@ -258,6 +287,7 @@ THEOREMS: dict[str, Callable[[Facts], list[str]]] = {
     "one_sided": one_sided,
     "causal": causal,
     "absorbing": absorbing,
+    "componentwise": componentwise,
     "newton_kantorovich": in_ball,
     "local_lyapunov": local_lyapunov,
 }

@@ -16,11 +16,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from deqops import InputError
+from deqops import InputError, UnsupportedOperationError
 from deqops.graph import trace
 from deqops.verify import Certificate, Converges, Global, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._absorbing import absorbing_box
 from deqops.verify._problem import Problem
+from deqops.verify.checker._arithmetic import working_precision
+from deqops.verify.checker._boxes import swept
+from deqops.verify.checker._refusal import Rejected
+from deqops.verify.checker._values import Values
 
 
 class Layer(nn.Module):
@@ -175,6 +179,65 @@ def test_t11_absorbing_names_what_has_no_bound() -> None:
     certificate = proven(layer, z, z)
     assert certificate.verdict is not Verdict.CERTIFIED
     assert any("without a bound" in line for line in (certificate.reason, *certificate.attempts))
+
+
+# ------------------------------------------------------------------------------------------------------ domains
+
+_PARTIAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "quotient": lambda z: 0.1 / (z + 3),
+    "log": lambda z: torch.log(z + 3),
+    "log1p": lambda z: torch.log1p(z),
+    "sqrt": lambda z: torch.sqrt(z + 3),
+    "rsqrt": lambda z: torch.rsqrt(z + 3),
+    "reciprocal": lambda z: torch.reciprocal(z + 3),
+    "power": lambda z: (z + 3) ** -1,
+    "root": lambda z: (z + 3) ** 1.5,
+    "bounded, not enough": lambda z: torch.log(torch.tanh(z) + 0.5),
+    "bounded, through 0": lambda z: 0.1 / torch.tanh(z),
+    "masked": lambda z: torch.sqrt(torch.sigmoid(z) - 0.5),
+}
+
+
+class Partial(nn.Module):
+    """tanh of something that is not defined for every state."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.inner = _PARTIAL[name]
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 0.25 * torch.tanh(self.inner(z))
+
+
+@pytest.mark.parametrize("name", sorted(_PARTIAL))
+def test_t11_absorbing_a_map_that_is_not_defined_everywhere_has_no_box(name: str) -> None:
+    """tanh is bounded, whatever its argument, but there has to be one."""
+    layer, z = Partial(name), torch.ones(1, 2, dtype=torch.float64)
+    with pytest.raises(UnsupportedOperationError, match="not defined for every state"):
+        absorbing_box(problem_of(layer, z))
+    certificate = certify(layer, z, theorem="absorbing")
+    assert certificate.verdict is not Verdict.CERTIFIED
+    graph = trace(layer, z).concrete(z)
+    with working_precision(), pytest.raises(Rejected):
+        swept(graph, Values(graph, None, frozenset()), 1)
+
+
+@pytest.mark.parametrize("name", ["log", "sqrt", "reciprocal", "power", "quotient"])
+def test_t11_absorbing_a_bounded_operand_inside_the_domain_is_fine(name: str) -> None:
+    """`sigmoid(z) + 3` lies in [3, 4]."""
+
+    class Inside(Partial):
+        def forward(self, z: Tensor) -> Tensor:
+            return 0.25 * torch.tanh(self.inner(torch.sigmoid(z)))
+
+    z = torch.ones(1, 2, dtype=torch.float64)
+    box = absorbing_box(problem_of(Inside(name), z))
+    assert box is not None
+    for scale in (1.0, -1e6):
+        z = torch.full_like(z, scale)
+        for _ in range(box.sweeps):
+            z = Inside(name)(z)
+        assert bool(((z >= box.lower[0]) & (z <= box.upper[0])).all())
 
 
 # ------------------------------------------------------------------------------------------------- certificates

@@ -216,6 +216,23 @@ def test_the_judge_sees_monotone_numbers_that_are_too_good() -> None:
         assert judge(better, layer) != []
 
 
+def test_the_judge_sees_componentwise_numbers_that_are_too_good() -> None:
+    weight = torch.tensor([[0.5, 0.25], [0.25, 0.5]], dtype=torch.float64)
+    layer = _single(weight, torch.tensor([1.0, 2.0], dtype=torch.float64))
+    ball = Ball(torch.tensor([[5.25, 6.5]], dtype=torch.float64), 2.0)
+    for region in (None, ball):
+        document = _document(layer, theorem="componentwise", norm="auto", region=region)
+        assert judge(document, layer) == []
+        for name in ("contraction", "size", "inverse_size"):
+            better = copy.deepcopy(document)
+            better["evidence"][name] = (float.fromhex(better["evidence"][name]) * 0.9).hex()
+            assert judge(better, layer) != []
+        for name, value in (("factor", 0.5), *((("image", 0.1),) if region else ())):
+            better = copy.deepcopy(document)
+            better["evidence"][name] = value.hex()
+            assert judge(better, layer) != []
+
+
 def test_a_layer_with_one_equilibrium_for_this_bias_only_is_not_unique_for_every_bias() -> None:
     """A principal minor of I - W below 0 (T9), while I - W itself has a positive determinant."""
     weight = torch.tensor([[1.5, -2.0], [1.0, -1.2]], dtype=torch.float64)

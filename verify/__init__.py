@@ -12,11 +12,13 @@ from ._bound import Bound
 from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
+from ._componentwise_bound import componentwise_error_bound
 from ._conclusions import CONCLUSIONS, Conclusion
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
 from ._lipschitz import lipschitz_bound
+from ._nonexpansive import NonexpansiveBound, nonexpansive_bound
 from ._norm import Norm
 from ._perturbed import RoundingBound, RoundingFloor, rounding_bound, rounding_floor
 from ._projection import (
@@ -56,6 +58,7 @@ __all__ = [
     "InputRecord",
     "KernelBounds",
     "ModelFileError",
+    "NonexpansiveBound",
     "Norm",
     "ProjectionBound",
     "Quadrature",
@@ -71,11 +74,13 @@ __all__ = [
     "Verdict",
     "certify",
     "check",
+    "componentwise_error_bound",
     "convolution_norm_bound",
     "enclose",
     "gradient_error_bound",
     "kernel_defect",
     "lipschitz_bound",
+    "nonexpansive_bound",
     "nystrom_bound",
     "projection_bound",
     "quadrature",

@@ -13,6 +13,7 @@ from torch import Tensor
 from deqops.graph import Node
 
 from . import _midrad as midrad
+from ._domains import require_defined
 from ._enclosures import Enclosed, as_midrad, enclose_image, enclose_node
 from ._midrad import MidRad
 from ._problem import Problem
@@ -52,10 +53,10 @@ def absorbing_box(problem: Problem) -> Box | None:
     is mapped into itself. The box returned is a little larger than the last.
 
     Raises:
-        UnsupportedOperationError: an operation without enclosure.
+        UnsupportedOperationError: an operation without enclosure, or one that some state takes out of its domain.
     """
-    boxes = _image_of_everything(problem)
-    if boxes is None or not all(box.is_finite() for box in boxes):
+    boxes = _finite(image_over(problem, [None] * len(problem.graph.state)))
+    if boxes is None:
         return None
     sweeps = 1
     while sweeps < MOST_SWEEPS:
@@ -74,18 +75,31 @@ def _widened(box: MidRad) -> MidRad:
     return midrad.add(box, MidRad(torch.zeros_like(size), size * _ROOM + 2.0**-1000))
 
 
-def _image_of_everything(problem: Problem) -> list[MidRad] | None:
-    """Boxes around G(X), or None; a value that is not bounded, or not known to be, is kept as None."""
+def image_over(problem: Problem, state: list[MidRad | None]) -> list[MidRad | None]:
+    """Boxes around G(y) over a box of states; None stands for any real numbers, in the state and in the result.
+
+    G must be defined on all of the box: tanh is bounded, and `tanh(log(z))` still says nothing of a state where log
+    has no value.
+
+    Raises:
+        UnsupportedOperationError: an operation without enclosure, or one that some state takes out of its domain.
+    """
     graph, constants = problem.graph, problem.constants
-    values: dict[int, Enclosed | None] = dict.fromkeys(graph.state)
+    values: dict[int, Enclosed | None] = {**dict(zip(graph.state, state, strict=True))}
     for node in graph.nodes:
         if node.output in graph.state_dependent:
             operands = [values[v] if v in graph.state_dependent else constants[v] for v in node.operands]
+            require_defined(node, operands)
             known = [operand for operand in operands if operand is not None]
             values[node.output] = enclose_node(node, known) if len(known) == len(operands) else _range(node)
     found = [values[v] if v in graph.state_dependent else constants[v] for v in graph.outputs]
-    boxes = [as_midrad(value) for value in found if value is not None]
-    return boxes if len(boxes) == len(found) else None
+    return [None if value is None else as_midrad(value) for value in found]
+
+
+def _finite(boxes: list[MidRad | None]) -> list[MidRad] | None:
+    """The boxes, where all of them are bounded."""
+    found = [box for box in boxes if box is not None and box.is_finite()]
+    return found if len(found) == len(boxes) else None
 
 
 def _range(node: Node) -> MidRad | None:

@@ -19,6 +19,7 @@ from ._refutations import REFUTATIONS
 from ._region import Region
 from ._rounding import mul_up
 from ._theorems import THEOREMS, Hypothesis
+from ._theorems._base import damped_rate
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Certificate:
     def iterations(self, eps: float, first_step: float | Tensor) -> int:
         """Enough steps n for `||y_n - y*|| <= eps`: `q^n / (1 - q) * first_step <= eps` (T1, a priori).
 
-        In a quadratic norm (T1, T12) `||R|| ||R^-1||` times as much, R of the evidence.
+        In a quadratic norm (T1, T12) `||R|| ||R^-1||` times as much, R of the evidence; the like under T13.
         Under T8 the number of sweeps that end the iteration, whatever eps, in exact arithmetic.
 
         Args:
@@ -190,11 +191,14 @@ class Certificate:
         if (
             proven
             and evidence is not None
-            and evidence.kind in ("lyapunov", "quadratic")
+            and evidence.kind in ("lyapunov", "quadratic", "componentwise")
             and isinstance(self.claim, Converges)
         ):
-            condition = mul_up(evidence.numbers["size"], evidence.numbers["inverse_size"])
-            return evidence.numbers["contraction"], float(condition)
+            condition = float(mul_up(evidence.numbers["size"], evidence.numbers["inverse_size"]))
+            rate = evidence.numbers["contraction"]
+            if evidence.kind == "componentwise" and self.claim.damping != 1:
+                rate = damped_rate(rate, self.claim.damping)
+            return rate, condition
         if not proven or self.rate is None:
             raise InputError(f"certificate: verdict is {self.verdict.value}, it proves no rate")
         return self.rate, 1.0

@@ -47,7 +47,8 @@ def certify(
             does not bring closer; naming a norm with "auto" claims the same. "auto" and the others but two claim that
             the damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
             one equilibrium everywhere, "newton_kantorovich" that there is exactly one in the ball; "auto" falls back
-            to these where no convergence could be shown.
+            to these where no convergence could be shown. "componentwise" speaks of all states or of a Ball in linf,
+            weighted or not, and is tried by name only.
         damping: b of `y <- (1-b) y + b G(y)`; None: the layer's Picard solver's, else 1.
         batch_dims: 1 where dimension 0 of the state counts independent problems (the default), else 0; a layer
             and an `OperatorGraph` bring their own.

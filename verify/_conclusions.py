@@ -1,4 +1,4 @@
-"""The theorems that draw conclusions from a certificate or from proven numbers: T3, T7, T10, T14, one object each.
+"""The theorems that make no certificate but draw conclusions, one object each: T3, T4 with q = 1, T7, T10, T14.
 
 `_theorems/` holds those that make a certificate, `_refutations.py` those that refute a claim.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._gradient_error import gradient_error_bound
+from ._nonexpansive import nonexpansive_bound
 from ._perturbed import rounding_bound, rounding_floor
 from ._projection import nystrom_bound, projection_bound
 from ._sensitivity import sensitivity_bound
@@ -17,7 +18,7 @@ from ._sensitivity import sensitivity_bound
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What follows from a certificate, or from numbers that the caller has proven.
+    """What follows from a certificate, from the operator, or from numbers that the caller has proven.
 
     Attributes:
         name: as in the theory, "perturbed".
@@ -64,6 +65,20 @@ _ALL = (
         proof="perturbed_ball",
         source="Ostrowski, The round-off stability of iterations, ZAMM 47, 1967",
         function=rounding_floor,
+    ),
+    Conclusion(
+        name="damped",
+        number="T4",
+        hypotheses=(
+            ("nonexpansive", "||G(y) - G(z)|| <= ||y - z||"),
+            ("invariant set", "a bounded closed convex set that G maps into itself"),
+            ("damping", "0 < b < 1"),
+        ),
+        guarantee="an equilibrium exists, y <- (1-b) y + b G(y) converges to one; "
+        "||G(y_n) - y_n||^2 <= ||y_0 - y*||^2 / (b (1-b) (n+1))",
+        proof=None,
+        source="Mann 1953; Krasnosel'skii 1955; Bauschke and Combettes, Convex Analysis and Monotone Operator Theory, 5.2",
+        function=nonexpansive_bound,
     ),
     Conclusion(
         name="projection",

@@ -117,6 +117,14 @@ def _matrices(tensors: Sequence[Tensor], certificate: Certificate, stack: tuple[
     _require(bool(tensors[0].isfinite().all()), "evidence", "it holds NaN or infinity")
 
 
+def _positive(leaves: Sequence[Tensor], certificate: Certificate) -> None:
+    """Numbers > 0 in the leaves' shapes for one problem."""
+    shapes = [shape[certificate.batch_dims :] for shape, _ in certificate.state]
+    _require([tuple(leaf.shape) for leaf in leaves] == shapes, "evidence", "its vector has not the state's shapes")
+    positive = all(bool(((leaf > 0) & leaf.isfinite()).all()) for leaf in leaves)
+    _require(positive, "evidence", "its vector is not positive and finite")
+
+
 def _levels(leaves: Sequence[Tensor], depth: int, certificate: Certificate) -> None:
     _states(leaves, certificate, "evidence")
     inside = all(bool(((leaf >= 1) & (leaf <= depth) & (leaf == leaf.floor())).all()) for leaf in leaves)
@@ -144,6 +152,8 @@ def _verdict(certificate: Certificate) -> None:
             _states(evidence.tensors[name], certificate, "evidence")
     if evidence.kind == "causal":
         _levels(evidence.tensors["levels"], evidence.counts["depth"], certificate)
+    if evidence.kind == "componentwise":
+        _positive(evidence.tensors["vector"], certificate)
     if evidence.kind == "newton":
         _matrices(evidence.tensors["inverse"], certificate, (_problems(certificate),))
     if evidence.kind in ("lyapunov", "quadratic"):

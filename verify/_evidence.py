@@ -20,6 +20,7 @@ class Fields:
 KINDS: dict[str, Fields] = {
     "absorbing": Fields(("bound",), ("sweeps",), ("lower", "upper")),
     "causal": Fields(counts=("depth",), tensors=("levels",)),
+    "componentwise": Fields(("contraction", "size", "inverse_size", "factor", "image"), tensors=("vector",)),
     "lipschitz": Fields(("bound",)),
     "local": Fields(("bound", "residual")),
     "lyapunov": Fields(("defect", "contraction", "size", "inverse_size", "factor"), tensors=("form", "inverse")),

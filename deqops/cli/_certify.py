@@ -32,6 +32,7 @@ THEOREMS = (
     "newton_kantorovich",
     "causal",
     "absorbing",
+    "componentwise",
 )
 
 

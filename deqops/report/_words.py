@@ -32,6 +32,9 @@ THEOREMS = {
     "by level, so Picard's iteration reaches the one equilibrium in finitely many sweeps from every start, exactly.",
     "absorbing": "T11, absorbing sets: the map's values all fall into a box, on which it brings any two states closer, "
     "so Picard's iteration reaches the one equilibrium from every start.",
+    "componentwise": "T13, Perov's theorem: the map shrinks differences component by component, weighted by a positive "
+    "vector, in a box that it does not leave (or everywhere), so one equilibrium lies there and Picard's iteration "
+    "reaches it from every start in the box.",
     "log_norm": "T5, logarithmic norms: where that of every matrix of slopes is at most m < 1, there is one "
     "equilibrium, and the damped iteration reaches it from every start.",
     "one_sided": "T5, monotone operators: where the inner product of G(y) - G(z) and y - z is at most m < 1 times the "

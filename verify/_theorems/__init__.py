@@ -9,6 +9,7 @@ from __future__ import annotations
 from ._absorbing import ABSORBING, absorbing
 from ._base import Finding, Hypothesis, Theorem
 from ._causal import CAUSAL, causal
+from ._componentwise import COMPONENTWISE, componentwise
 from ._local_lyapunov import LOCAL_LYAPUNOV, local_lyapunov
 from ._local_picard import LOCAL_PICARD, local_picard
 from ._log_norm import LOG_NORM
@@ -34,11 +35,16 @@ THEOREMS: dict[str, Theorem] = {
         NEWTON_KANTOROVICH,
         CAUSAL,
         ABSORBING,
+        COMPONENTWISE,
     )
 }
 
 AUTO = ("picard", "log_norm", "causal", "quadratic", "powers", "absorbing", "one_sided", "monotone")
-"""What `theorem="auto"` tries everywhere, in the order of cost; then `_around.py` tries balls."""
+"""What `theorem="auto"` tries everywhere, in the order of cost; then `_around.py` tries balls.
+
+T13 is not among them: where it holds everywhere T1 holds in the norm linf weighted by 1/x, which "picard" tries. It is
+there by name for what T1 does not give, bounds for each component and boxes of another shape than x.
+"""
 
 __all__ = [
     "AUTO",
@@ -48,6 +54,7 @@ __all__ = [
     "Theorem",
     "absorbing",
     "causal",
+    "componentwise",
     "damped",
     "local_lyapunov",
     "local_picard",

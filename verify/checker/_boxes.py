@@ -13,7 +13,7 @@ from . import _arithmetic as ball
 from ._elementary import elementary, image_of
 from ._network import Interval, between, extremum_range, moved_range
 from ._refusal import Rejected
-from ._values import Values
+from ._values import UNKNOWN, Values, must_be_total
 
 _RANGES: dict[str, tuple[float, float]] = {
     "tanh": (-1, 1),
@@ -54,6 +54,7 @@ def _range(
     ranges = {value: known[value] for value in node.operands if value in known}
     finite = {value: interval for value, interval in ranges.items() if interval is not None}
     if len(finite) < len(ranges):
+        must_be_total(node, [UNKNOWN if value in known else constants[value] for value in node.operands])
         return _bounded(node)
     if node.op in ("maximum", "minimum") and len(finite) == 1:
         return extremum_range(node, constants, finite)

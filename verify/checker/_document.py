@@ -31,6 +31,7 @@ EVIDENCE = {
     "monotone": ("mu factor", "", ""),
     "newton": ("defect contraction factor", "", "inverse"),
     "absorbing": ("bound", "sweeps", "lower upper"),
+    "componentwise": ("contraction size inverse_size factor image", "", "vector"),
     "one_sided": ("mu bound multiplier factor", "", ""),
     "powers": ("contraction factor", "doublings", ""),
     "quadratic": ("contraction size inverse_size factor", "", "form inverse"),
@@ -56,6 +57,7 @@ THEOREMS = (
     "newton_kantorovich",
     "causal",
     "absorbing",
+    "componentwise",
     "refute",
     None,
 )

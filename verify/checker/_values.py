@@ -116,10 +116,10 @@ class Values:
         operands = [self._known[v] for v in node.operands]
         if any(operand is UNKNOWN for operand in operands):
             if self._state_known or node.output not in self._graph.state_dependent:
-                _must_be_total(node, operands)
+                must_be_total(node, operands)
             return UNKNOWN
         if node.op in _UNEVALUATED:
-            _must_be_total(node, operands)
+            must_be_total(node, operands)
             return UNKNOWN
         return evaluate(node, operands)
 
@@ -148,7 +148,7 @@ _TOTAL = frozenset(
 )
 
 
-def _must_be_total(node: Node, operands: list[Value]) -> None:
+def must_be_total(node: Node, operands: list[Value]) -> None:
     """Refuse an unknown operand where the operation is not defined for every finite real number."""
     exponent = node.attributes.get("exponent")
     polynomial = node.op == "pow_scalar" and isinstance(exponent, int | float) and exponent in (1, 2, 3, 4)

@@ -8,6 +8,7 @@ from .._subject import Subject
 from ._absorbing import ABSORBING
 from ._base import Rule
 from ._causal import CAUSAL
+from ._componentwise import COMPONENTWISE
 from ._instability import EIGENVALUE, INDEX, UNSTABLE
 from ._local_picard import LOCAL_PICARD
 from ._log_norm import LOG_NORM
@@ -33,6 +34,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "newton_kantorovich"): (NEWTON_KANTOROVICH,),
     ("certified", "absorbing"): (ABSORBING,),
     ("certified", "causal"): (CAUSAL,),
+    ("certified", "componentwise"): (COMPONENTWISE,),
     ("refuted", "refute"): (TWO_POINTS, EIGENVALUE, TWO_EQUILIBRIA, CYCLE, UNSTABLE, INDEX),
 }
 
