@@ -15,9 +15,15 @@ from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
+from ._kronecker import Kronecker
 from ._lipschitz import lipschitz_bound
+from ._low_rank import LowRankPlusDiagonal
+from ._midrad import MidRad
 from ._norm import Norm
+from ._operand import Operand, as_operand
+from ._operator_norm import QuadraticNorm, operator_norm_bound
 from ._perturbed import RoundingBound, RoundingFloor, rounding_bound, rounding_floor
+from ._product import Product
 from ._projection import (
     KernelBounds,
     ProjectionBound,
@@ -50,9 +56,15 @@ __all__ = [
     "InputError",
     "InputRecord",
     "KernelBounds",
+    "Kronecker",
+    "LowRankPlusDiagonal",
+    "MidRad",
     "ModelFileError",
     "Norm",
+    "Operand",
+    "Product",
     "ProjectionBound",
+    "QuadraticNorm",
     "Quadrature",
     "Region",
     "RoundingBound",
@@ -63,6 +75,7 @@ __all__ = [
     "UniqueEquilibrium",
     "UnsupportedOperationError",
     "Verdict",
+    "as_operand",
     "certify",
     "check",
     "convolution_norm_bound",
@@ -71,6 +84,7 @@ __all__ = [
     "kernel_defect",
     "lipschitz_bound",
     "nystrom_bound",
+    "operator_norm_bound",
     "projection_bound",
     "quadrature",
     "rounding_bound",
