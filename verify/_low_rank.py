@@ -65,8 +65,8 @@ class LowRankPlusDiagonal(Operand):
     def norm_bound(self, order: Order) -> Bound:
         """Proven upper bound of the norm from l_p to l_p.
 
-        The least of: `max |d| + ||U V^T||`; the norm of the matrix written out, where it is small, or where the next
-        has failed; and for l2 the bound of `low_rank_bound`, which needs (k, k) matrices only.
+        The least of: `max |d| + ||U V^T||`; for l2 and many rows the bound of `low_rank_bound`, which needs matrices of
+        the size of the rank only; else the norm of the matrix written out, where it is not too large for that.
         """
         n, k = self._left.shape
         apart = self._bound_apart(order)
@@ -74,7 +74,7 @@ class LowRankPlusDiagonal(Operand):
         known, method = math.inf, "secular equation"
         if not small:
             known = low_rank_bound(self._left, self._right, self._diagonal)
-        if not known < apart and n * n <= LARGEST_DENSE:
+        if known == math.inf:
             known, method = self._bound_written_out(order), "written out"
         upper, method = (known, method) if known < apart else (apart, "max |d| + norm of the product")
         return Bound(upper, min(norm_estimate(self, order), upper), method)

@@ -97,12 +97,12 @@ def _quadratic_bound(A: Operand, norm: QuadraticNorm) -> Bound:
     n = A.shape[0]
     if norm.root.shape[0] != n:
         raise InputError(f"norm: R has shape {tuple(norm.root.shape)}; {(n, n)} is needed")
-    form = Form(norm.root[None], proposed_inverse(norm.root[None]))
-    if not form_sizes(form, 1.0)[1] < math.inf:
-        raise InputError("norm: R is not shown to be invertible; use one that is better conditioned")
     values = A.entries() if n <= LARGEST else None
     if values is None:
         raise InputError(f"A: {n} rows are too many to be written out for a quadratic norm; use at most {LARGEST}")
+    form = Form(norm.root[None], proposed_inverse(norm.root[None]))
+    if not form_sizes(form, 1.0)[1] < math.inf:
+        raise InputError("norm: R is not shown to be invertible; use one that is better conditioned")
     upper = form_contraction(form, values.apply_exact(lambda t: t[None]), 1.0)
     estimate = norm_estimate(Product(form.root[0], A, form.inverse[0]), "l2")
     return Bound(upper, min(estimate, upper), "R A R^-1 written out")

@@ -129,11 +129,13 @@ def product_bound(factors: Sequence[MidRad], norms: Sequence[float]) -> float:
         factors: of matching shapes.
         norms: proven bounds of their norms.
     """
+    if not all(factor.mid.numel() for factor in factors):
+        return 0.0
     left, kept, spilled = factors[0], 1.0, 0.0
     for number, right in enumerate(factors[1:], 1):
         if left.shape[0] > left.shape[1] and left.is_finite():
             left, gain, rest = _without_tall_factor(left)
-            lost = bounds_product([kept, _bound_by_columns(rest, right), *norms[number + 1 :]])
+            lost = bounds_product([kept, _rest_bound(rest, right, norms[number]), *norms[number + 1 :]])
             kept, spilled = bounds_product([kept, gain]), float(add_up(spilled, lost))
         if not _is_affordable(left, right):
             return math.inf
@@ -153,11 +155,14 @@ def _without_tall_factor(A: MidRad) -> tuple[MidRad, float, MidRad]:
     return MidRad.exact(R), spectral_norm_bound(Q).upper, rest
 
 
-def _bound_by_columns(E: MidRad, B: MidRad) -> float:
-    """`||E B||_2 <= sum_j ||E e_j|| ||e_j^T B||`: rows of B that are large meet their own columns only."""
-    columns, rows = _L2.upper([E.magnitude().T.contiguous()], 1), _L2.upper([B.magnitude()], 1)
+def _rest_bound(E: MidRad, B: MidRad, norm: float) -> float:
+    """`||E B||_2 <= sum_j ||E e_j|| ||e_j^T B||`, large rows of B meeting their own columns only, or ||E||_F ||B||."""
+    modulus = E.magnitude()
+    columns, rows = _L2.upper([modulus.T.contiguous()], 1), _L2.upper([B.magnitude()], 1)
     products = torch.where((columns == 0) | (rows == 0), 0.0, mul_up(columns, rows))
-    return float(sum_up(products)) if products.numel() else 0.0
+    together = bounds_product([float(_L2.upper([modulus], 0)), norm])
+    by_columns = float(sum_up(products))
+    return by_columns if by_columns < together else together
 
 
 def _is_affordable(left: MidRad, right: MidRad) -> bool:
