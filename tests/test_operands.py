@@ -282,6 +282,17 @@ def test_a_poor_root_costs_tightness_only(monkeypatch: pytest.MonkeyPatch) -> No
         assert upper == math.inf or bounds_rational_norm(exact_low_rank(U, V, d), upper)
 
 
+@pytest.mark.parametrize("zero", ["U", "V", "d", "U and d", "V and d", "U, V and d"])
+def test_zero_parts_at_size(zero: str) -> None:
+    U, V, d = (
+        randn(*s, seed=k) * (name not in zero)
+        for k, (name, s) in enumerate({"U": (300, 2), "V": (300, 2), "d": (300,)}.items())
+    )
+    upper = low_rank_bound(*(MidRad.exact(t) for t in (U, V, d)))
+    written = truth(U @ V.T + torch.diag(d))
+    assert written * (1 - 1e-14) <= upper <= written * (1 + 1e-10) + 1e-12
+
+
 @pytest.mark.parametrize("noise", [0.0, 1e-6, 1.0])
 def test_poor_factors_cost_tightness_only(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever LAPACK proposes for the balanced factors, what they miss is added."""

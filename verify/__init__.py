@@ -13,6 +13,7 @@ from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
+from ._convolution_operand import Convolution
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
 from ._kronecker import Kronecker
@@ -48,6 +49,7 @@ __all__ = [
     "Claim",
     "Contraction",
     "Converges",
+    "Convolution",
     "Enclosure",
     "ErrorBound",
     "Global",

@@ -61,17 +61,16 @@ def _scaled_parts(U: MidRad, V: MidRad, d: MidRad) -> tuple[MidRad, MidRad, MidR
     """The same matrix times `2^-exponent`, about of norm 1."""
     left, right = _exponent(U.mid), _exponent(V.mid)
     U, V = _times_power(U, -left), _times_power(V, -right)
-    low_rank = _exponent(_balanced_core(U.mid, V.mid)[1]) + left + right
-    exponent = max(_exponent(d.mid), low_rank)
+    sizes = (d.mid, 0), (_balanced_core(U.mid, V.mid)[1], left + right)
+    exponent = max((_exponent(part) + power for part, power in sizes if bool((part != 0).any())), default=0)
     rest = left + right - exponent
     half = rest // 2
     return _times_power(U, half), _times_power(V, rest - half), _times_power(d, -exponent), exponent
 
 
 def _exponent(x: Tensor) -> int:
-    """e with the largest modulus in [2^(e-1), 2^e); far below any number's for zeros."""
-    largest = float(x.abs().max()) if x.numel() else 0.0
-    return math.frexp(largest)[1] if 0 < largest < math.inf else -5000
+    """e with the largest modulus in [2^(e-1), 2^e); 0 for zeros."""
+    return math.frexp(float(x.abs().max()))[1]
 
 
 def _times_power(x: MidRad, exponent: int) -> MidRad:
@@ -220,7 +219,9 @@ def _factor_above(H: MidRad) -> Tensor | None:
     if int(info) != 0 or not bool(L.isfinite().all()):
         return None
     above = midrad.sub(midrad.matmul(MidRad.exact(L), MidRad.exact(L.T.contiguous())), scaled)
-    return units[:, None] * L if lowest_eigenvalue_bound(above) >= 0 else None
+    result = units[:, None] * L
+    is_exact = torch.equal(result / units[:, None], L)  # no entry became subnormal
+    return result if is_exact and lowest_eigenvalue_bound(above) >= 0 else None
 
 
 def _is_semidefinite(A: MidRad) -> bool:
@@ -231,7 +232,8 @@ def _is_semidefinite(A: MidRad) -> bool:
 def _roots(diagonal: Tensor) -> Tensor:
     """Powers of two near the roots of positive numbers."""
     _, exponents = torch.frexp(diagonal.clamp(min=max(1e-40 * float(diagonal.max()), 1e-200)))
-    return torch.ldexp(torch.ones_like(diagonal), torch.div(exponents, 2, rounding_mode="floor"))
+    halves = torch.div(exponents.to(torch.int64), 2, rounding_mode="floor")
+    return ((halves + 1023) << 52).view(torch.float64)  # exact, unlike torch.pow
 
 
 def _in_units(A: MidRad, units: Tensor) -> MidRad:

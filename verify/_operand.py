@@ -153,7 +153,7 @@ def as_operand(A: Any, name: str = "A") -> Operand:
     Raises:
         InputError: of another type, another shape, or with an entry that is not finite.
     """
-    known = "a tensor, a MidRad, a Product, a Kronecker, a LowRankPlusDiagonal or another Operand"
+    known = "a tensor, a MidRad, a Product, a Kronecker, a LowRankPlusDiagonal, a Convolution or another Operand"
     raise InputError(f"{name}: no norm is known of {type(A).__qualname__}; pass {known}")
 
 

@@ -50,7 +50,7 @@ def operator_norm_bound(A: Any, norm: str | Norm | QuadraticNorm = "l2") -> Boun
 
     Args:
         A: (m, n), what `as_operand` knows: a tensor, dense or sparse, a `MidRad`, a `Product`, a `Kronecker`, a
-            `LowRankPlusDiagonal`, another `Operand`.
+            `LowRankPlusDiagonal`, a `Convolution`, another `Operand`.
         norm: "l1", "l2" or "linf"; a `Norm`, whose weights w are one (n,) tensor, for a square A: the norm of
             `diag(w) A diag(w)^-1`; a `QuadraticNorm`, for a square A: `||R A R^-1||_2`.
 

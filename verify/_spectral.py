@@ -51,7 +51,8 @@ def spectral_norm_bound(W: Any) -> Bound:
 
     Args:
         W: (m, n) of any real floating dtype, taken exactly, or an enclosure; a vector counts as one column. Or what
-            `as_operand` knows: a sparse tensor, a `Product`, a `Kronecker`, a `LowRankPlusDiagonal`, an `Operand`.
+            `as_operand` knows: a sparse tensor, a `Product`, a `Kronecker`, a `LowRankPlusDiagonal`, a `Convolution`,
+            another `Operand`.
 
     Returns:
         Bound: `upper` is proven; about 1e-13 (n = 64) to 1e-10 (n = 2048) above the truth, relatively.
