@@ -49,8 +49,12 @@ def is_positive_semidefinite(matrix: fmpq_mat) -> bool:
 
 
 def bounds_norm(tensor: Tensor, bound: float) -> bool:
+    """Whether `||W||_2 <= bound`, exactly."""
+    return bounds_rational_norm(rational_matrix(tensor), bound)
+
+
+def bounds_rational_norm(w: fmpq_mat, bound: float) -> bool:
     """Whether `||W||_2 <= bound`, exactly: `bound^2 I - W^T W` is positive semidefinite."""
-    w = rational_matrix(tensor)
     square = rational(bound) * rational(bound)
     size = w.ncols()
     identity = fmpq_mat(size, size, [square if i == j else fmpq(0) for i in range(size) for j in range(size)])

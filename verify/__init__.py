@@ -15,12 +15,19 @@ from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._componentwise_bound import componentwise_error_bound
 from ._conclusions import CONCLUSIONS, Conclusion
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
+from ._convolution_operand import Convolution
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
+from ._kronecker import Kronecker
 from ._lipschitz import lipschitz_bound
+from ._low_rank import LowRankPlusDiagonal
+from ._midrad import MidRad
 from ._nonexpansive import NonexpansiveBound, nonexpansive_bound
 from ._norm import Norm
+from ._operand import Operand, as_operand
+from ._operator_norm import QuadraticNorm, operator_norm_bound
 from ._perturbed import RoundingBound, RoundingFloor, rounding_bound, rounding_floor
+from ._product import Product
 from ._projection import (
     KernelBounds,
     ProjectionBound,
@@ -49,6 +56,7 @@ __all__ = [
     "Conclusion",
     "Contraction",
     "Converges",
+    "Convolution",
     "Enclosure",
     "ErrorBound",
     "Global",
@@ -57,10 +65,16 @@ __all__ = [
     "InputError",
     "InputRecord",
     "KernelBounds",
+    "Kronecker",
+    "LowRankPlusDiagonal",
+    "MidRad",
     "ModelFileError",
     "NonexpansiveBound",
     "Norm",
+    "Operand",
+    "Product",
     "ProjectionBound",
+    "QuadraticNorm",
     "Quadrature",
     "Refutation",
     "Region",
@@ -72,6 +86,7 @@ __all__ = [
     "UniqueEquilibrium",
     "UnsupportedOperationError",
     "Verdict",
+    "as_operand",
     "certify",
     "check",
     "componentwise_error_bound",
@@ -82,6 +97,7 @@ __all__ = [
     "lipschitz_bound",
     "nonexpansive_bound",
     "nystrom_bound",
+    "operator_norm_bound",
     "projection_bound",
     "quadrature",
     "rounding_bound",

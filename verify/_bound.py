@@ -11,7 +11,9 @@ class Bound:
 
     Attributes:
         upper: the proven bound; `float(bound)` is this.
-        lower_estimate: an estimate from below, which may be wrong and enters no verdict; 0 if none was made.
+        lower_estimate: an estimate from below, in floats: singular values, Lanczos' or Hager's method, or sampled
+            Jacobian-vector products. It shows how far above the truth `upper` can be at most. It may be wrong by
+            rounding, enters no verdict, and is 0 where none could be made.
         method: how the bound was found.
         contributions: (part, gain) pairs where the bound is composed of parts.
     """
