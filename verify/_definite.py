@@ -25,6 +25,8 @@ from ._shifted import lowest_bound
 from ._sparse import SparseMatrix
 from ._spectral import cholesky_deficit
 
+_UNIT = 2.0**300  # dense matrices whose entries are larger, or smaller than its inverse, are scaled
+
 Symmetric = MidRad | BlockTridiagonal | SparseMatrix
 
 
@@ -87,10 +89,20 @@ def _(H: MidRad) -> float:
     _check_square(H.mid.shape)
     if not bool((H.mid.isfinite() & H.rad.isfinite()).all()):
         return -math.inf
+    largest = float(H.mid.abs().max())
+    exponent = 0 if 1 / _UNIT < largest < _UNIT else exponent_of(largest)
+    bound = _dense_bound(times_power_of_two(H, -exponent))
+    return _unscaled(bound, exponent) if exponent else bound
+
+
+def _dense_bound(H: MidRad) -> float:
     mid, rad = (part.tril() + part.tril(-1).T for part in (H.mid, H.rad))
     scale = float(sum_up(mid.abs(), dim=1).max())
     spread = float(sum_up(rad, dim=1).max())
-    estimate = float(torch.linalg.eigvalsh(mid)[0])
+    try:
+        estimate = float(torch.linalg.eigvalsh(mid)[0])
+    except RuntimeError:  # it did not converge
+        estimate = -scale
     if not math.isfinite(estimate) or not math.isfinite(scale):
         return -math.inf
     margin = 4.0 * mid.shape[0] * U * scale

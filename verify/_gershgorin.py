@@ -45,8 +45,8 @@ class Circles:
 
     def radii(self, x: Tensor) -> Tensor:
         """Upper bounds of `sum_j |h_ij| x_j / x_i`, (n,)."""
-        terms = most_terms(self.rows)
-        return div_up(sums_up(self.moduli, self.cols, self.rows, x, len(x), terms), x)
+        sums = sums_up(self.moduli, self.cols, self.rows, x, len(x), most_terms(self.rows))
+        return torch.where(sums == 0, sums, div_up(sums, x))
 
     def plain(self) -> float:
         """The bound for x = 1."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -28,13 +29,21 @@ def times_power_of_two(x: MidRad, exponent: int) -> MidRad:
 def power_of_two_up(value: Number, exponent: int) -> Tensor:
     """Upper bound of `value 2^exponent`."""
     half = exponent // 2
-    return mul_up(mul_up(value, math.ldexp(1.0, half)), math.ldexp(1.0, exponent - half))
+    return _times(_times(value, half, mul_up), exponent - half, mul_up)
 
 
 def power_of_two_down(value: Number, exponent: int) -> Tensor:
     """Lower bound of `value 2^exponent`."""
     half = exponent // 2
-    return mul_down(mul_down(value, math.ldexp(1.0, half)), math.ldexp(1.0, exponent - half))
+    return _times(_times(value, half, mul_down), exponent - half, mul_down)
+
+
+def _times(value: Number, exponent: int, rounded: Callable[[Number, Number], Tensor]) -> Tensor:
+    """`value 2^exponent`, exact unless it underflows or overflows."""
+    factor = math.ldexp(1.0, exponent)
+    product = torch.as_tensor(value, dtype=torch.float64) * factor
+    exact = (product.abs() >= 2.0**-1021) & product.isfinite()
+    return torch.where(exact, product, rounded(value, factor))
 
 
 def ldexp(value: float, exponent: int) -> float:

@@ -35,11 +35,29 @@ def signed_norm_bound(rows: Tensor, cols: Tensor, values: MidRad, shape: tuple[i
         shape: (m, n).
         moduli_bound: a proven bound that is known already.
     """
+    found = banded_norm_bound(rows, cols, values, shape, otherwise_dense=True)
+    if found.upper < moduli_bound:
+        return found
+    return Bound(moduli_bound, found.lower_estimate, "Collatz-Wielandt")
+
+
+def banded_norm_bound(
+    rows: Tensor, cols: Tensor, values: MidRad, shape: tuple[int, int], *, otherwise_dense: bool = False
+) -> Bound:
+    """Proven upper bound of `||A||_2`, infinite where no order makes `[[0, A^T], [A, 0]]` narrow.
+
+    Args:
+        rows: (triples,), one triple per place.
+        cols: (triples,).
+        values: (triples,), finite, some entry not 0.
+        shape: (m, n).
+        otherwise_dense: bound A as a dense matrix, of at most 1024 rows and columns, where that is cheaper.
+    """
     (r, m), (c, n) = _numbered(rows, shape[0]), _numbered(cols, shape[1])
     exponent = exponent_of(float(values.mid.abs().max()))
-    upper, estimate, method = _bound(r, c, times_power_of_two(values, -exponent), (m, n))
-    upper, estimate = float(power_of_two_up(upper, exponent)), ldexp(estimate, exponent)
-    return Bound(upper, estimate, method) if upper < moduli_bound else Bound(moduli_bound, estimate, "Collatz-Wielandt")
+    dense = otherwise_dense and max(m, n) <= _DENSE
+    upper, estimate, method = _bound(r, c, times_power_of_two(values, -exponent), (m, n), dense)
+    return Bound(float(power_of_two_up(upper, exponent)), ldexp(estimate, exponent), method)
 
 
 def _numbered(index: Tensor, size: int) -> tuple[Tensor, int]:
@@ -48,12 +66,11 @@ def _numbered(index: Tensor, size: int) -> tuple[Tensor, int]:
     return number[index] - 1, int(number[-1])
 
 
-def _bound(rows: Tensor, cols: Tensor, values: MidRad, shape: tuple[int, int]) -> tuple[float, float, str]:
+def _bound(rows: Tensor, cols: Tensor, values: MidRad, shape: tuple[int, int], dense: bool) -> tuple[float, float, str]:
     """By the cheaper of the banded and the dense method, or an infinite bound."""
     m, n = shape
     place = _interleaved(m, n)
     order = narrow_order(rows + n, cols, m + n, place)
-    dense = max(m, n) <= _DENSE
     if order is not None and dense:
         work = _BAND_COST * band_work(m + n, bandwidth(order[rows + n], order[cols]))
         order = order if work < m * n * min(m, n) else None
