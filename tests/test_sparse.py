@@ -177,6 +177,17 @@ def test_the_order_of_the_triples_and_chunks_do_not_matter() -> None:
         assert truth * (1 - 1e-12) <= float(A.norm_bound("l2")) <= truth * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_graph_of_many_edges_has_norm_one(ordered: bool) -> None:
+    """At the first proposal, the root of the degrees, whatever the order of the edges."""
+    nodes = 20_000
+    ends = torch.randint(0, nodes, (2, 100_000), generator=seeded(5))
+    edges = torch.cat([ends, ends.flip(0), torch.arange(nodes).repeat(2, 1)], dim=1)
+    A = propagation(torch.unique(edges, dim=1).flip(1), nodes)  # no edge twice: its degrees are the counts
+    bound = (A.coalesce() if ordered else A).norm_bound("l2")
+    assert 1 <= bound.upper <= 1 + 1e-12
+
+
 def test_places_that_increase_are_not_sorted_again() -> None:
     A = random_matrix(1, 6, 6, 20).coalesce()
     assert A.coalesce() is A

@@ -14,9 +14,9 @@ from torch import Tensor
 from ._rounding import TINY, U, add_up, gamma, mul_up
 from ._shifted import Factor, lowest_bound
 
-WORK = 2**30  # of `band_work`: some seconds
+WORK = 2**32  # of `band_work`: some seconds
 _NARROW = 8  # a band is at least this wide in the count of work, and its blocks in the residual
-_VECTORS = 2048  # times the size: what solving and orthogonalising vectors costs
+_VECTORS = 8192  # times the size: what solving and orthogonalising vectors costs
 _ENTRIES = 2**24  # of a band
 _ORDERED = 2**20  # entries that are reordered; beyond, only the given order is tried
 _CHUNK = 2**16  # entries of the blocks that are multiplied together
@@ -144,7 +144,7 @@ def narrow_order(rows: Tensor, cols: Tensor, size: int, place: Tensor | None = N
         place: (n,), a permutation; the identity by default.
 
     Returns:
-        None where `band_work` is above `WORK`, 2^30.
+        None where `band_work` is above `WORK`, 2^32, or the band has above 2^24 entries.
     """
     given = torch.arange(size) if place is None else place
     best, width = given, bandwidth(given[rows], given[cols])
@@ -163,7 +163,7 @@ def bandwidth(rows: Tensor, cols: Tensor) -> int:
 
 
 def band_work(size: int, width: int) -> int:
-    """About the cost, in multiplications of a factor: the size times the squared bandwidth, and 2048 more."""
+    """About the cost, in multiplications of a factor: the size times the squared bandwidth, and 8192 more."""
     return size * (max(width + 1, _NARROW) ** 2 + _VECTORS)
 
 

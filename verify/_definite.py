@@ -39,7 +39,7 @@ def lowest_eigenvalue_bound(H: Symmetric) -> float:
 
     Args:
         H: (n, n), read below and on the diagonal. A dense enclosure: O(n^3). A `BlockTridiagonal`: O(sum of n_k^3). A
-            `SparseMatrix`: reordered to a band, O(n b^2); where that would be above 2^30, Gershgorin's circles, scaled.
+            `SparseMatrix`: reordered to a band, O(n b^2) up to 2^32; beyond, Gershgorin's circles, scaled.
 
     Returns:
         The bound; minus infinity where none was found, or where H is not finite.

@@ -21,7 +21,7 @@ from ._scaling import exponent_of, ldexp, power_of_two_up, times_power_of_two
 from ._spectral import spectral_norm_bound
 
 _DENSE = 1024  # rows and columns that are written out
-_BAND_COST = 20  # a unit of `band_work` in multiplications of a dense product
+_BAND_COST = 6  # a unit of `band_work` in multiplications of a dense product
 _STEPS = 10  # of the power iteration where nothing better is affordable
 
 
