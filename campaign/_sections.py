@@ -6,6 +6,7 @@ from ._balls import BALLS
 from ._claims import CLAIMS
 from ._matrices import MATRICES
 from ._section import Section
+from ._structured import STRUCTURED
 from ._tampered import TAMPERED
 
-SECTIONS: dict[str, Section] = {section.name: section for section in (MATRICES, BALLS, CLAIMS, TAMPERED)}
+SECTIONS: dict[str, Section] = {section.name: section for section in (MATRICES, BALLS, CLAIMS, TAMPERED, STRUCTURED)}

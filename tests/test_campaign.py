@@ -26,7 +26,7 @@ from campaign._section import Section, Tally, run_cases
 from deqops.graph import trace
 from deqops.verify import Ball, Verdict, certify
 
-SLICES = {"matrices": 360, "balls": 36, "claims": 60, "tampered": 150}
+SLICES = {"matrices": 360, "balls": 36, "claims": 60, "tampered": 150, "structured": 200}
 
 
 @pytest.mark.parametrize("name", list(SLICES))
@@ -38,6 +38,13 @@ def test_a_slice_without_violations(name: str) -> None:
         "matrices": ["eigenvalue bounds", "l2 bounds of enclosures", "l2 bounds of sparse matrices"],
         "balls": ["eigenvalue bounds"],
         "claims": ["certified picard", "refuted refute", "unknown", "checked again, accepted"],
+        "structured": [
+            "sparse eigenvalue bounds",
+            "block-tridiagonal eigenvalue bounds",
+            "called positive definite",
+            "residuals of wrong factors",
+            "l2 bounds of signed matrices",
+        ],
         "tampered": ["rejected", "refused as no certificate", "accepted"],
     }[name]:
         assert tally.counts[found] > 0

@@ -372,8 +372,11 @@ def test_t13_the_perron_condition_takes_moduli_a_signed_propagation_matrix() -> 
         found = certify(G, Z, torch.ones_like(Z), norm=norm, theorem="picard", batch_dims=0)
         assert found.verdict is not Verdict.CERTIFIED
     place = A.nonzero()
-    sparse = SparseMatrix(place[:, 0], place[:, 1], MidRad.exact(A.reshape(-1)), (2, 2))
+    sparse = SparseMatrix(place[:, 0], place[:, 1], MidRad.exact(A.abs().reshape(-1)), (2, 2))
     assert float(sparse.norm_bound("l2")) >= 1.2  # Collatz and Wielandt's bound is of |A|
+    sparse = SparseMatrix(place[:, 0], place[:, 1], MidRad.exact(A.reshape(-1)), (2, 2))
+    assert bounds_norm(A, float(sparse.norm_bound("l2")))
+    assert float(sparse.norm_bound("l2")) < 0.85
     assert certify(G, Z, torch.ones_like(Z), norm="l2", theorem="picard", batch_dims=0).verdict is Verdict.CERTIFIED
     assert not bounds_norm(A, 0.8)
     assert bounds_norm(A, 0.85)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from . import _midrad as midrad
 from ._bound import Bound
+from ._collatz import Moduli, magnitudes, moduli_norm_bound, sums_up
 from ._midrad import MidRad
 from ._norm import Order
-from ._rounding import check_environment, div_up, gamma, mul_up, sqrt_up
+from ._rounding import check_environment
+from ._signed_norm import signed_norm_bound
 
-_ROUNDS = 40
-_FLOOR = 1e-100
-_DENSE = 1024
+_DENSE = 1024  # up to here a dense SVD proposes a singular vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,8 @@ class SparseMatrix:
 
     def coalesce(self) -> SparseMatrix:
         """The same matrix with one triple per place."""
+        if self._is_ordered():
+            return self
         place = self.rows * self.shape[1] + self.cols
         unique, inverse = torch.unique(place, return_inverse=True)
         if len(unique) == len(place):
@@ -76,6 +78,12 @@ class SparseMatrix:
         rows = torch.div(unique, self.shape[1], rounding_mode="floor")
         return SparseMatrix(rows, unique - rows * self.shape[1], values, self.shape)
 
+    def _is_ordered(self) -> bool:
+        """Whether the places increase from triple to triple, row by row, so that none occurs twice."""
+        rows, cols = self.rows, self.cols
+        later = (rows[1:] > rows[:-1]) | ((rows[1:] == rows[:-1]) & (cols[1:] > cols[:-1]))
+        return bool(later.all())
+
     def apply(self, x: MidRad) -> MidRad:
         """Enclosure of `A x`, x of shape (n, k)."""
         terms = midrad.mul(self.values.apply_exact(lambda t: t[:, None]), _taken(x, self.cols))
@@ -84,11 +92,11 @@ class SparseMatrix:
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0, (n,) or (n, k)."""
-        return _gathered_sum(self.values.magnitude(), self.cols, self.rows, x, self.shape[0])
+        return sums_up(magnitudes(self.values), self.cols, self.rows, x, self.shape[0])
 
     def abs_apply_transposed(self, y: Tensor) -> Tensor:
         """Upper bound of `|A|^T y` for y >= 0, (m,) or (m, k)."""
-        return _gathered_sum(self.values.magnitude(), self.rows, self.cols, y, self.shape[1])
+        return sums_up(magnitudes(self.values), self.rows, self.cols, y, self.shape[1])
 
     def dense(self) -> MidRad:
         """The matrix with every entry written out."""
@@ -101,26 +109,37 @@ class SparseMatrix:
     def norm_bound(self, order: Order) -> Bound:
         """Proven upper bound of the norm from l_p to l_p.
 
-        l1 and linf: the largest column or row sum of moduli. l2: `||A||_2 <= || |A| ||_2`, and for any x > 0
-        `|| |A| ||_2^2 <= max_i (|A|^T |A| x)_i / x_i` (Collatz-Wielandt); exact up to rounding for
-        nonnegative matrices and a good x, which a power iteration proposes.
+        l1 and linf: the largest column or row sum of moduli. l2: `||A||_2 <= || |A| ||_2`, bounded by Collatz and
+        Wielandt, exact up to rounding for entries of one sign; for entries of both signs also the factored shift
+        of `[[0, A^T], [A, 0]]`, or the dense bound, where these are affordable.
         """
         check_environment()
-        single = self.coalesce()
-        if not len(single.rows):
+        if not len(self.rows):
             return Bound(0.0, 0.0, "zero")
-        if not single.values.is_finite():
+        if not (_is_finite(self.values.mid) and _is_finite(self.values.rad)):
             return Bound(math.inf, 0.0, "not finite")
-        m, n = self.shape
-        columns = single.abs_apply_transposed(torch.ones(m, dtype=torch.float64))
-        rows = single.abs_apply(torch.ones(n, dtype=torch.float64))
-        if order == "l1":
-            return Bound(float(columns.max()), 0.0, "column sums")
-        if order == "linf":
-            return Bound(float(rows.max()), 0.0, "row sums")
-        mixed = float(sqrt_up(mul_up(rows.max(), columns.max())))
-        upper, estimate = _collatz_wielandt(single, torch.bincount(self.cols, minlength=n).double())
-        return Bound(upper if upper < mixed else mixed, estimate, "Collatz-Wielandt")
+        # Without cancellation the sums of moduli are the same, triples added or not.
+        single = self.coalesce() if _has_both_signs(self.values.mid) else self
+        moduli = Moduli.of(single.rows, single.cols, single.values, self.shape)
+        if float(moduli.weights.max()) == 0:
+            return Bound(0.0, 0.0, "zero")
+        if order == "l2":
+            return single._l2_norm_bound(moduli)
+        upper = float((moduli.col_sums() if order == "l1" else moduli.row_sums()).max())
+        return Bound(upper, single._sum_estimate(order), "column sums" if order == "l1" else "row sums")
+
+    def _l2_norm_bound(self, moduli: Moduli) -> Bound:
+        # Rows, or columns, of disjoint support are orthogonal whatever the signs.
+        if not _has_both_signs(self.values.mid) or min(moduli.row_terms, moduli.col_terms) == 1:
+            vector = (lambda: _singular_vector(self)) if max(self.shape) <= _DENSE else None
+            return Bound(*moduli_norm_bound(moduli, vector), "Collatz-Wielandt")
+        upper, _ = moduli_norm_bound(moduli)
+        return signed_norm_bound(self.rows, self.cols, self.values, self.shape, upper)
+
+    def _sum_estimate(self, order: Order) -> float:
+        """The largest column or row sum of the midpoints' moduli."""
+        place, size = (self.cols, self.shape[1]) if order == "l1" else (self.rows, self.shape[0])
+        return float(torch.zeros(size, dtype=torch.float64).index_add_(0, place, self.values.mid.abs()).max())
 
 
 def _zero_one(rows: Tensor, cols: Tensor, shape: tuple[int, int]) -> SparseMatrix:
@@ -131,36 +150,14 @@ def _taken(values: MidRad, index: Tensor) -> MidRad:
     return values.apply_exact(lambda t: t.index_select(0, index))
 
 
-def _gathered_sum(weights: Tensor, source: Tensor, target: Tensor, x: Tensor, size: int) -> Tensor:
-    """Upper bound of `sum over triples of weight * x[source]` at target."""
-    factor = weights.reshape(-1, *(1,) * (x.ndim - 1))
-    terms = mul_up(factor, x.index_select(0, source))
-    total = torch.zeros(size, *x.shape[1:], dtype=torch.float64).index_add(0, target, terms)
-    most = int(torch.bincount(target).max()) if target.numel() else 1
-    return total if most == 1 else mul_up(total, 1.0 + 2.0 * gamma(most))
+def _is_finite(values: Tensor) -> bool:
+    """Whether all are numbers; one pass, no copy."""
+    return all(math.isfinite(float(end)) for end in torch.aminmax(values))
 
 
-def _collatz_wielandt(A: SparseMatrix, degrees: Tensor) -> tuple[float, float]:
-    """(proven bound, estimate) of `|| |A| ||_2`; `degrees` counts the triples of each column."""
-    starts = [degrees.clamp(min=1.0).sqrt()]  # the Perron vector of a symmetrically normalised graph
-    starts.append(_singular_vector(A) if max(A.shape) <= _DENSE else torch.ones(A.shape[1], dtype=torch.float64))
-    best, estimate = float("inf"), 0.0
-    for start in starts:
-        x = start
-        for round_ in range(_ROUNDS):
-            image = A.abs_apply_transposed(A.abs_apply(x))
-            ratio = float(div_up(image, x).max())
-            improved = ratio < best * (1 - 1e-15)
-            best = ratio if ratio < best else best
-            estimate = max(estimate, float((image @ image).sqrt() / (x @ x).sqrt()) ** 0.5)
-            # Rounding alone keeps the ratio from ever reaching the estimate.
-            if (not improved and round_ > 2) or not ratio > estimate**2 * (1 + 1e-14):
-                break
-            # Averaging keeps every entry positive and makes bipartite graphs converge.
-            x = ((image / float(image.max()) + x / float(x.max())) / 2).clamp(min=_FLOOR)
-        if best <= estimate**2 * (1 + 1e-12):
-            break
-    return float(sqrt_up(best)), estimate
+def _has_both_signs(values: Tensor) -> bool:
+    least, largest = torch.aminmax(values)
+    return bool((least < 0) & (largest > 0))
 
 
 def _singular_vector(A: SparseMatrix) -> Tensor:
