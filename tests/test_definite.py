@@ -297,5 +297,13 @@ def test_what_is_no_square_matrix_is_refused() -> None:
             with pytest.raises(InputError, match="a square matrix is needed, got shape"):
                 ask(wrong)
     for ask in (lowest_eigenvalue_bound, positive):
-        with pytest.raises(InputError, match="got a Tensor; give a MidRad"):
-            ask(torch.eye(2))  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="got a list; give a tensor"):
+            ask([[1.0]])  # type: ignore[arg-type]
+
+
+def test_tensors_are_taken_exactly() -> None:
+    H = torch.tensor([[2.0, -1.0], [-1.0, 2.0]])
+    for given in (H, H.to_sparse(), H.half(), MidRad.exact(H.double())):
+        assert 1 - 1e-12 < lowest_eigenvalue_bound(given) <= 1
+        assert positive(given)
+    assert not positive(torch.ones(2, 2).to_sparse())

@@ -1,4 +1,4 @@
-"""The examples of docs/guarantees.md run as they stand, and its table names what is exported."""
+"""The examples of docs/guarantees.md and docs/norms.md run as they stand, and the tables name what is exported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import deqops.verify
 from deqops.verify._float_program import _LIBRARY
 from deqops.verify._gradient_error import CURVATURES
 
-PAGE = (Path(__file__).parent.parent / "docs" / "guarantees.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+PAGE, NORMS = ((Path(__file__).parent.parent / "docs" / name).read_text() for name in ("guarantees.md", "norms.md"))
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE + NORMS, re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
 
+from ._block_tridiagonal import BlockTridiagonal
 from ._bound import Bound
 from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
@@ -16,6 +17,7 @@ from ._componentwise_bound import componentwise_error_bound
 from ._conclusions import CONCLUSIONS, Conclusion
 from ._convolution import convolution_norm_bound, transposed_convolution_norm_bound
 from ._convolution_operand import Convolution
+from ._definite import is_positive_definite, lowest_eigenvalue_bound
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
 from ._kronecker import Kronecker
@@ -49,6 +51,7 @@ __all__ = [
     "REFUTATIONS",
     "THEOREMS",
     "Ball",
+    "BlockTridiagonal",
     "Bound",
     "Certificate",
     "CheckReport",
@@ -93,8 +96,10 @@ __all__ = [
     "convolution_norm_bound",
     "enclose",
     "gradient_error_bound",
+    "is_positive_definite",
     "kernel_defect",
     "lipschitz_bound",
+    "lowest_eigenvalue_bound",
     "nonexpansive_bound",
     "nystrom_bound",
     "operator_norm_bound",

@@ -31,7 +31,7 @@ Symmetric = MidRad | BlockTridiagonal | SparseMatrix
 
 
 @singledispatch
-def lowest_eigenvalue_bound(H: Symmetric) -> float:
+def lowest_eigenvalue_bound(H: Symmetric | Tensor) -> float:
     """A number that the smallest eigenvalue of every symmetric matrix in the enclosure reaches.
 
     With an estimate `e` of it and `t` slightly above `-e`, a Cholesky factor of `mid + t I`, whoever made it, shows
@@ -39,7 +39,8 @@ def lowest_eigenvalue_bound(H: Symmetric) -> float:
 
     Args:
         H: (n, n), read below and on the diagonal. A dense enclosure: O(n^3). A `BlockTridiagonal`: O(sum of n_k^3). A
-            `SparseMatrix`: reordered to a band, O(n b^2) up to 2^32; beyond, Gershgorin's circles, scaled.
+            `SparseMatrix`: reordered to a band, O(n b^2) up to 2^32; beyond, Gershgorin's circles, scaled. A tensor,
+            dense or sparse, is taken exactly.
 
     Returns:
         The bound; minus infinity where none was found, or where H is not finite.
@@ -51,10 +52,10 @@ def lowest_eigenvalue_bound(H: Symmetric) -> float:
 
 
 def _unknown(H: object) -> InputError:
-    return InputError(f"H: got a {type(H).__name__}; give a MidRad, a BlockTridiagonal or a SparseMatrix")
+    return InputError(f"H: got a {type(H).__name__}; give a tensor, a MidRad or a BlockTridiagonal")
 
 
-def is_positive_definite(H: Symmetric) -> bool:
+def is_positive_definite(H: Symmetric | Tensor) -> bool:
     """Whether every symmetric matrix in the enclosure is proven positive definite.
 
     H is positive definite if and only if `D H D` is; D are the powers of two that make the diagonal about 1, so that
@@ -70,6 +71,8 @@ def is_positive_definite(H: Symmetric) -> bool:
         InputError: H is not a square matrix, or empty, or no such matrix.
     """
     check_environment()
+    if isinstance(H, Tensor):
+        H = _enclosed(H)
     if not isinstance(H, Symmetric):
         raise _unknown(H)
     diagonal = _lowest_diagonal(H)
@@ -78,6 +81,24 @@ def is_positive_definite(H: Symmetric) -> bool:
     halves = torch.div(torch.frexp(diagonal)[1].to(torch.int64), 2, rounding_mode="floor")
     weights = ((1023 - halves) << 52).view(torch.float64)  # 2^-half, exactly
     return lowest_eigenvalue_bound(_congruent(H, weights)) > 0
+
+
+def _enclosed(H: Tensor) -> MidRad | SparseMatrix:
+    """A tensor taken exactly."""
+    from ._operand import SparseEntries, as_operand  # which need this file
+
+    operand = as_operand(H, "H")
+    if isinstance(operand, SparseEntries):
+        return operand.matrix
+    values = operand.entries()
+    if values is None:
+        raise _unknown(H)
+    return values
+
+
+@lowest_eigenvalue_bound.register
+def _(H: Tensor) -> float:
+    return lowest_eigenvalue_bound(_enclosed(H))
 
 
 # ----------------------------------------------------------------------------------------------------- dense
