@@ -335,18 +335,20 @@ def _softmax(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     return Facts(masked, _none(node.shape), 1 if bool(masked.any()) else 2), flow
 
 
-@_register("layer_norm")
-def _layer_norm(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
+@_register("layer_norm", "rms_norm")
+def _normalisation(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     eps, normalized = node.attributes["eps"], node.attributes["normalized_shape"]
     if not isinstance(eps, float) or not 0 < eps < math.inf or not isinstance(normalized, tuple) or not normalized:
         raise UnsupportedOperationError(node.source, "needs eps > 0")
-    dependence.finite(node)
+    (x,) = dependence.finite(node)
+    zero = x.zero if node.op == "rms_norm" else _none(node.shape)  # no mean is taken from an exact 0 there
     dims = tuple(range(len(node.shape) - len(normalized), len(node.shape)))
 
     def flow(moving: Moving) -> Tensor:
-        return _none(node.shape) if moving is None else _over(moving, dims, torch.any, keepdim=True).expand(node.shape)
+        coupled = _none(node.shape) if moving is None else _over(moving, dims, torch.any, keepdim=True)
+        return coupled.expand(node.shape) & ~zero
 
-    return _plain(node.shape), flow
+    return Facts(zero, _none(node.shape)), flow
 
 
 def _over(x: Tensor, dims: tuple[int, ...], reduce: Callable[..., Tensor], *, keepdim: bool) -> Tensor:

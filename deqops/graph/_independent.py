@@ -142,7 +142,7 @@ def _reduction(graph: ConcreteGraph, node: Node, place: Places) -> int:
     return at if node.attributes["keepdim"] else at - sum(1 for d in dims if d < at)
 
 
-def _layer_norm(graph: ConcreteGraph, node: Node, place: Places) -> int:
+def _normalisation(graph: ConcreteGraph, node: Node, place: Places) -> int:
     at = place[node.operands[0]]
     if at >= len(node.shape) - len(tuple(node.attributes["normalized_shape"])):  # type: ignore[arg-type]
         raise _mixed(node)
@@ -232,5 +232,6 @@ _RULES |= {
     "mean": _reduction,
     "amax": _reduction,
     "amin": _reduction,
-    "layer_norm": _layer_norm,
+    "layer_norm": _normalisation,
+    "rms_norm": _normalisation,
 }

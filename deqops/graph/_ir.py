@@ -12,7 +12,7 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 | linear algebra | `matmul` (torch.matmul's shape rules) | a, b |
 | convolution, 1 or 2 spatial dimensions | `conv(stride, padding, dilation, groups)`: zero padding, the same before and after | x (problems, channels, ...), weight (out, in / groups, ...) |
 | convolution | `conv_transpose(stride, padding, dilation, groups, output_padding)` | x, weight (in, out / groups, ...) |
-| normalisation | `layer_norm(normalized_shape, eps)`, `softmax(dim)` | x / x, (weight, bias where present: they become `mul`, `add`) |
+| normalisation | `layer_norm(normalized_shape, eps)`, `rms_norm(normalized_shape, eps)`, `softmax(dim)` | x / x, (weight, bias where present: they become `mul`, `add`) |
 | shape | `reshape(shape)`, `permute(dims)`, `expand(shape)`, `slice(dim, start, stop, step)`, `select(dim, index)` | x |
 | shape | `cat(dim)` | x_0, x_1, ... |
 | indexing along one dimension | `index_select(dim)` | x, index (1-D integers) |

@@ -60,15 +60,14 @@ def _group_norm(low: Lowering, a: Arguments) -> Any:
 
 @lowers("rms_norm")
 def _rms_norm(low: Lowering, a: Arguments) -> Any:
-    """x rsqrt(mean(x^2) + eps) weight over the last dimensions."""
-    x, rank = a["input"], rank_of(a["input"])
-    if a.get("eps") is None:
-        return NotImplemented
-    dims = tuple(range(rank - len(sizes_of(a["normalized_shape"])), rank))
-    squares = low.emit("square", [x], torch.square)
-    mean = low.emit("mean", [squares], lambda t: t.mean(dims, keepdim=True), dims=dims, keepdim=True)
-    scale = low.emit("rsqrt", [_arithmetic(low, "add", mean, _literal(a["eps"]))], torch.rsqrt)
-    result = _arithmetic(low, "mul", x, scale)
+    """x rsqrt(mean(x^2) + eps) weight over the last dimensions; without an eps it is that of the dtype."""
+    x, eps = a["input"], a.get("eps")
+    if eps is None:
+        if x.meta.dtype not in (torch.float32, torch.float64):
+            return NotImplemented  # kernels differ in which dtype they take it from
+        eps = torch.finfo(x.meta.dtype).eps
+    shape = tuple(sizes_of(a["normalized_shape"]))
+    result: Any = low.emit("rms_norm", [x], lambda t: t.clone(), normalized_shape=shape, eps=float(eps))
     return result if a.get("weight") is None else _arithmetic(low, "mul", result, a["weight"])
 
 

@@ -326,14 +326,15 @@ def _softmax(walk: LevelWalk, node: Node) -> Entries:
     return entries(level, x.masked, sign=1 if x.masked.any() else 2)
 
 
-def _layer_norm(walk: LevelWalk, node: Node) -> Entries:
+def _normalisation(walk: LevelWalk, node: Node) -> Entries:
     eps: Any = node.attributes["eps"]
     normalized: Any = node.attributes["normalized_shape"]
     if not 0 < eps < math.inf or not normalized:
         raise Rejected(f"{node.source}: needs eps > 0")
     (x,) = _finite(walk, node)
     axes = tuple(range(len(x.shape) - len(normalized), len(x.shape)))
-    return entries(np.broadcast_to(x.level.max(axis=axes, keepdims=True, initial=0), x.shape))
+    level = np.broadcast_to(x.level.max(axis=axes, keepdims=True, initial=0), x.shape)
+    return entries(level, x.zero if node.op == "rms_norm" else False)
 
 
 def _reduce(walk: LevelWalk, node: Node) -> Entries:
@@ -404,7 +405,8 @@ _RULES: dict[str, Callable[[LevelWalk, Node], Entries]] = {
     "conv": _convolution,
     "conv_transpose": _convolution,
     "softmax": _softmax,
-    "layer_norm": _layer_norm,
+    "layer_norm": _normalisation,
+    "rms_norm": _normalisation,
     "cat": _cat,
     "index_select": _index_select,
     "index_add": _index_add,
