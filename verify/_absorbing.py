@@ -16,6 +16,7 @@ from . import _midrad as midrad
 from ._domains import require_defined
 from ._enclosures import Enclosed, as_midrad, enclose_image, enclose_node
 from ._midrad import MidRad
+from ._normalisation import NORMALISATIONS, Normalisation
 from ._problem import Problem
 
 MOST_SWEEPS = 64
@@ -103,11 +104,18 @@ def _finite(boxes: list[MidRad | None]) -> list[MidRad] | None:
 
 
 def _range(node: Node) -> MidRad | None:
-    ends = _RANGES.get(node.op) or _clamped(node.op, node.attributes)
+    ends = _RANGES.get(node.op) or _clamped(node.op, node.attributes) or _normalised(node)
     if ends is None:
         return None
     lower, upper = (torch.full(tuple(node.shape), end, dtype=torch.float64) for end in ends)
     return MidRad.from_bounds(lower, upper)
+
+
+def _normalised(node: Node) -> tuple[float, float] | None:
+    if node.op not in NORMALISATIONS:
+        return None
+    limit = Normalisation.of(node).limit
+    return -limit, limit
 
 
 def _clamped(op: str, attributes: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -21,6 +21,7 @@ from . import _elementary as elementary
 from . import _midrad as midrad
 from ._conv_map import Settings, convolve
 from ._midrad import MidRad
+from ._normalisation import Normalisation
 from ._rounding import exact_float64
 
 Enclosed = MidRad | Tensor
@@ -205,6 +206,12 @@ def _binary(node: Node, a: Enclosed, b: Enclosed) -> MidRad:
 @register_enclosure("conv", "conv_transpose")
 def _convolution(node: Node, x: Enclosed, weight: Enclosed) -> MidRad:
     return convolve(as_midrad(x), as_midrad(weight), Settings.of(node))
+
+
+@register_enclosure("layer_norm", "rms_norm")
+def _normalisation(node: Node, x: Enclosed) -> MidRad:
+    rule = Normalisation.of(node)
+    return rule.over(rule.grouped(as_midrad(x))).value.apply_exact(lambda t: t.reshape(node.shape))
 
 
 @register_enclosure("sum", "mean")

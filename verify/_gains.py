@@ -1,6 +1,7 @@
 """Proven bounds of a Jacobian expression's norm: the strategies.
 
-- l2: the product of the linear maps' norms and the largest slopes, sums by the triangle inequality.
+- l2: the product of the linear maps' norms and the largest slopes (or norms of normalisations), sums by the
+  triangle inequality.
 - linf (weights w): `max_i w_i (N 1/w)_i` where N bounds |M| entrywise; N is applied, never formed.
 - l1 (weights w): `max_j (N^T w)_j / w_j`.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._jacobian import Basis, Combination, Elementwise, Jacobian, StateLeaf
+from ._jacobian import Basis, Combination, Jacobian, Normalised, StateLeaf
 from ._linear import LinearMap
 from ._matrix import norm_bound, scaled
 from ._norm import Norm
@@ -55,9 +56,10 @@ def apply_magnitude(jacobian: Jacobian, state: list[Tensor]) -> list[Tensor]:
     """Upper bound of `N x` for x >= 0 given leaf by leaf, where |M| <= N for all slopes."""
     values: list[Tensor] = []
     for basis in jacobian.bases:
-        values.append(
-            state[basis.position] if isinstance(basis, StateLeaf) else _slope(basis, _forward(basis.source, values))
-        )
+        if isinstance(basis, StateLeaf):
+            values.append(state[basis.position])
+        else:
+            values.append(basis.magnitude_times(_forward(basis.source, values)))
     return [_forward(output, values) for output in jacobian.outputs]
 
 
@@ -68,8 +70,8 @@ def apply_magnitude_transposed(jacobian: Jacobian, state: list[Tensor]) -> list[
         _backward(output, value, sums)
     for number in range(len(jacobian.bases) - 1, -1, -1):
         basis = jacobian.bases[number]
-        if isinstance(basis, Elementwise):
-            _backward(basis.source, _slope(basis, sums[number]), sums)
+        if not isinstance(basis, StateLeaf):
+            _backward(basis.source, basis.magnitude_transposed_times(sums[number]), sums)
     return [sums[number] for number, basis in enumerate(jacobian.bases) if isinstance(basis, StateLeaf)]
 
 
@@ -85,11 +87,6 @@ def _backward(combination: Combination, value: Tensor, sums: list[Tensor]) -> No
     for k, maps in combination.terms.items():
         for one in maps:
             sums[k] = add_up(sums[k], one.abs_apply_transposed(value))
-
-
-def _slope(basis: Elementwise, value: Tensor) -> Tensor:
-    gain = basis.gain
-    return mul_up(value, gain if isinstance(gain, Tensor) else torch.full_like(value, gain))
 
 
 def _leaves(jacobian: Jacobian) -> list[StateLeaf]:
@@ -129,7 +126,8 @@ def l2_composition(jacobian: Jacobian, weights: list[Tensor] | None) -> Gain:
     """The product-of-norms bound; `weights` along each leaf's last dimension, or None.
 
     A value inside the graph whose shape is that of the first leaf carries that leaf's weights, any other none:
-    any choice is sound, this one makes weights cancel across elementwise functions and residual branches.
+    any choice is sound, this one makes weights cancel across elementwise functions and residual branches. A
+    normalisation commutes with constant weights only, and carries no others.
     """
     walk = _Composition(jacobian, weights)
     rows = []
@@ -177,7 +175,13 @@ class _Composition:
             return None
         if isinstance(basis, StateLeaf):
             return self._weights[basis.position]
-        return self._weights[0] if basis.shape == self.leaves[0].shape else None
+        return carried(basis, self._weights[0]) if basis.shape == self.leaves[0].shape else None
+
+
+def carried(basis: Basis, weights: Tensor | None) -> Tensor | None:
+    """The weights that a value inside the graph carries: `D J D^-1` is bounded as J where D commutes with J."""
+    varies = weights is not None and weights.numel() > 1 and not bool((weights == weights[0]).all())
+    return None if isinstance(basis, Normalised) and varies else weights
 
 
 def _top(slope: Tensor | float) -> float:
@@ -187,7 +191,10 @@ def _top(slope: Tensor | float) -> float:
 
 
 def sloped_norm(map_: LinearMap, slope: Tensor | float, row: Tensor | None, col: Tensor | None) -> float:
-    """Proven l2 bound of `diag(slope) A` in the weights, each slope at its own row where A acts on one dimension."""
+    """Proven l2 bound of `diag(slope) A` in the weights, each slope at its own row where A acts on one dimension.
+
+    It bounds `J A` as well for block diagonal J whose blocks have norms of at most the (equal) slopes of their rows.
+    """
     largest = _top(slope)
     bound = float(mul_up(map_.norm_bound("l2", row, col), largest))
     if not isinstance(slope, Tensor) or not slope.ndim or bool((slope == largest).all()):

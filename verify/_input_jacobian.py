@@ -17,7 +17,7 @@ from deqops._errors import InputError, UnsupportedOperationError
 from deqops.graph import ConcreteGraph, Leaf, MixesProblemsError, check_independent
 
 from ._enclosures import Constants
-from ._gains import apply_magnitude, apply_magnitude_transposed, sloped_norm
+from ._gains import apply_magnitude, apply_magnitude_transposed, carried, sloped_norm
 from ._jacobian import Basis, Builder, Combination, Elementwise, Jacobian, StateLeaf
 from ._norm import Norm, Order
 from ._problem import Problem
@@ -189,7 +189,7 @@ def _inner(basis: Basis, followed: Followed) -> Tensor | None:
     """The weights a value inside the graph carries: the first output's where it has that shape."""
     if followed is None or isinstance(basis, StateLeaf) or basis.shape != followed[0]:
         return None
-    return followed[1]
+    return carried(basis, followed[1])
 
 
 def _reach(

@@ -1,8 +1,8 @@
 """A Jacobian expression as one dense matrix of intervals per problem.
 
 With slopes in `[a, b]` every slope product M of Lemma `slopes` is enclosed by pushing the identity forward through
-the basis values: linear maps act on midpoint-radius columns, elementwise slopes multiply rows. Problems of a batch
-do not mix, so one column serves the same unknown of all of them.
+the basis values: linear maps and normalisations act on midpoint-radius columns, elementwise slopes multiply rows.
+Problems of a batch do not mix, so one column serves the same unknown of all of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from deqops._errors import UnsupportedOperationError
 
 from . import _midrad as midrad
-from ._jacobian import Combination, Elementwise, Jacobian, StateLeaf
+from ._jacobian import Combination, Jacobian, StateLeaf
 from ._midrad import MidRad
 
 LARGEST_ENTRIES = 2**26  # of any matrix that is pushed forward
@@ -33,7 +33,7 @@ def interval_jacobian(jacobian: Jacobian, batch_dims: int) -> MidRad:
         if isinstance(basis, StateLeaf):
             values.append(columns[basis.position])
         else:
-            values.append(midrad.mul(_forward(basis.source, values), _slopes(basis)))
+            values.append(basis.columns(_forward(basis.source, values)))
     rows = []
     for output in jacobian.outputs:
         pushed = _forward(output, values) if output.terms else _zero(output, columns)
@@ -55,7 +55,7 @@ def _identity(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
 
 
 def _refuse_large(jacobian: Jacobian, unknowns: int) -> None:
-    sources = [basis.source for basis in jacobian.bases if isinstance(basis, Elementwise)]
+    sources = [basis.source for basis in jacobian.bases if not isinstance(basis, StateLeaf)]
     maps = [one for part in (*sources, *jacobian.outputs) for several in part.terms.values() for one in several]
     entries = unknowns * max((one.widest() for one in maps), default=unknowns)
     if entries > LARGEST_ENTRIES:
@@ -76,9 +76,3 @@ def _forward(combination: Combination, values: list[MidRad]) -> MidRad:
 def _zero(output: Combination, columns: dict[int, MidRad]) -> MidRad:
     unknowns = next(iter(columns.values())).mid.shape[-1]
     return MidRad.exact(torch.zeros(*output.shape, unknowns, dtype=torch.float64))
-
-
-def _slopes(basis: Elementwise) -> MidRad:
-    lower, upper = (torch.as_tensor(end, dtype=torch.float64) for end in (basis.lower, basis.upper))
-    slopes = MidRad.from_bounds(lower, upper)
-    return slopes.apply_exact(lambda t: t[..., None] if t.ndim else t)

@@ -3,12 +3,14 @@
 Lemma `slopes`: where G is a composition of affine maps and elementwise functions whose difference quotients
 lie in verified intervals, `G(y) - G(z) = M (y - z)` with M a product of the layers with slopes taken in those
 intervals. Every value v of the graph is written as `v = constant + sum_k A_k u_k` with A_k linear maps and the
-u_k *basis values*: the leaves of the state, and results of elementwise functions of such combinations. Norm
+u_k *basis values*: the leaves of the state, and results of elementwise functions and of normalisations of such
+combinations. Norm
 strategies (`_gains.py`) bound M from this expression.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +27,8 @@ from ._enclosures import Constants, Enclosed, as_exact, as_midrad, enclose_node
 from ._linear import LinearMap
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
+from ._normalisation import Normalisation, Slopes
+from ._rounding import mul_up
 from ._sparse import SparseMatrix
 
 Shape = tuple[int, ...]
@@ -55,6 +59,54 @@ class Elementwise:
             return torch.maximum(self.lower.abs(), self.upper.abs())
         return max(abs(float(self.lower)), abs(float(self.upper)))
 
+    def magnitude_times(self, x: Tensor) -> Tensor:
+        """Upper bound of `|S| x` for x >= 0 and every diagonal matrix S of slopes."""
+        return mul_up(x, torch.as_tensor(self.gain, dtype=torch.float64))
+
+    magnitude_transposed_times = magnitude_times
+
+    def columns(self, x: MidRad) -> MidRad:
+        """Enclosure of `S x`, column by column: x of shape (*shape, columns)."""
+        lower, upper = (torch.as_tensor(end, dtype=torch.float64) for end in (self.lower, self.upper))
+        slopes = MidRad.from_bounds(lower, upper)
+        return midrad.mul(x, slopes.apply_exact(lambda t: t[..., None] if t.ndim else t))
+
+
+@dataclass(frozen=True, eq=False)
+class Normalised:
+    """`u = layer_norm(v)` or `rms_norm(v)` over groups of the last dimensions, with a range of its derivatives.
+
+    `u(v) - u(v')` is the average of J over the segment from v' to v, times `v - v'`. The segment lies in the box of
+    pre-activations; the average itself need not be a `s (C - h h^T / n)`. But it is in every convex set that contains
+    these: a ball of the l2 norm, a matrix of intervals. Only such sets are given here, and M of Lemma `slopes` is a
+    product with one such average in this place. T5's single layers need a diagonal matrix here and do not match it.
+    """
+
+    name: str
+    source: Combination
+    shape: Shape
+    slopes: Slopes
+
+    @property
+    def gain(self) -> Tensor:
+        """Bound of the l2 norm of each group's matrix, at each of its entries."""
+        return self.slopes.gain.expand(self._grouped).reshape(self.shape)
+
+    def magnitude_times(self, x: Tensor) -> Tensor:
+        """Upper bound of `|J| x` for x >= 0."""
+        return self.slopes.magnitude_times(x.reshape(self._grouped)).reshape(self.shape)
+
+    magnitude_transposed_times = magnitude_times  # J is symmetric
+
+    def columns(self, x: MidRad) -> MidRad:
+        """Enclosure of `J x`, column by column: x of shape (*shape, columns)."""
+        grouped = x.apply_exact(lambda t: t.reshape(*self._grouped, -1))
+        return self.slopes.columns(grouped).apply_exact(lambda t: t.reshape(x.shape))
+
+    @property
+    def _grouped(self) -> Shape:
+        return tuple(self.slopes.direction.shape)
+
 
 @dataclass(frozen=True, eq=False)
 class Combination:
@@ -77,7 +129,7 @@ class Combination:
         return Combination(self.shape, {k: tuple(maps) for k, maps in terms.items()})
 
 
-Basis = StateLeaf | Elementwise
+Basis = StateLeaf | Elementwise | Normalised
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +230,14 @@ class Builder:
         source = self.broadcast(self.combinations[value], node.shape)
         return self._basis_value(Elementwise(node.op, source, node.shape, lower, upper), node.shape)
 
+    def normalised(self, node: Node) -> Combination:
+        """A new basis value `layer_norm(v)` or `rms_norm(v)`, its derivatives over v's box where there is one."""
+        value, rule = node.operands[0], Normalisation.of(node)
+        source = self.combinations[value]
+        box = self._box(value, source)
+        slopes = rule.everywhere(math.prod(node.shape) // rule.size) if box is None else rule.over(rule.grouped(box))
+        return self._basis_value(Normalised(node.op, source, node.shape, slopes), node.shape)
+
     def broadcast(self, combination: Combination, shape: Shape) -> Combination:
         """The combination expanded to a larger shape by torch's broadcasting rules."""
         if combination.shape == shape:
@@ -242,6 +302,11 @@ def _along(combination: Combination, axis: int, matrix: DenseMatrix | SparseMatr
 )
 def _elementwise(builder: Builder, node: Node) -> Combination:
     return builder.elementwise(node, node.op, node.attributes)
+
+
+@register_jacobian("layer_norm", "rms_norm")
+def _normalisation(builder: Builder, node: Node) -> Combination:
+    return builder.normalised(node)
 
 
 @register_jacobian("maximum", "minimum")

@@ -7,6 +7,7 @@ from torch import Tensor
 from deqops.graph import ConcreteGraph, Node
 
 from ._jacobian import Elementwise, Jacobian
+from ._normalisation import NORMALISATIONS, Normalisation
 
 ANALYTIC = frozenset(
     ("tanh", "sigmoid", "silu", "gelu", "softplus", "mish", "exp", "expm1", "erf", "square", "sin", "cos")
@@ -47,13 +48,16 @@ def is_analytic(graph: ConcreteGraph) -> bool:
 def _is_analytic(graph: ConcreteGraph, node: Node) -> bool:
     if node.op == "div" and node.operands[1] in graph.state_dependent:
         return False  # it may have poles
+    if node.op in NORMALISATIONS:
+        return Normalisation.of(node).eps > 0  # or refused: then v + eps is positive everywhere
     return node.op in ANALYTIC | AFFINE and node.dtype.is_floating_point
 
 
 def is_differentiable(jacobian: Jacobian) -> bool:
     """Whether G is differentiable on the region of the expression's slopes.
 
-    An elementwise function that is not analytic must have one slope only there: no kink is met.
+    An elementwise function that is not analytic must have one slope only there: no kink is met. Linear maps and
+    normalisations (eps > 0) are analytic.
     """
     for basis in jacobian.bases:
         if isinstance(basis, Elementwise) and basis.name not in ANALYTIC:

@@ -20,6 +20,7 @@ from . import _arithmetic as ball
 from . import _matrix as matrices
 from ._convolution import Convolution, attributes_of
 from ._matrix import Matrix
+from ._normalisation import Derivative
 from ._refusal import Rejected
 from ._term import Form, Shape, Term, identity_form, zero_form
 from ._values import Values, dims_of, indices, integer
@@ -32,7 +33,8 @@ class Source:
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
     within `slope` in modulus and between the ends of `interval`: each one number, or one per entry of `shape`.
     `moved` marks a mere reshape; `name` is that of the function, "" where the step is affine. Where there is a
-    `convolution`, it is applied to the form, and s is the identity.
+    `convolution`, it is applied to the form, and s is the identity. Where there is a `derivative`, s is a normalisation
+    with these derivatives, and `slope` bounds the l2 norm of each group's at its entries; `interval` says nothing then.
     """
 
     shape: Shape
@@ -42,6 +44,7 @@ class Source:
     interval: tuple[Any, Any] = (arb(1), arb(1))
     name: str = ""
     convolution: Convolution | None = None
+    derivative: Derivative | None = None
 
 
 @dataclass(eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +12,8 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._elementary import elementary, image_of
-from ._network import Interval, between, extremum_range, moved_range
+from ._network import Interval, between, extremum_range, moved_range, result_range
+from ._normalisation import normalisation_of
 from ._refusal import Rejected
 from ._values import UNKNOWN, Values, must_be_total
 
@@ -58,6 +60,9 @@ def _range(
         return _bounded(node)
     if node.op in ("maximum", "minimum") and len(finite) == 1:
         return extremum_range(node, constants, finite)
+    rule = normalisation_of(node)
+    if rule is not None:
+        return result_range(node, rule.over(*finite[node.operands[0]].ends))
     table = elementary(node.op, node.attributes)
     if table is None:
         return moved_range(node, constants, finite)
@@ -66,6 +71,9 @@ def _range(
 
 def _bounded(node: Node) -> Interval | None:
     """The range of a function over the whole line, where it is bounded."""
+    rule = normalisation_of(node)
+    if rule is not None:
+        return result_range(node, rule.everywhere(math.prod(node.shape) // rule.size))
     ends: tuple[float, float] | None = _RANGES.get(node.op)
     if ends is None and node.op in ("hardtanh", "clamp"):
         low, high = node.attributes.get("minimum"), node.attributes.get("maximum")

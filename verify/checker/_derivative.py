@@ -104,6 +104,8 @@ def _sloped(columns: Interval, source: Source) -> Interval:
     """The rows times slopes in their intervals: `|m| r + h (|x| + r)` for slopes m +- h."""
     shape = (*source.shape, columns.middle.shape[-1])
     middle, radius = columns.middle.reshape(shape), columns.radius.reshape(shape)
+    if source.derivative is not None:
+        return Interval(*source.derivative.columns(middle, radius))
     low, high = (ball.array(end) for end in source.interval)
     low, high = (end[..., None] if end.ndim else end for end in (low, high))
     centre, half = ball.array((low + high) / 2), ball.array((high - low) / 2)

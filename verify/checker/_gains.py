@@ -33,7 +33,7 @@ def forward(sources: list[Source], outputs: list[Form], state: list[ball.Balls])
             value = _magnitude(source.form, values)
             if source.convolution is not None:
                 value = source.convolution.magnitude(value)
-            values.append(ball.times(value.reshape(source.shape), source.slope))
+            values.append(_sloped(source, value.reshape(source.shape)))
     return [_magnitude(form, values) for form in outputs]
 
 
@@ -45,11 +45,16 @@ def backward(sources: list[Source], outputs: list[Form], covectors: list[ball.Ba
     for number in range(len(sources) - 1, -1, -1):
         source = sources[number]
         if source.form is not None:
-            covector = ball.times(sums[number], source.slope)
+            covector = _sloped(source, sums[number])
             if source.convolution is not None:
                 covector = source.convolution.magnitude_transposed(covector)
             _spread(source.form, covector.reshape(source.form.shape), sums)
     return [total for total, source in zip(sums, sources, strict=True) if source.form is None]
+
+
+def _sloped(source: Source, value: ball.Balls) -> ball.Balls:
+    """The largest slopes, or the magnitudes of a normalisation's symmetric derivatives, times a value."""
+    return ball.times(value, source.slope) if source.derivative is None else source.derivative.magnitude(value)
 
 
 def _magnitude(form: Form, values: list[ball.Balls]) -> ball.Balls:
@@ -158,7 +163,9 @@ class Composition:
         carries = (
             not source.moved and source.convolution is None and source.shape == self._sources[self._leaves[0]].shape
         )
-        return self._weights[0] if carries else None
+        weights = self._weights[0] if carries else None
+        varies = weights is not None and any(bool(weight != weights[0]) for weight in weights)
+        return None if varies and source.derivative is not None else weights  # it commutes with constant weights only
 
     def _norm(self, term: Term, number: int, rows: ball.Balls | None, slope: Any) -> ball.Ball:
         """`||diag(slope) D_rows A D_cols^-1||` for one term; slope None for ones."""

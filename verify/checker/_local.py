@@ -11,7 +11,7 @@ from . import _arithmetic as ball
 from ._affine import Network
 from ._document import Ball, Norm
 from ._gains import Composition, row_norms
-from ._network import Interval, Walk, intersected, is_elementwise
+from ._network import Interval, Walk, intersected, is_nonlinear
 from ._subject import Subject
 from ._term import Form
 from ._values import Values
@@ -38,7 +38,7 @@ def walk_over_ball(
         intervals.append(Interval(middle, width))
     if norm.order != "l2" or weights is not None:
         return Walk(subject.graph, constants, intervals)
-    watched = frozenset(v for node in subject.graph.nodes if is_elementwise(node) for v in node.operands)
+    watched = frozenset(v for node in subject.graph.nodes if is_nonlinear(node) for v in node.operands)
     at_centre = Values(subject.graph, centre_of(region), subject.free, constants, watched)
     return Walk(subject.graph, constants, intervals, _Euclidean(at_centre, radius))
 

@@ -41,6 +41,7 @@ def single_layer(network: Network, outputs: list[Form]) -> Layer:
         unit is None
         or unit.moved
         or unit.convolution is not None
+        or unit.derivative is not None
         or any(isinstance(end, np.ndarray) for end in unit.interval)
     ):
         raise Rejected("theorem monotone: the operator is not of the form s(W z + c)")

@@ -9,6 +9,7 @@ interval that contains the pre-activation for every state in the ball.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
 from ._elementary import elementary, image_of, slopes_of
 from ._gains import forward
+from ._normalisation import NORMALISATIONS, Derivative, Normalisation, normalisation_of
 from ._refusal import Rejected
 from ._term import Form, zero_form
 from ._values import Values, evaluate, last_uses
@@ -45,9 +47,9 @@ def between(low: ball.Balls, high: ball.Balls) -> Interval:
     return Interval(ball.array((low + high) / 2), ball.array((high - low) / 2))
 
 
-def is_elementwise(node: Node) -> bool:
-    """Whether the node applies a nonlinear function entry by entry."""
-    return elementary(node.op, node.attributes) is not None
+def is_nonlinear(node: Node) -> bool:
+    """Whether the node applies a nonlinear function, entry by entry or a normalisation."""
+    return node.op in NORMALISATIONS or elementary(node.op, node.attributes) is not None
 
 
 Refine = Callable[[Network, int, Form, Interval], Interval]
@@ -110,6 +112,9 @@ class Walk:
     def _nonlinear(self, node: Node) -> Form:
         if node.op in ("maximum", "minimum"):
             return self._extremum(node)
+        rule = normalisation_of(node)
+        if rule is not None:
+            return self._normalised(node, rule)
         table = elementary(node.op, node.attributes)
         if table is None:
             raise refuse(node, "has no Lipschitz rule in the checker")
@@ -126,6 +131,16 @@ class Walk:
             slope = ball.each(lambda a, b: abs(a).max(abs(b)).upper(), *ends)
             self._intervals[node.output] = between(*image_of(table, low, high))
         return self.network.add(Source(form.shape, form, slope, interval=ends, name=node.op))
+
+    def _normalised(self, node: Node, rule: Normalisation) -> Form:
+        form = self._forms[node.operands[0]]
+        if self._intervals is None:
+            derivative = rule.everywhere(math.prod(form.shape) // rule.size)
+        else:
+            derivative = rule.over(*self._narrowed(node.operands[0], form).ends)
+            self._intervals[node.output] = result_range(node, derivative)
+        slope = derivative.norms(form.shape)
+        return self.network.add(Source(form.shape, form, slope, name=node.op, derivative=derivative))
 
     def _extremum(self, node: Node) -> Form:
         """The larger or smaller of a state-dependent value and a constant: slopes within [0, 1]."""
@@ -176,6 +191,11 @@ def moved_range(node: Node, constants: Values, ranges: Mapping[int, Interval]) -
     if form is None:
         raise refuse(node, "is not affine")
     return Interval(evaluate(node, values), forward(step.sources, [form], radii)[0])
+
+
+def result_range(node: Node, derivative: Derivative) -> Interval:
+    """The interval of a normalisation's results."""
+    return between(derivative.bottom.reshape(node.shape), derivative.top.reshape(node.shape))
 
 
 def extremum_range(node: Node, constants: Values, ranges: Mapping[int, Interval]) -> Interval:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import _arithmetic as ball
 from ._network import Walk
+from ._normalisation import normalisation_of
 from ._subject import Subject
 
 ANALYTIC = frozenset(
@@ -16,7 +17,7 @@ def is_analytic(subject: Subject) -> bool:
     """Whether G is a composition of affine maps and analytic functions."""
     graph = subject.graph
     for node in graph.nodes:
-        if node.output not in graph.state_dependent or node.op in ANALYTIC:
+        if node.output not in graph.state_dependent or node.op in ANALYTIC or normalisation_of(node):
             continue
         pole = node.op == "div" and node.operands[1] in graph.state_dependent
         if node.op not in _AFFINE or pole or not node.dtype.is_floating_point:
@@ -31,9 +32,12 @@ _AFFINE = frozenset(
 
 
 def is_differentiable(walk: Walk) -> bool:
-    """Whether G is differentiable on the walk's box: a function that is not analytic has one slope there."""
+    """Whether G is differentiable on the walk's box: a function that is not analytic has one slope there.
+
+    Normalisations (eps > 0) are analytic.
+    """
     for source in walk.network.sources:
-        if not source.name or source.name in ANALYTIC:
+        if not source.name or source.name in ANALYTIC or source.derivative is not None:
             continue
         if not bool(ball.each(lambda a, b: bool(a == b), *map(ball.array, source.interval)).all()):
             return False

@@ -20,6 +20,7 @@ from deqops.graph import ConcreteGraph, Node
 from . import _arithmetic as ball
 from ._convolution import convolved
 from ._elementary import elementary
+from ._normalisation import normalisation_of
 from ._refusal import Rejected
 
 
@@ -139,11 +140,11 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
     return {v for node in graph.nodes if node.output in graph.state_dependent for v in node.operands}
 
 
-_UNEVALUATED = frozenset(("softmax", "layer_norm"))  # defined for all real numbers, but not needed as numbers
+_UNEVALUATED = frozenset(("softmax",))  # defined for all real numbers, but not needed as numbers
 _TOTAL = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu
     leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax
-    layer_norm reshape permute expand slice select cat index_select index_add where sum mean amax amin cast
+    layer_norm rms_norm reshape permute expand slice select cat index_select index_add where sum mean amax amin cast
     eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
 )
 
@@ -155,8 +156,7 @@ def must_be_total(node: Node, operands: list[Value]) -> None:
     divided = node.op == "div" and operands[1] is not UNKNOWN
     if not (node.op in _TOTAL or polynomial or divided):
         raise Rejected(f"{node.source}: a free input may leave the domain of this operation")
-    if node.op == "layer_norm" and not float(node.attributes.get("eps", 0.0)) > 0:  # type: ignore[arg-type]
-        raise Rejected(f"{node.source}: needs eps > 0")
+    normalisation_of(node)  # refuses one that is not defined everywhere
     known = [as_balls(operand) for operand in operands if operand is not UNKNOWN]
     if not all(ball.all_finite(operand) for operand in known):
         raise Rejected(f"{node.source}: an operand is NaN, infinite or not enclosed")
@@ -346,6 +346,13 @@ def _logical(node: Node, *operands: Value) -> Value:
     return np.asarray(getattr(np, node.op)(*operands))
 
 
+def _normalised(node: Node, x: Value) -> Value:
+    rule = normalisation_of(node)
+    if rule is None:
+        raise Rejected(f"{node.source}: is no normalisation")
+    return rule.at(as_balls(x))
+
+
 def integer(node: Node, name: str) -> int:
     """An integer attribute."""
     value = node.attributes[name]
@@ -376,6 +383,8 @@ _RULES: dict[str, Rule] = {
     "neg": lambda node, x: ball.array(-as_balls(x)),
     "cast": _cast,
     "pow_scalar": _power,
+    "layer_norm": _normalised,
+    "rms_norm": _normalised,
     "index_select": _index_select,
     "index_add": _index_add,
     "cat": _cat,
