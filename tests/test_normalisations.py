@@ -28,6 +28,7 @@ from deqops.verify import (
     certify,
     check,
     lipschitz_bound,
+    nonexpansive_bound,
     sensitivity_bound,
 )
 from deqops.verify import _midrad as midrad
@@ -620,6 +621,28 @@ def test_an_rms_norm_without_eps_takes_that_of_its_dtype() -> None:
         assert node.attributes == {"normalized_shape": (3,), "eps": torch.finfo(dtype).eps}
         x = torch.tensor([[1e-4, -2e-4, 1e-5]], dtype=dtype)
         assert torch.allclose(F.rms_norm(x, (3,)), F.rms_norm(x, (3,), eps=torch.finfo(dtype).eps))
+
+
+def test_t4_a_layer_norm_with_eps_1_is_nonexpansive_exactly() -> None:
+    z = torch.tensor([[0.5, -1.0, 2.0]], dtype=torch.float64)
+
+    def G(z: Tensor) -> Tensor:
+        return F.layer_norm(z, (3,), eps=1.0)
+
+    assert nonexpansive_bound(G, z).hypotheses[0].value == 1.0
+    weights = Norm("l2", (torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64),))
+    with pytest.raises(UnsupportedOperationError, match="nonexpansive"):  # D J D^-1 is larger than J here
+        nonexpansive_bound(G, z, norm=weights)
+
+
+def test_t13_behind_a_final_normalisation() -> None:
+    layer, z, x = post_norm(nn.LayerNorm, 4, 3), torch.zeros(1, 4, dtype=torch.float64), push(4)
+    with torch.no_grad():
+        for _ in range(50):
+            z = layer(z, x)
+    certificate = certify(layer, z, x, norm="linf", region=Ball(z, 1e-3), theorem="componentwise")
+    assert certificate.verdict is Verdict.CERTIFIED, certificate.reason
+    assert check(certificate, layer, z, x).accepted
 
 
 def test_constants_behind_a_normalisation_are_folded() -> None:

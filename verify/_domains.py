@@ -12,12 +12,13 @@ from deqops.graph import Node
 
 from ._enclosures import Enclosed, as_midrad
 from ._midrad import MidRad
+from ._normalisation import NORMALISATIONS
 
 _EVERYWHERE = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu leaky_relu elu
-    gelu softplus hardtanh clamp pow_scalar add sub mul maximum minimum matmul conv conv_transpose layer_norm softmax
-    reshape permute expand slice select cat index_select index_add where sum mean amax amin cast eq ne lt le gt ge
-    logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
+    gelu softplus hardtanh clamp pow_scalar add sub mul maximum minimum matmul conv conv_transpose layer_norm rms_norm
+    softmax reshape permute expand slice select cat index_select index_add where sum mean amax amin cast eq ne lt le gt
+    ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
 )
 _Domain = Callable[[MidRad], Tensor]
 
@@ -45,7 +46,7 @@ def require_defined(node: Node, operands: list[Enclosed | None]) -> None:
 
 def _domain(node: Node) -> _Domain | None:
     """The test that an operand (of a quotient the second) lies in the domain; None where every number does."""
-    if node.op == "layer_norm":
+    if node.op in NORMALISATIONS:
         return None if _number(node, "eps") > 0 else _nowhere
     if node.op == "pow_scalar":
         return _power(_number(node, "exponent"))

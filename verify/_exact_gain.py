@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deqops._errors import UnsupportedOperationError
 
+from ._gains import carried
 from ._jacobian import Combination, Jacobian, StateLeaf
 from ._linear import Kron, LinearMap, Stage
 from ._matrix import Matrix, norm_bound, scaled
@@ -92,7 +93,7 @@ class _Composition:
             return None
         if isinstance(basis, StateLeaf):
             return self._weights[basis.position]
-        return self._weights[0] if basis.shape == self._leaves[0].shape else None
+        return carried(basis, self._weights[0]) if basis.shape == self._leaves[0].shape else None
 
 
 def map_bound(map_: LinearMap, row: Tensor | None, col: Tensor | None) -> Fraction:
