@@ -432,12 +432,8 @@ def test_layer_norm_in_linf_is_not_bounded_by_gamma_over_the_root_of_eps() -> No
     for norm in ("linf", "l1"):
         for theorem in ("picard", "auto"):
             assert certify(G, z, norm=norm, theorem=theorem).verdict is not Verdict.CERTIFIED
-        try:
-            bound = lipschitz_bound(G, z, norm=norm).upper
-        except UnsupportedOperationError:
-            continue
-        assert bound >= float(sum(map(abs, row)))
-    assert certify(G, z, norm="l2", theorem="picard").verdict is not Verdict.REFUTED
+        assert lipschitz_bound(G, z, norm=norm).upper >= float(sum(map(abs, row)))
+    assert certify(G, z, norm="l2", theorem="picard").verdict is Verdict.CERTIFIED
 
 
 def test_dot_product_attention_is_not_globally_lipschitz() -> None:
