@@ -248,8 +248,7 @@ def sigmoid(x: MidRad) -> MidRad:
 
 def softplus(x: MidRad, beta: float = 1.0, threshold: float = 20.0) -> MidRad:
     """The smooth log(1 + e^(beta x)) / beta; torch's switch to x above the threshold is not part of it."""
-    if not (beta > 0 and math.isfinite(beta)):
-        raise UnsupportedOperationError("softplus", f"with beta {beta} has no rule")
+    _require_smooth(beta, threshold)
 
     def ends(t: Tensor) -> Ends:
         z = midrad.mul(MidRad.exact(t), _const(beta, t))
@@ -259,6 +258,12 @@ def softplus(x: MidRad, beta: float = 1.0, threshold: float = 20.0) -> MidRad:
         return value.lower().clamp(min=0.0), value.upper()
 
     return _monotone(x, ends)
+
+
+def _require_smooth(beta: float, threshold: float) -> None:
+    """Refuse torch's softplus where it is further than 2.1e-9 from the smooth function, or none."""
+    if not (0 < beta < math.inf and threshold >= 20):
+        raise UnsupportedOperationError("softplus", f"with beta {beta}, threshold {threshold} has no rule")
 
 
 def softsign(x: MidRad) -> MidRad:
@@ -483,6 +488,8 @@ def _global_slopes(operation: str, values: dict[str, object]) -> tuple[float, fl
     if operation == "elu":
         alpha = _number(values, "alpha", 1.0)
         return (0.0, max(1.0, alpha)) if alpha >= 0 else None
+    if operation == "softplus":
+        _require_smooth(_number(values, "beta", 1.0), _number(values, "threshold", 20.0))
     if operation == "gelu" and values.get("approximate", "none") != "none":
         return GLOBAL_SLOPES["gelu tanh"]
     return GLOBAL_SLOPES.get(operation)

@@ -22,6 +22,7 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _midrad as midrad
 from ._conv_map import Settings
+from ._defined import Defined
 from ._elementary import slope_range
 from ._enclosures import Constants, Enclosed, as_exact, as_midrad, enclose_node
 from ._linear import LinearMap
@@ -182,7 +183,7 @@ class Builder:
         boxes: list[MidRad] | None = None,
         refine: Callable[[Builder, int, Combination, MidRad], MidRad] | None = None,
     ) -> None:
-        self.graph, self.constants = graph, constants
+        self.graph, self.constants, self._defined = graph, constants, Defined(graph, constants)
         self.bases: list[Basis] = []
         self.combinations: dict[int, Combination] = {}
         self._refine = refine
@@ -197,7 +198,8 @@ class Builder:
         """The whole expression.
 
         Raises:
-            UnsupportedOperationError: a state-dependent operation without a rule, by name.
+            UnsupportedOperationError: a state-dependent operation without a rule, by name; a constant that is not a
+                finite number.
         """
         for node in self.graph.nodes:
             if node.output not in self.graph.state_dependent:
@@ -205,9 +207,15 @@ class Builder:
             rule = _RULES.get(node.op)
             if rule is None:
                 raise UnsupportedOperationError(node.source, "has no Lipschitz rule")
+            for value in node.operands:
+                if not self.depends(value):
+                    self._defined.require(value)
             self.combinations[node.output] = rule(self, node)
             self.constants.touched |= node.inputs  # inputs that sizes and indices were computed from
             self._enclose(node)
+        for value in self.graph.outputs:
+            if not self.depends(value):
+                self._defined.require(value)
         outputs = tuple(
             self.combinations.get(value, Combination(self.graph.shape(value))) for value in self.graph.outputs
         )

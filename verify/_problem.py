@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from deqops._errors import InputError
 from deqops.graph import ConcreteGraph, OperatorGraph
 
+from ._defined import refuse_attributes
 from ._enclosures import Constants, enclose_image
 from ._jacobian import Builder, Jacobian
 from ._midrad import MidRad, sub
@@ -20,7 +21,12 @@ from ._rounding import exact_float64
 
 
 class Problem:
-    """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it."""
+    """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it.
+
+    Raises:
+        InputError: no unknown, or NaN or infinity in weights, state or inputs.
+        UnsupportedOperationError: an operation with NaN or infinity among its own numbers.
+    """
 
     def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> None:
         if not any(isinstance(leaf, Tensor) and leaf.numel() for leaf in pytree.tree_leaves(state)):
@@ -31,6 +37,7 @@ class Problem:
         self.constants = Constants(graph)
         self.batch_dims = graph.batch_dims
         _refuse_nonfinite(graph)
+        refuse_attributes(graph)
 
     @property
     def example(self) -> list[Tensor]:

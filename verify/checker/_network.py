@@ -94,6 +94,7 @@ class Walk:
         return [self._forms.get(value, zero_form(self._graph.shape(value))) for value in self._graph.outputs]
 
     def _visit(self, node: Node) -> None:
+        _must_be_numbers(node)
         forms = [self._forms.get(value) for value in node.operands]
         form = affine(self.network, node, forms)
         if form is None:
@@ -147,6 +148,7 @@ class Walk:
         a, b = node.operands
         if a in self._forms and b in self._forms:
             raise refuse(node, "of two state-dependent tensors has no rule in the checker")
+        self._constants.must_be_finite(b if a in self._forms else a)
         form = self.network.expanded(self._forms[a if a in self._forms else b], tuple(node.shape))
         if self._intervals is not None:
             self._intervals[node.output] = extremum_range(node, self._constants, self._intervals)
@@ -158,6 +160,14 @@ class Walk:
         if self._refine is not None:
             self._intervals[value] = self._refine(self.network, value, form, self._intervals[value])
         return self._intervals[value]
+
+
+def _must_be_numbers(node: Node) -> None:
+    """Refuse NaN and infinity among an operation's own numbers; a clamp may be open on either side."""
+    for name, number in node.attributes.items():
+        is_open = (name, number) in (("minimum", float("-inf")), ("maximum", float("inf")))
+        if isinstance(number, float) and not is_open and not abs(number) < float("inf"):
+            raise refuse(node, f"has {name} = {number}")
 
 
 def intersected(interval: Interval, centre: ball.Balls, deviation: Any) -> Interval:
