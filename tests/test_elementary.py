@@ -13,7 +13,9 @@ from torch import Tensor
 
 from deqops import UnsupportedOperationError
 from deqops.verify import _elementary as elementary
+from deqops.verify._global_slopes import GLOBAL_SLOPES
 from deqops.verify._midrad import MidRad
+from deqops.verify._slopes import slope_range
 
 
 def log1pexp(a: arb) -> arb:
@@ -132,7 +134,7 @@ def test_global_slopes_are_proven_over_the_line(name: str) -> None:
     For |x| >= 12 each f' is S + x D with |S - limit| <= 2 e^-|x| and 0 <= D <= 3 e^-|x|, so it is within
     (2 + 3 |x|) e^-|x| of the limit, which falls.
     """
-    low, high = (ball(v) for v in elementary.GLOBAL_SLOPES[name])
+    low, high = (ball(v) for v in GLOBAL_SLOPES[name])
     tail = 38 * ball(-12).exp()
     assert low < -tail
     assert high > 1 + tail
@@ -152,7 +154,7 @@ SMOOTH = ["gelu", "gelu tanh", "silu", "mish", "tanh", "sigmoid", "softplus", "s
 @pytest.mark.parametrize("name", SMOOTH)
 def test_global_slopes_hold_and_are_attained(name: str) -> None:
     """On a fine grid of [-12, 12]; beyond it the derivatives are within 1e-4 of their limits 0 and 1."""
-    low, high = elementary.GLOBAL_SLOPES[name]
+    low, high = GLOBAL_SLOPES[name]
     values = [derivative(name, ball(k / 256)) for k in range(-12 * 256, 12 * 256 + 1)]
     assert all(not v < ball(low) and not v > ball(high) for v in values)
     assert any(v > ball(high) - ball(2e-4) for v in values)
@@ -164,7 +166,7 @@ def test_global_slopes_hold_and_are_attained(name: str) -> None:
 def test_local_slopes_contain_the_derivative(name: str, radius: float) -> None:
     operation, attributes = (name.split()[0], {"approximate": "tanh"} if " " in name else {})
     mid = torch.linspace(-6, 6, 25, dtype=torch.float64)
-    low, high = elementary.slope_range(operation, attributes, MidRad(mid, torch.full_like(mid, radius)))
+    low, high = slope_range(operation, attributes, MidRad(mid, torch.full_like(mid, radius)))
     assert isinstance(low, Tensor)
     assert isinstance(high, Tensor)
     for share in (-0.999, -0.5, 0.0, 0.5, 0.999):
@@ -203,13 +205,13 @@ def test_piecewise_slopes(
     operation: str, attributes: dict[str, float], low: float, high: float, expected: tuple[float, float]
 ) -> None:
     ends = [torch.tensor([v], dtype=torch.float64) for v in (low, high)]
-    found = elementary.slope_range(operation, attributes, MidRad.from_bounds(*ends))
+    found = slope_range(operation, attributes, MidRad.from_bounds(*ends))
     assert [float(v) for v in found] == list(expected)
 
 
 def test_selu_slopes_hold_on_both_sides_of_its_kink() -> None:
     mid = torch.tensor([-2.0, -0.05, 0.0, 1.0], dtype=torch.float64)
-    low, high = elementary.slope_range("selu", {}, MidRad(mid, torch.full_like(mid, 0.1)))
+    low, high = slope_range("selu", {}, MidRad(mid, torch.full_like(mid, 0.1)))
     assert isinstance(low, Tensor)
     assert isinstance(high, Tensor)
     for k, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
@@ -219,15 +221,15 @@ def test_selu_slopes_hold_on_both_sides_of_its_kink() -> None:
             assert not truth < ball(a)
             assert not truth > ball(b)
     assert float(high[3] - low[3]) < 1e-14
-    assert elementary.slope_range("selu", {}, None)[1] < 1.7581
+    assert slope_range("selu", {}, None)[1] < 1.7581
 
 
 @pytest.mark.parametrize("operation", ["exp", "square", "softmax", "round", "nonsense"])
 def test_functions_without_a_global_constant_are_refused_by_name(operation: str) -> None:
     with pytest.raises(UnsupportedOperationError, match=operation):
-        elementary.slope_range(operation, {}, None)
+        slope_range(operation, {}, None)
 
 
 def test_a_negative_elu_is_refused() -> None:
     with pytest.raises(UnsupportedOperationError, match="elu"):
-        elementary.slope_range("elu", {"alpha": -1.0}, None)
+        slope_range("elu", {"alpha": -1.0}, None)

@@ -12,18 +12,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError, UnsupportedOperationError
+from deqops._errors import UnsupportedOperationError
 
 from . import _midrad as midrad
+from ._global_slopes import global_slopes, require_smooth
 from ._midrad import MidRad
 from ._rounding import (
     TINY,
     U,
-    add_down,
     add_up,
     div_down,
     div_up,
-    mul_down,
     mul_up,
     next_down,
     next_up,
@@ -46,8 +45,8 @@ r^2 <= 0.1202: 2.1 u; squaring, the product and the two sums add less than 0.2 u
 """
 _COEFFICIENTS = [1.0 / math.factorial(n) for n in range(2, 16)]
 
-_SQRT_HALF = MidRad(torch.tensor(math.sqrt(0.5), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64))
-_TWO_OVER_SQRT_PI = MidRad(
+SQRT_HALF = MidRad(torch.tensor(math.sqrt(0.5), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64))
+TWO_OVER_SQRT_PI = MidRad(
     torch.tensor(2 / math.sqrt(math.pi), dtype=torch.float64), torch.tensor(2.0**-51, dtype=torch.float64)
 )
 _SQRT_TWO_OVER_PI = MidRad(
@@ -55,17 +54,18 @@ _SQRT_TWO_OVER_PI = MidRad(
 )
 _LN2 = MidRad(torch.tensor(math.log(2.0), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64))
 # SELU's published decimals; the radius covers torch's rounding of them too.
-_SELU_SCALE = MidRad(
+SELU_SCALE = MidRad(
     torch.tensor(1.0507009873554804934193349852946, dtype=torch.float64), torch.tensor(2.0**-52, dtype=torch.float64)
 )
-_SELU_ALPHA = MidRad(
+SELU_ALPHA = MidRad(
     torch.tensor(1.6732632423543772848170429916717, dtype=torch.float64), torch.tensor(2.0**-52, dtype=torch.float64)
 )
 
 Ends = tuple[Tensor, Tensor]
 
 
-def _const(value: float, like: Tensor) -> MidRad:
+def constant(value: float, like: Tensor) -> MidRad:
+    """A number in the shape of a tensor."""
     return MidRad.exact(torch.full_like(like, value))
 
 
@@ -115,7 +115,7 @@ def exp(x: MidRad) -> MidRad:
 
 def expm1(x: MidRad) -> MidRad:
     """e^x - 1 (absolute accuracy)."""
-    return midrad.sub(exp(x), _const(1.0, x.mid))
+    return midrad.sub(exp(x), constant(1.0, x.mid))
 
 
 def _log_ends(x: Tensor) -> Ends:
@@ -124,7 +124,7 @@ def _log_ends(x: Tensor) -> Ends:
     m, e = torch.frexp(torch.where(inside, x, torch.ones_like(x)))
     y = torch.log(m)  # a proposal
     quotient = midrad.mul(MidRad.exact(m), exp(MidRad.exact(-y)))
-    off = midrad.sub(quotient, _const(1.0, m)).magnitude()
+    off = midrad.sub(quotient, constant(1.0, m)).magnitude()
     # A proposal as bad as that would prove nothing: the whole line.
     error = torch.where(off <= 0.25, div_up(off, 1.0 - 2 * off.clamp(max=0.25)), math.inf)
     part = MidRad(y, error)
@@ -144,7 +144,7 @@ def log(x: MidRad) -> MidRad:
 
 def log1p(x: MidRad) -> MidRad:
     """log(1 + x) (absolute accuracy)."""
-    return log(midrad.add(x, _const(1.0, x.mid)))
+    return log(midrad.add(x, constant(1.0, x.mid)))
 
 
 # --------------------------------------------------------------------------------------------- roots and powers
@@ -157,7 +157,7 @@ def sqrt(x: MidRad) -> MidRad:
 
 def reciprocal(x: MidRad) -> MidRad:
     """1/x; +-inf at an exact zero as in IEEE arithmetic."""
-    result = midrad.div(_const(1.0, x.mid), x)
+    result = midrad.div(constant(1.0, x.mid), x)
     zero = (x.mid == 0) & (x.rad == 0)
     return MidRad(torch.where(zero, 1.0 / x.mid, result.mid), torch.where(zero, 0.0, result.rad))
 
@@ -203,7 +203,7 @@ def pow_scalar(x: MidRad, exponent: float | int) -> MidRad:
 
 
 def _whole_power(x: MidRad, exponent: int) -> MidRad:
-    result, factor = _const(1.0, x.mid), x
+    result, factor = constant(1.0, x.mid), x
     while exponent:
         if exponent & 1:
             result = midrad.mul(result, factor)
@@ -217,8 +217,8 @@ def _whole_power(x: MidRad, exponent: int) -> MidRad:
 def _tanh_ends(x: Tensor) -> Ends:
     a = x.abs()
     inner = MidRad.exact(a.clamp(max=25.0) * 2.0)
-    grown = midrad.add(exp(inner), _const(1.0, a))
-    value = midrad.sub(_const(1.0, a), midrad.div(_const(2.0, a), grown))
+    grown = midrad.add(exp(inner), constant(1.0, a))
+    value = midrad.sub(constant(1.0, a), midrad.div(constant(2.0, a), grown))
     # Near 0, x - x^3/3 <= tanh x <= x for x >= 0 is sharper.
     cubed = mul_up(mul_up(mul_up(a, a), a), 1.0 / 3.0 + 2.0**-53)
     lower = torch.maximum(value.lower(), next_down(a - cubed)).clamp(min=0.0)
@@ -234,8 +234,8 @@ def tanh(x: MidRad) -> MidRad:
 
 
 def _sigmoid_ends(x: Tensor) -> Ends:
-    grown = midrad.add(exp(MidRad.exact(-x.clamp(-700.0, 700.0))), _const(1.0, x))
-    value = midrad.div(_const(1.0, x), grown)
+    grown = midrad.add(exp(MidRad.exact(-x.clamp(-700.0, 700.0))), constant(1.0, x))
+    value = midrad.div(constant(1.0, x), grown)
     lower = torch.where(x < -700.0, 0.0, value.lower().clamp(min=0.0))
     upper = torch.where(x > 700.0, 1.0, value.upper().clamp(max=1.0))
     return _at_zero(x, 0.5, lower, upper)
@@ -248,29 +248,23 @@ def sigmoid(x: MidRad) -> MidRad:
 
 def softplus(x: MidRad, beta: float = 1.0, threshold: float = 20.0) -> MidRad:
     """The smooth log(1 + e^(beta x)) / beta; torch's switch to x above the threshold is not part of it."""
-    _require_smooth(beta, threshold)
+    require_smooth(beta, threshold)
 
     def ends(t: Tensor) -> Ends:
-        z = midrad.mul(MidRad.exact(t), _const(beta, t))
+        z = midrad.mul(MidRad.exact(t), constant(beta, t))
         tail = log1p(exp(midrad.neg(midrad.absolute(z))))
-        total = midrad.add(midrad.maximum(z, _const(0.0, t)), tail)
-        value = midrad.div(total, _const(beta, t))
+        total = midrad.add(midrad.maximum(z, constant(0.0, t)), tail)
+        value = midrad.div(total, constant(beta, t))
         return value.lower().clamp(min=0.0), value.upper()
 
     return _monotone(x, ends)
-
-
-def _require_smooth(beta: float, threshold: float) -> None:
-    """Refuse torch's softplus where it is further than 2.1e-9 from the smooth function, or none."""
-    if not (0 < beta < math.inf and threshold >= 20):
-        raise UnsupportedOperationError("softplus", f"with beta {beta}, threshold {threshold} has no rule")
 
 
 def softsign(x: MidRad) -> MidRad:
     """x / (1 + |x|)."""
 
     def ends(t: Tensor) -> Ends:
-        value = midrad.div(MidRad.exact(t), midrad.add(_const(1.0, t), MidRad.exact(t.abs())))
+        value = midrad.div(MidRad.exact(t), midrad.add(constant(1.0, t), MidRad.exact(t.abs())))
         return value.lower(), value.upper()
 
     return _monotone(x, ends)
@@ -282,7 +276,7 @@ def elu(x: MidRad, alpha: float = 1.0) -> MidRad:
         raise UnsupportedOperationError("elu", f"with alpha {alpha} has no rule")
 
     def ends(t: Tensor) -> Ends:
-        below = midrad.mul(expm1(MidRad.exact(t.clamp(max=0.0))), _const(alpha, t))
+        below = midrad.mul(expm1(MidRad.exact(t.clamp(max=0.0))), constant(alpha, t))
         return torch.where(t > 0, t, below.lower()), torch.where(t > 0, t, below.upper().clamp(max=0.0))
 
     return _monotone(x, ends)
@@ -292,9 +286,9 @@ def selu(x: MidRad) -> MidRad:
     """1.0507... x for x > 0, 1.0507... * 1.6732... (e^x - 1) below."""
 
     def ends(t: Tensor) -> Ends:
-        below = midrad.mul(expm1(MidRad.exact(t.clamp(max=0.0))), _SELU_ALPHA)
+        below = midrad.mul(expm1(MidRad.exact(t.clamp(max=0.0))), SELU_ALPHA)
         below = MidRad.from_bounds(below.lower(), below.upper().clamp(max=0.0))
-        value = midrad.mul(midrad.where(t > 0, MidRad.exact(t), below), _SELU_SCALE)
+        value = midrad.mul(midrad.where(t > 0, MidRad.exact(t), below), SELU_SCALE)
         return value.lower(), value.upper()
 
     return _monotone(x, ends)
@@ -320,7 +314,7 @@ def _erf_ends(x: Tensor) -> Ends:
     # 2^-60 of the sum for |x| <= 6: ratios under 1/4 from the last term on, which is below 2^-64 of the sum (all of
     # 150 terms: ratios under 0.24, the last below 2^-75).
     error = mul_up(mul_up(add_up(mul_up(weighted, 5.0), mul_up(total, 160.0)), U), 1.0 + 2.0**-20)
-    factor = midrad.mul(_TWO_OVER_SQRT_PI, exp(midrad.neg(square_)))
+    factor = midrad.mul(TWO_OVER_SQRT_PI, exp(midrad.neg(square_)))
     value = midrad.mul(MidRad(total, add_up(error, TINY)), factor)
     lower, upper = value.lower().clamp(min=0.0), value.upper().clamp(max=1.0)
     far = x.abs() > 6.0
@@ -336,8 +330,10 @@ def _around_center(name: str, x: MidRad, point: Callable[[MidRad], MidRad], attr
     value = point(MidRad.exact(x.mid))
     if x.is_exact():
         return value
-    lower, upper = slope_range(name, attributes, None)
-    steepest = max(abs(float(lower)), abs(float(upper)))
+    slopes = global_slopes(name, attributes)
+    if slopes is None:
+        raise UnsupportedOperationError(name, "has no Lipschitz constant on all of R, or none is known here")
+    steepest = max(abs(end) for end in slopes)
     return MidRad(value.mid, add_up(value.rad, mul_up(x.rad, steepest)))
 
 
@@ -355,14 +351,14 @@ def gelu(x: MidRad, approximate: str = "none") -> MidRad:
     """x Phi(x), or its tanh form."""
 
     def point(t: MidRad) -> MidRad:
-        half = midrad.mul(t, _const(0.5, t.mid))
+        half = midrad.mul(t, constant(0.5, t.mid))
         if approximate == "none":
-            inner = erf(midrad.mul(t, _SQRT_HALF))
+            inner = erf(midrad.mul(t, SQRT_HALF))
         else:
             coefficient = MidRad.exact(torch.full_like(t.mid, 0.044715))
             cubic = midrad.add(t, midrad.mul(coefficient, midrad.mul(t, midrad.mul(t, t))))
             inner = tanh(midrad.mul(cubic, _SQRT_TWO_OVER_PI))
-        return midrad.mul(half, midrad.add(_const(1.0, t.mid), inner))
+        return midrad.mul(half, midrad.add(constant(1.0, t.mid), inner))
 
     return _around_center("gelu", x, point, {"approximate": approximate})
 
@@ -371,8 +367,8 @@ def hardswish(x: MidRad) -> MidRad:
     """x min(max(x + 3, 0), 6) / 6."""
 
     def point(t: MidRad) -> MidRad:
-        gate = relu6(midrad.add(t, _const(3.0, t.mid)))
-        return midrad.mul(t, midrad.div(gate, _const(6.0, t.mid)))
+        gate = relu6(midrad.add(t, constant(3.0, t.mid)))
+        return midrad.mul(t, midrad.div(gate, constant(6.0, t.mid)))
 
     return _around_center("hardswish", x, point, {})
 
@@ -414,7 +410,7 @@ def _kept_where_linear(x: MidRad, image: MidRad) -> MidRad:
 
 def leaky_relu(x: MidRad, negative_slope: float = 0.01) -> MidRad:
     """x for x > 0, negative_slope * x below."""
-    scaled = midrad.mul(x, _const(negative_slope, x.mid))
+    scaled = midrad.mul(x, constant(negative_slope, x.mid))
     if 0 <= negative_slope <= 1:
         return midrad.maximum(x, scaled) if not x.is_exact() else midrad.where(x.mid > 0, x, scaled)
     if x.is_exact():
@@ -422,216 +418,3 @@ def leaky_relu(x: MidRad, negative_slope: float = 0.01) -> MidRad:
     lower = torch.minimum(torch.minimum(x.lower(), scaled.lower()), torch.zeros_like(x.mid))
     upper = torch.maximum(torch.maximum(x.upper(), scaled.upper()), torch.zeros_like(x.mid))
     return MidRad.from_bounds(lower, upper)
-
-
-# ------------------------------------------------------------------------------------------------------- slopes
-
-# Slopes over all of R, rounded outwards (extrema of the derivative at +-sqrt(2) for GELU, +-1.41850 for its tanh
-# form, +-2.39936 for SiLU, 1.49057 and -2.25638 for Mish).
-GLOBAL_SLOPES: dict[str, tuple[float, float]] = {
-    "tanh": (0.0, 1.0),
-    "relu": (0.0, 1.0),
-    "relu6": (0.0, 1.0),
-    "hardtanh": (0.0, 1.0),
-    "clamp": (0.0, 1.0),
-    "softsign": (0.0, 1.0),
-    "softplus": (0.0, 1.0),
-    "abs": (-1.0, 1.0),
-    "sigmoid": (0.0, 0.25),
-    "gelu": (-0.1289042, 1.1289042),
-    "gelu tanh": (-0.1289931, 1.1289931),
-    "silu": (-0.0998394, 1.0998394),
-    "mish": (-0.1125262, 1.0884982),
-    "erf": (0.0, 1.1283792),
-    "hardswish": (-0.5, 1.5),
-    "selu": (0.0, 1.7580994),
-    "sin": (-1.0, 1.0),
-    "cos": (-1.0, 1.0),
-}
-Slopes = tuple[Tensor | float, Tensor | float]
-
-
-def slope_range(operation: str, attributes: object, x: MidRad | None) -> Slopes:
-    """Verified bounds (lower, upper) of all difference quotients of an elementwise function.
-
-    Args:
-        operation: its name in the graph's vocabulary.
-        attributes: its attributes, a mapping.
-        x: where: an enclosure of the arguments, or None for all of R.
-
-    Raises:
-        UnsupportedOperationError: the function is not listed, or has no such bound on R.
-    """
-    values = dict(attributes)  # type: ignore[call-overload]
-    whole = _global_slopes(operation, values)
-    if x is None:
-        if whole is None:
-            raise UnsupportedOperationError(operation, "has no Lipschitz constant on all of R, or none is known here")
-        return whole
-    rule = _LOCAL_SLOPES.get(operation)
-    if rule is None:
-        if whole is None:
-            raise UnsupportedOperationError(operation, "has no slope rule")
-        return torch.full_like(x.mid, whole[0]), torch.full_like(x.mid, whole[1])
-    lower, upper = rule(x, values)
-    unbounded = ~(x.mid.isfinite() & x.rad.isfinite())
-    low, high = whole if whole is not None else (-math.inf, math.inf)
-    lower = torch.where(unbounded | lower.isnan(), low, lower.clamp(min=low))
-    upper = torch.where(unbounded | upper.isnan(), high, upper.clamp(max=high))
-    return lower, upper
-
-
-def _global_slopes(operation: str, values: dict[str, object]) -> tuple[float, float] | None:
-    if operation == "leaky_relu":
-        slope = _number(values, "negative_slope", 0.01)
-        return min(1.0, slope), max(1.0, slope)
-    if operation == "elu":
-        alpha = _number(values, "alpha", 1.0)
-        return (0.0, max(1.0, alpha)) if alpha >= 0 else None
-    if operation == "softplus":
-        _require_smooth(_number(values, "beta", 1.0), _number(values, "threshold", 20.0))
-    if operation == "gelu" and values.get("approximate", "none") != "none":
-        return GLOBAL_SLOPES["gelu tanh"]
-    return GLOBAL_SLOPES.get(operation)
-
-
-def _number(values: dict[str, object], name: str, default: float) -> float:
-    value = values.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"attribute {name}: a finite number is needed, got {value!r}")
-    return float(value)
-
-
-def _even_decreasing(derivative: Callable[[MidRad], MidRad]) -> Callable[[MidRad, dict[str, object]], Ends]:
-    """Slopes where the derivative is even and falls with |x|."""
-
-    def rule(x: MidRad, values: dict[str, object]) -> Ends:
-        near, far = MidRad.exact(x.mignitude()), MidRad.exact(x.magnitude())
-        return derivative(far).lower(), derivative(near).upper()
-
-    return rule
-
-
-def _tanh_derivative(x: MidRad) -> MidRad:
-    return midrad.sub(_const(1.0, x.mid), square(tanh(x)))
-
-
-def _sigmoid_derivative(x: MidRad) -> MidRad:
-    value = sigmoid(x)
-    return midrad.mul(value, midrad.sub(_const(1.0, x.mid), value))
-
-
-def _softsign_derivative(x: MidRad) -> MidRad:
-    return reciprocal(square(midrad.add(_const(1.0, x.mid), midrad.absolute(x))))
-
-
-def _steps(x: MidRad, breaks: tuple[tuple[float, float], ...], last: float) -> Ends:
-    """Slopes of a piecewise linear function: slope s_i up to break b_i, `last` beyond; both sides at a break."""
-    lower, upper = torch.full_like(x.mid, math.inf), torch.full_like(x.mid, -math.inf)
-    start = -math.inf
-    for end, slope in (*breaks, (math.inf, last)):
-        touches = (x.upper() >= start) & (x.lower() <= end)
-        lower = torch.where(touches, lower.clamp(max=slope), lower)
-        upper = torch.where(touches, upper.clamp(min=slope), upper)
-        start = end
-    return lower, upper
-
-
-def _clamp_slopes(x: MidRad, minimum: object, maximum: object) -> Ends:
-    low = -math.inf if minimum is None else float(minimum)  # type: ignore[arg-type]
-    high = math.inf if maximum is None else float(maximum)  # type: ignore[arg-type]
-    return _steps(x, ((low, 0.0), (max(low, high), 1.0)), 0.0)
-
-
-def _softplus_slopes(x: MidRad, values: dict[str, object]) -> Ends:
-    slope = sigmoid(midrad.mul(x, _const(_number(values, "beta", 1.0), x.mid)))
-    return slope.lower(), slope.upper()
-
-
-def _elu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
-    alpha = _const(_number(values, "alpha", 1.0), x.mid)
-    below = midrad.mul(alpha, exp(MidRad.from_bounds(x.lower().clamp(max=0.0), x.upper().clamp(max=0.0))))
-    one = torch.ones_like(x.mid)
-    negative, positive = x.lower() <= 0, x.upper() >= 0
-    lower = torch.where(negative, torch.where(positive, torch.minimum(below.lower(), one), below.lower()), one)
-    upper = torch.where(negative, torch.where(positive, torch.maximum(below.upper(), one), below.upper()), one)
-    return lower, upper
-
-
-def _selu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
-    unit = _elu_slopes(x, {"alpha": float(_SELU_ALPHA.mid)})
-    # Its alpha is known to 2^-52: relatively much less than the 4 u by which the ends are widened.
-    low, high = midrad.mul(MidRad.exact(unit[0]), _SELU_SCALE), midrad.mul(MidRad.exact(unit[1]), _SELU_SCALE)
-    return mul_down(low.lower(), 1.0 - 4 * U), mul_up(high.upper(), 1.0 + 4 * U)
-
-
-def _hardswish_slopes(x: MidRad, values: dict[str, object]) -> Ends:
-    """(2x + 3)/6 within [-3, 3], where it grows; 0 and 1 outside."""
-    low, high = x.lower(), x.upper()
-    lower = div_down(add_down(2 * low.clamp(-3.0, 3.0), 3.0), 6.0)
-    upper = div_up(add_up(2 * high.clamp(-3.0, 3.0), 3.0), 6.0)
-    for touches, beyond, slope in ((low <= -3.0, high < -3.0, 0.0), (high >= 3.0, low > 3.0, 1.0)):
-        lower = torch.where(beyond, slope, torch.where(touches, lower.clamp(max=slope), lower))
-        upper = torch.where(beyond, slope, torch.where(touches, upper.clamp(min=slope), upper))
-    return lower, upper
-
-
-def _curved(
-    name: str, derivative: Callable[[MidRad], MidRad], curvature: float
-) -> Callable[[MidRad, dict[str, object]], Ends]:
-    """Slopes from the derivative at the centre and a bound of the second derivative."""
-
-    def rule(x: MidRad, values: dict[str, object]) -> Ends:
-        if values.get("approximate", "none") != "none":
-            low, high = GLOBAL_SLOPES[f"{name} tanh"]
-            return torch.full_like(x.mid, low), torch.full_like(x.mid, high)
-        center = derivative(MidRad.exact(x.mid))
-        spread = MidRad(center.mid, add_up(center.rad, mul_up(x.rad, curvature)))
-        return spread.lower(), spread.upper()
-
-    return rule
-
-
-def _gelu_derivative(x: MidRad) -> MidRad:
-    half = _const(0.5, x.mid)
-    cdf = midrad.mul(half, midrad.add(_const(1.0, x.mid), erf(midrad.mul(x, _SQRT_HALF))))
-    density = midrad.mul(
-        exp(midrad.neg(midrad.mul(half, square(x)))),
-        midrad.mul(half, midrad.mul(_TWO_OVER_SQRT_PI, _SQRT_HALF)),
-    )
-    return midrad.add(cdf, midrad.mul(x, density))
-
-
-def _silu_derivative(x: MidRad) -> MidRad:
-    return midrad.add(sigmoid(x), midrad.mul(x, _sigmoid_derivative(x)))
-
-
-def _square_slopes(x: MidRad, values: dict[str, object]) -> Ends:
-    return 2 * x.lower(), 2 * x.upper()
-
-
-def _exp_slopes(x: MidRad, values: dict[str, object]) -> Ends:
-    value = exp(x)
-    return value.lower(), value.upper()
-
-
-_LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
-    "tanh": _even_decreasing(_tanh_derivative),
-    "sigmoid": _even_decreasing(_sigmoid_derivative),
-    "softsign": _even_decreasing(_softsign_derivative),
-    "relu": lambda x, v: _steps(x, ((0.0, 0.0),), 1.0),
-    "abs": lambda x, v: _steps(x, ((0.0, -1.0),), 1.0),
-    "relu6": lambda x, v: _clamp_slopes(x, 0.0, 6.0),
-    "hardtanh": lambda x, v: _clamp_slopes(x, v.get("minimum", -1.0), v.get("maximum", 1.0)),
-    "clamp": lambda x, v: _clamp_slopes(x, v.get("minimum"), v.get("maximum")),
-    "leaky_relu": lambda x, v: _steps(x, ((0.0, _number(v, "negative_slope", 0.01)),), 1.0),
-    "softplus": _softplus_slopes,
-    "elu": _elu_slopes,
-    "gelu": _curved("gelu", _gelu_derivative, 0.8),  # |gelu''| <= 2 phi(0) < 0.798
-    "silu": _curved("silu", _silu_derivative, 0.5),  # silu''(0) = 1/2 is its largest modulus
-    "square": _square_slopes,
-    "exp": _exp_slopes,
-    "expm1": _exp_slopes,
-    "selu": _selu_slopes,
-    "hardswish": _hardswish_slopes,
-}

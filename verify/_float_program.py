@@ -24,10 +24,10 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _elementary as elementary
 from . import _midrad as midrad
-from ._elementary import slope_range
 from ._enclosures import Enclosed, as_exact, as_midrad, enclose_leaf, enclose_node, move
 from ._midrad import MidRad
 from ._rounding import add_up, div_up, matmul_up, mul_up, sub_up, sum_up
+from ._slopes import slope_range
 
 _FORMATS = {torch.float32: (2.0**-24, 2.0**-126), torch.float64: (2.0**-53, 2.0**-1022)}
 _SPARE = 8  # roundings of scale factors and the like, beside those of a sum

@@ -1,0 +1,197 @@
+"""Slopes of elementwise functions over intervals: verified bounds of every difference quotient there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from deqops._errors import UnsupportedOperationError
+
+from . import _midrad as midrad
+from ._elementary import (
+    SELU_ALPHA,
+    SELU_SCALE,
+    SQRT_HALF,
+    TWO_OVER_SQRT_PI,
+    Ends,
+    constant,
+    erf,
+    exp,
+    reciprocal,
+    sigmoid,
+    square,
+    tanh,
+)
+from ._global_slopes import GLOBAL_SLOPES, global_slopes, number_of
+from ._midrad import MidRad
+from ._rounding import U, add_down, add_up, div_down, div_up, mul_down, mul_up
+
+Slopes = tuple[Tensor | float, Tensor | float]
+
+
+def slope_range(operation: str, attributes: object, x: MidRad | None) -> Slopes:
+    """Verified bounds (lower, upper) of all difference quotients of an elementwise function.
+
+    Args:
+        operation: its name in the graph's vocabulary.
+        attributes: its attributes, a mapping.
+        x: where: an enclosure of the arguments, or None for all of R.
+
+    Raises:
+        UnsupportedOperationError: the function is not listed, or has no such bound on R.
+    """
+    values = dict(attributes)  # type: ignore[call-overload]
+    whole = global_slopes(operation, values)
+    if x is None:
+        if whole is None:
+            raise UnsupportedOperationError(operation, "has no Lipschitz constant on all of R, or none is known here")
+        return whole
+    rule = _LOCAL_SLOPES.get(operation)
+    if rule is None:
+        if whole is None:
+            raise UnsupportedOperationError(operation, "has no slope rule")
+        return torch.full_like(x.mid, whole[0]), torch.full_like(x.mid, whole[1])
+    lower, upper = rule(x, values)
+    unbounded = ~(x.mid.isfinite() & x.rad.isfinite())
+    low, high = whole if whole is not None else (-math.inf, math.inf)
+    lower = torch.where(unbounded | lower.isnan(), low, lower.clamp(min=low))
+    upper = torch.where(unbounded | upper.isnan(), high, upper.clamp(max=high))
+    return lower, upper
+
+
+def _even_decreasing(derivative: Callable[[MidRad], MidRad]) -> Callable[[MidRad, dict[str, object]], Ends]:
+    """Slopes where the derivative is even and falls with |x|."""
+
+    def rule(x: MidRad, values: dict[str, object]) -> Ends:
+        near, far = MidRad.exact(x.mignitude()), MidRad.exact(x.magnitude())
+        return derivative(far).lower(), derivative(near).upper()
+
+    return rule
+
+
+def _tanh_derivative(x: MidRad) -> MidRad:
+    return midrad.sub(constant(1.0, x.mid), square(tanh(x)))
+
+
+def _sigmoid_derivative(x: MidRad) -> MidRad:
+    value = sigmoid(x)
+    return midrad.mul(value, midrad.sub(constant(1.0, x.mid), value))
+
+
+def _softsign_derivative(x: MidRad) -> MidRad:
+    return reciprocal(square(midrad.add(constant(1.0, x.mid), midrad.absolute(x))))
+
+
+def _steps(x: MidRad, breaks: tuple[tuple[float, float], ...], last: float) -> Ends:
+    """Slopes of a piecewise linear function: slope s_i up to break b_i, `last` beyond; both sides at a break."""
+    lower, upper = torch.full_like(x.mid, math.inf), torch.full_like(x.mid, -math.inf)
+    start = -math.inf
+    for end, slope in (*breaks, (math.inf, last)):
+        touches = (x.upper() >= start) & (x.lower() <= end)
+        lower = torch.where(touches, lower.clamp(max=slope), lower)
+        upper = torch.where(touches, upper.clamp(min=slope), upper)
+        start = end
+    return lower, upper
+
+
+def _clamp_slopes(x: MidRad, minimum: object, maximum: object) -> Ends:
+    low = -math.inf if minimum is None else float(minimum)  # type: ignore[arg-type]
+    high = math.inf if maximum is None else float(maximum)  # type: ignore[arg-type]
+    return _steps(x, ((low, 0.0), (max(low, high), 1.0)), 0.0)
+
+
+def _softplus_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    slope = sigmoid(midrad.mul(x, constant(number_of(values, "beta", 1.0), x.mid)))
+    return slope.lower(), slope.upper()
+
+
+def _elu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    alpha = constant(number_of(values, "alpha", 1.0), x.mid)
+    below = midrad.mul(alpha, exp(MidRad.from_bounds(x.lower().clamp(max=0.0), x.upper().clamp(max=0.0))))
+    one = torch.ones_like(x.mid)
+    negative, positive = x.lower() <= 0, x.upper() >= 0
+    lower = torch.where(negative, torch.where(positive, torch.minimum(below.lower(), one), below.lower()), one)
+    upper = torch.where(negative, torch.where(positive, torch.maximum(below.upper(), one), below.upper()), one)
+    return lower, upper
+
+
+def _selu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    unit = _elu_slopes(x, {"alpha": float(SELU_ALPHA.mid)})
+    # Its alpha is known to 2^-52: relatively much less than the 4 u by which the ends are widened.
+    low, high = midrad.mul(MidRad.exact(unit[0]), SELU_SCALE), midrad.mul(MidRad.exact(unit[1]), SELU_SCALE)
+    return mul_down(low.lower(), 1.0 - 4 * U), mul_up(high.upper(), 1.0 + 4 * U)
+
+
+def _hardswish_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    """(2x + 3)/6 within [-3, 3], where it grows; 0 and 1 outside."""
+    low, high = x.lower(), x.upper()
+    lower = div_down(add_down(2 * low.clamp(-3.0, 3.0), 3.0), 6.0)
+    upper = div_up(add_up(2 * high.clamp(-3.0, 3.0), 3.0), 6.0)
+    for touches, beyond, slope in ((low <= -3.0, high < -3.0, 0.0), (high >= 3.0, low > 3.0, 1.0)):
+        lower = torch.where(beyond, slope, torch.where(touches, lower.clamp(max=slope), lower))
+        upper = torch.where(beyond, slope, torch.where(touches, upper.clamp(min=slope), upper))
+    return lower, upper
+
+
+def _curved(
+    name: str, derivative: Callable[[MidRad], MidRad], curvature: float
+) -> Callable[[MidRad, dict[str, object]], Ends]:
+    """Slopes from the derivative at the centre and a bound of the second derivative."""
+
+    def rule(x: MidRad, values: dict[str, object]) -> Ends:
+        if values.get("approximate", "none") != "none":
+            low, high = GLOBAL_SLOPES[f"{name} tanh"]
+            return torch.full_like(x.mid, low), torch.full_like(x.mid, high)
+        center = derivative(MidRad.exact(x.mid))
+        spread = MidRad(center.mid, add_up(center.rad, mul_up(x.rad, curvature)))
+        return spread.lower(), spread.upper()
+
+    return rule
+
+
+def _gelu_derivative(x: MidRad) -> MidRad:
+    half = constant(0.5, x.mid)
+    cdf = midrad.mul(half, midrad.add(constant(1.0, x.mid), erf(midrad.mul(x, SQRT_HALF))))
+    density = midrad.mul(
+        exp(midrad.neg(midrad.mul(half, square(x)))),
+        midrad.mul(half, midrad.mul(TWO_OVER_SQRT_PI, SQRT_HALF)),
+    )
+    return midrad.add(cdf, midrad.mul(x, density))
+
+
+def _silu_derivative(x: MidRad) -> MidRad:
+    return midrad.add(sigmoid(x), midrad.mul(x, _sigmoid_derivative(x)))
+
+
+def _square_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    return 2 * x.lower(), 2 * x.upper()
+
+
+def _exp_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    value = exp(x)
+    return value.lower(), value.upper()
+
+
+_LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
+    "tanh": _even_decreasing(_tanh_derivative),
+    "sigmoid": _even_decreasing(_sigmoid_derivative),
+    "softsign": _even_decreasing(_softsign_derivative),
+    "relu": lambda x, v: _steps(x, ((0.0, 0.0),), 1.0),
+    "abs": lambda x, v: _steps(x, ((0.0, -1.0),), 1.0),
+    "relu6": lambda x, v: _clamp_slopes(x, 0.0, 6.0),
+    "hardtanh": lambda x, v: _clamp_slopes(x, v.get("minimum", -1.0), v.get("maximum", 1.0)),
+    "clamp": lambda x, v: _clamp_slopes(x, v.get("minimum"), v.get("maximum")),
+    "leaky_relu": lambda x, v: _steps(x, ((0.0, number_of(v, "negative_slope", 0.01)),), 1.0),
+    "softplus": _softplus_slopes,
+    "elu": _elu_slopes,
+    "gelu": _curved("gelu", _gelu_derivative, 0.8),  # |gelu''| <= 2 phi(0) < 0.798
+    "silu": _curved("silu", _silu_derivative, 0.5),  # silu''(0) = 1/2 is its largest modulus
+    "square": _square_slopes,
+    "exp": _exp_slopes,
+    "expm1": _exp_slopes,
+    "selu": _selu_slopes,
+    "hardswish": _hardswish_slopes,
+}
