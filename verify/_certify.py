@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -133,9 +134,13 @@ class _Certifier:
     # ------------------------------------------------------------------------------------------ certificates
 
     def _closest(self) -> str:
+        """The missing rule, or the finding whose rate is least, of those that came to one."""
+        rated = [f for f in self._findings if f.rate is not None and f.rate < math.inf]
+        if not rated and self._unsupported:
+            return self._unsupported[0][1]
         if not self._findings:
-            return self._unsupported[0][1] if self._unsupported else "no theorem could be tried"
-        best = min(self._findings, key=lambda f: f.rate if f.rate is not None and f.rate == f.rate else float("inf"))
+            return "no theorem could be tried"
+        best = min(rated or self._findings, key=lambda f: math.inf if f.rate is None else f.rate)
         return f"no theorem's hypotheses could be verified; the closest: {best.describe()}"
 
     def _certified(self, finding: Finding) -> Certificate:
