@@ -27,6 +27,7 @@ _FEW = 32  # unknowns of one problem up to which more starts are tried
 _SCALES = (1.0, 1.0, 4.0, 16.0)
 _SHARES = (1.0, 0.5, 1.0, 0.25, *(1.0, 0.5, 0.25) * 3)  # of a ball's radius
 _MOST_PROBLEMS = 16  # of a batch are looked at
+_TOGETHER = 2**24  # entries of the Jacobians at several starts that are held at once
 _RETURNING = 0.5  # of a step: how near a cycle's tail comes back
 _NEAR = 1e-6  # relatively, about the rounding of float32: computed points this close count as one
 
@@ -126,11 +127,12 @@ class Search:
 
     def _proposed(self, starts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Where Newton's method ends up from each start, (problems, n), and which problems settled there."""
-        if not starts:
-            return
-        count = len(starts)
-        points, settled = proposed_orbit(Copies(self._model, count), [torch.cat(starts)])
-        yield from zip(points[0].chunk(count), settled.chunk(count), strict=True)
+        problems, unknowns = self._plain.problems, self._problem.size
+        together = max(_TOGETHER // max(problems * unknowns**2, 1), 1)
+        for first in range(0, len(starts), together):
+            part = starts[first : first + together]
+            points, settled = proposed_orbit(Copies(self._model, len(part)), [torch.cat(part)])
+            yield from zip(points[0].chunk(len(part)), settled.chunk(len(part)), strict=True)
 
     def _is_new(self, point: Tensor, number: int) -> bool:
         """Whether no known equilibrium of this problem, and no point tried in vain, is near."""
