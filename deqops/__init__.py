@@ -16,7 +16,7 @@ from deqops._layer import EquilibriumLayer
 from deqops._operators import OperatorEquation
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solve import solve
-from deqops._solver import Anderson, Picard, Solver
+from deqops._solver import Anderson, Broyden, Picard, Solver
 from deqops._tolerance import ErrorCertificate, Tolerance
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adjoint",
     "Anderson",
+    "Broyden",
     "ConvergenceError",
     "DeqopsError",
     "EquilibriumLayer",
