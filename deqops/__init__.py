@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from deqops._adjoint import Adjoint, ImplicitAdjoint, JacobianFree
+from deqops._adjoint import Adjoint, ImplicitAdjoint, JacobianFree, Phantom, Unrolled
 from deqops._errors import DeqopsError, InputError, ModelFileError, UnsupportedOperationError
 from deqops._layer import EquilibriumLayer
 from deqops._operators import OperatorEquation
@@ -37,11 +37,13 @@ __all__ = [
     "JacobianFree",
     "ModelFileError",
     "OperatorEquation",
+    "Phantom",
     "Picard",
     "Result",
     "Solution",
     "Solver",
     "Tolerance",
+    "Unrolled",
     "UnsupportedOperationError",
     "export",
     "load",
