@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from deqops._adjoint import Adjoint, ImplicitAdjoint, JacobianFree
+from deqops._adjoint import Adjoint, ImplicitAdjoint, JacobianFree, Phantom, Unrolled
 from deqops._errors import DeqopsError, InputError, ModelFileError, UnsupportedOperationError
 from deqops._layer import EquilibriumLayer
 from deqops._operators import OperatorEquation
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solve import solve
-from deqops._solver import Anderson, Picard, Solver
+from deqops._solver import Anderson, Broyden, Picard, Solver
 from deqops._tolerance import ErrorCertificate, Tolerance
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adjoint",
     "Anderson",
+    "Broyden",
     "ConvergenceError",
     "DeqopsError",
     "EquilibriumLayer",
@@ -36,11 +37,13 @@ __all__ = [
     "JacobianFree",
     "ModelFileError",
     "OperatorEquation",
+    "Phantom",
     "Picard",
     "Result",
     "Solution",
     "Solver",
     "Tolerance",
+    "Unrolled",
     "UnsupportedOperationError",
     "export",
     "load",

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 import deqops
-from deqops import Anderson, ImplicitAdjoint, InputError, OperatorEquation, Picard, Tolerance, solve
+from deqops import Anderson, Broyden, ImplicitAdjoint, InputError, OperatorEquation, Picard, Tolerance, solve
 
 HALF = [torch.float16, torch.bfloat16]
 ONE = torch.ones(1, 2)
 
 
 @pytest.mark.parametrize("dtype", [*HALF, torch.float32, torch.float64])
-@pytest.mark.parametrize("solver", [Picard(), Anderson()], ids=repr)
+@pytest.mark.parametrize("solver", [Picard(), Anderson(), Broyden()], ids=repr)
 def test_every_floating_dtype(dtype: torch.dtype, solver: deqops.Solver) -> None:
     tolerance = Tolerance(relative=8 * torch.finfo(dtype).eps)
     start = torch.zeros(3, 400, dtype=dtype)
@@ -138,6 +138,9 @@ def test_an_operator_that_changes_the_structure_is_refused_at_once(image: Any, m
         (lambda: Anderson(memory=0), "memory: a whole number of at least 1 is needed, got 0"),
         (lambda: Anderson(memory=2.5), "memory"),  # type: ignore[arg-type]
         (lambda: Anderson(damping=float("inf")), "damping"),
+        (lambda: Broyden(memory=0), "memory: a whole number of at least 1 is needed, got 0"),
+        (lambda: Broyden(memory=True), "memory: a whole number of at least 1 is needed, got True"),
+        (lambda: Broyden(damping=0.0), "damping: a finite number above 0 is needed, got 0.0"),
         (lambda: Anderson(regularization=1.0), "regularization"),
         (lambda: Anderson(regularization=0.0), "regularization"),
         (lambda: Tolerance(relative=-1e-3), "relative: a tolerance must be finite and not negative"),

@@ -2,6 +2,7 @@
 
 from ._anderson import Anderson
 from ._base import Solver
+from ._broyden import Broyden
 from ._picard import Picard
 
-__all__ = ["Anderson", "Picard", "Solver"]
+__all__ = ["Anderson", "Broyden", "Picard", "Solver"]
