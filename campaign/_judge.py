@@ -23,6 +23,7 @@ from ._operators import Operator
 _RATED = ("picard", "damped", "local_picard")
 _GRID = tuple(fmpq(k, 2) for k in (-3, -1, 0, 1, 4))
 Point = list[Rational]
+_OTHERS = 3  # values of inputs called free that a causal claim is judged at
 
 
 def judge(document: dict[str, Any], operator: Operator) -> list[str]:
@@ -34,7 +35,10 @@ def judge(document: dict[str, Any], operator: Operator) -> list[str]:
     try:
         wrong = _identity(document, operator)
         judged = _Judge(document, operator)
-        return wrong + (judged.certified() if verdict == "certified" else judged.refuted())
+        wrong += judged.certified() if verdict == "certified" else judged.refuted()
+        for other in _with_free_inputs_changed(document, operator):
+            wrong += _Judge(document, other).certified()
+        return wrong
     finally:
         ctx.prec = before
 
@@ -52,13 +56,26 @@ def _identity(document: dict[str, Any], operator: Operator) -> list[str]:
         wrong.append("batch_dims")
     if [leaf["shape"] for leaf in document["state"]] != [list(operator.state.shape)]:
         wrong.append("the state's shape")
-    free = {number for number, entry in enumerate(document["inputs"]) if entry["status"] == "free"}
-    if free - operator.biases:
+    free = _free(document)
+    if free - operator.biases and document["theorem"] != "causal":
         wrong.append("an input that matters is called free")
     moves = document["region"]["kind"] != "global" or document["claim"]["kind"] != "unique_equilibrium"
     if free and (moves if document["verdict"] == "refuted" else document["region"]["kind"] != "global"):
         wrong.append("an input that moves the equilibrium is called free")
     return wrong
+
+
+def _free(document: dict[str, Any]) -> frozenset[int]:
+    return frozenset(number for number, entry in enumerate(document["inputs"]) if entry["status"] == "free")
+
+
+def _with_free_inputs_changed(document: dict[str, Any], operator: Operator) -> list[Operator]:
+    """T8 may hold whatever a weight is, as on a graph without cycles: then it holds for other values, too."""
+    free = _free(document) - operator.biases
+    if document["theorem"] != "causal" or not free:
+        return []
+    rng = np.random.default_rng(0)
+    return [operator.with_other(free, rng) for _ in range(_OTHERS)]
 
 
 class _Judge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -62,6 +62,20 @@ class Operator:
     layer: Layer
     biases: frozenset[int]
     label: str
+    twin: Callable[[Sequence[Tensor]], Layer] | None = None
+
+    def with_other(self, positions: frozenset[int], rng: Random) -> Operator:
+        """The same graph with other values of some inputs: dense numbers, integers in another order."""
+        if self.twin is None:
+            raise ValueError(f"{self.label}: its rational twin for other inputs is not known")
+        inputs = tuple(_other(v, rng) if number in positions else v for number, v in enumerate(self.inputs))
+        return replace(self, inputs=inputs, layer=self.twin(inputs))
+
+
+def _other(value: Tensor, rng: Random) -> Tensor:
+    if not value.is_floating_point():
+        return value.flatten()[torch.from_numpy(rng.permutation(value.numel()))].reshape(value.shape)
+    return torch.from_numpy(rng.standard_normal(tuple(value.shape))).to(value.dtype)
 
 
 @lru_cache(maxsize=4096)  # all there are; each is small
@@ -88,8 +102,12 @@ def draw_operator(rng: Random) -> Operator:
     drawn = [torch.from_numpy(np.ascontiguousarray(value)) for value in form.draw(rng, size)]
     inputs = tuple(value.to(dtype) if value.is_floating_point() else value for value in drawn)
     state = torch.from_numpy(rng.standard_normal(_state_shape(form, size, problems))).to(dtype)
-    layer = form.twin(inputs, ACTIVATIONS[activation])
-    return Operator(graph, state, inputs, layer, form.biases, f"{family} {activation} {size} {dtype}")
+    label = f"{family} {activation} {size} {dtype}"
+
+    def twin(values: Sequence[Tensor]) -> Layer:
+        return form.twin(values, ACTIVATIONS[activation])
+
+    return Operator(graph, state, inputs, twin(inputs), form.biases, label, twin)
 
 
 def _bias(rng: Random, size: int) -> Floats:

@@ -318,3 +318,23 @@ def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
         found.append(json.loads(saved.read_text())["tally"])
     assert found[0]["counts"] == found[1]["counts"]
     assert found[0]["largest"] == found[1]["largest"]
+
+
+def test_a_causal_claim_with_free_weights_is_judged_at_other_weights() -> None:
+    """On a graph without cycles any W does; a W that is triangular by chance does not."""
+    assert not run_cases(sections.SECTIONS["tampered"], 0, 5714, 1).violations
+    rng = np.random.default_rng(3)
+    while True:
+        operator = draw_operator(rng)
+        if operator.label.startswith("single relu 2 torch.float64"):
+            break
+    weight = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    inputs = tuple(weight if v.shape == weight.shape else v for v in operator.inputs)
+    place = next(number for number, v in enumerate(inputs) if v is weight)
+    assert operator.twin is not None
+    operator = replace(operator, inputs=inputs, layer=operator.twin(inputs))
+    document = certify(operator.graph, operator.state, *inputs, theorem="causal").document()
+    assert document["verdict"] == "certified"
+    assert not judge(document, operator)
+    document["inputs"][place] |= {"status": "free", "sha256": None}
+    assert judge(document, operator)
