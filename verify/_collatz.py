@@ -145,13 +145,14 @@ def _collatz_wielandt(A: Moduli, vector: Callable[[], Tensor] | None) -> tuple[f
     # Rounding alone keeps the ratio from ever reaching the estimate.
     slack = 1 + 1e-14 + 4 * U * (A.row_terms + A.col_terms)
     best, estimate = math.inf, 0.0
+    used = (A.col_counts > 0).double()  # columns without triples, isolated nodes, tell nothing of the norm
     for x in _starts(A, vector):
         for round_ in range(ROUNDS):
             image = A.apply_transposed(A.apply(x))
             ratio = float(div_up(image, x).max())
             improved = ratio < best * (1 - 1e-15)
             best = ratio if ratio < best else best
-            estimate = max(estimate, float((image @ image).sqrt() / (x @ x).sqrt()) ** 0.5)
+            estimate = max(estimate, float((image @ image).sqrt() / (x @ (used * x)).sqrt()) ** 0.5)
             if (not improved and round_ > 2) or not ratio > estimate**2 * slack:
                 break
             # Averaging keeps every entry positive and makes bipartite graphs converge.
