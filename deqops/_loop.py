@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from deqops._equation import Equation
 from deqops._solution import RUNNING, Result
-from deqops._solver import Solver
+from deqops._solver import PreparedSolver, Solver
 from deqops._tolerance import Tolerance
 from deqops._watch import Proof, Watch
 
@@ -44,6 +45,7 @@ def iterate(
     proof: Proof | None = None,
     representable: Rows | None = None,
     unit: float | None = None,
+    structure: object = None,
     trace: bool = False,
     callback: Callback | None = None,
 ) -> Rollout:
@@ -61,10 +63,13 @@ def iterate(
         proof: proven distances of a value to the equilibria, (problems,), for `tolerance.error`.
         representable: rounds a point to what the state can hold; None where every number will do.
         unit: the unit of rounding of G's results; None for the dtype's.
+        structure: the operator as the caller gave it, for solvers that use its structure.
         trace: keep every residual.
         callback: called with the number of evaluations so far and the residuals.
     """
     state = _begin(start)
+    equation = Equation(operator, structure)
+    solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
     watch = Watch(start, tolerance, unit or torch.finfo(start.dtype).eps, proof)
     memory, z = solver.init(start), start
     for evaluation in range(1, max_evaluations + 1):

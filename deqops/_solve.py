@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -62,7 +63,8 @@ def solve(
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
     layout = StateLayout.of(y0, batch_dims)
-    operator = _operator_on_rows(G, inputs, layout)
+    bound = G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
+    operator = _operator_on_rows(bound, layout)
     with torch.no_grad():
         rollout = iterate(
             operator,
@@ -73,6 +75,7 @@ def solve(
             proof=_proof(G, inputs, layout, tolerance),
             representable=layout.representable,
             unit=layout.unit,
+            structure=bound,
             trace=trace,
             callback=callback,
         )
@@ -113,10 +116,8 @@ def _finite_start(y0: Any, layout: StateLayout) -> Tensor:
     return start
 
 
-def _operator_on_rows(G: Operator, inputs: tuple[Any, ...], layout: StateLayout) -> Rows:
-    """G on (problems, unknowns); what an equation computes from the inputs alone it computes once."""
-    image_of = G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
-
+def _operator_on_rows(image_of: Callable[[Any], Any], layout: StateLayout) -> Rows:
+    """G, bound to its inputs, on (problems, unknowns)."""
     evaluated = False
 
     def operator(rows: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from deqops._equation import Equation
+
 
 @runtime_checkable
 class Solver(Protocol):
@@ -19,4 +21,16 @@ class Solver(Protocol):
 
         Row i of the result may depend on the rows i of z and of its images alone; its dtype is z's. It need
         not be finite: where it is not, the loop takes the image.
+        """
+
+
+@runtime_checkable
+class PreparedSolver(Protocol):
+    """A solver that needs more of the equation than images: derivatives, or its structure."""
+
+    def prepared(self, equation: Equation) -> Solver:
+        """The solver of this very equation, for one solve.
+
+        Raises:
+            InputError: the equation has not what the solver needs.
         """

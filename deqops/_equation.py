@@ -1,0 +1,51 @@
+"""The equation a solve is about, for solvers that ask more than one image a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from deqops._errors import InputError
+
+Rows = Callable[[Tensor], Tensor]
+
+
+@dataclass(eq=False)
+class Equation:
+    """`z = G(z)` on (problems, unknowns).
+
+    Args:
+        image: G.
+        operator: G as the caller gave it, bound to its inputs where it is an equation; for structured solvers.
+    """
+
+    image: Rows
+    operator: object = None
+    extra: Tensor | None = field(default=None, init=False)
+    """Evaluations beyond the loop's own, (problems,) int64; None where there are none."""
+
+    def jvp(self, z: Tensor, direction: Tensor, wanted: Tensor) -> Tensor:
+        """`J(z) direction`, by forward differentiation; one evaluation for each wanted problem.
+
+        Args:
+            z: (problems, unknowns).
+            direction: (problems, unknowns).
+            wanted: the problems whose product is used, (problems,) bool.
+
+        Raises:
+            InputError: G has an operation without a forward derivative.
+        """
+        with forward_ad.dual_level():
+            try:
+                image = self.image(forward_ad.make_dual(z, direction.to(z.dtype)))  # type: ignore[no-untyped-call]
+            except NotImplementedError as error:
+                reason = " ".join(str(error).split())[:200]
+                raise InputError(f"G: it has no forward derivative ({reason}); use Broyden() or Anderson()") from error
+            tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+        counted = wanted.to(torch.int64)
+        self.extra = counted if self.extra is None else self.extra + counted
+        return torch.zeros_like(z) if tangent is None else tangent
