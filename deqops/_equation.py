@@ -27,6 +27,8 @@ class Equation:
     operator: object = None
     extra: Tensor | None = field(default=None, init=False)
     """Evaluations beyond the loop's own, (problems,) int64; None where there are none."""
+    left: Tensor | None = field(default=None, init=False)
+    """Evaluations that each problem may still spend, (problems,) int64."""
 
     def jvp(self, z: Tensor, direction: Tensor, wanted: Tensor) -> Tensor:
         """`J(z) direction`, by forward differentiation; one evaluation for each wanted problem.

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._solution import RUNNING, Result
-from deqops._solver import PreparedSolver, Solver
+from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
-from deqops._watch import Proof, Watch
+from deqops._watch import Proof, Watch, host
 
 Rows = Callable[[Tensor], Tensor]
 Callback = Callable[[int, Tensor], None]
+Narrow = Callable[[Tensor], Rows]
+"""G for some of the problems alone, by their numbers, (kept,) int64."""
 
 
 @dataclass
 class Rollout:
-    """The state of a solve, one row per problem; `point` is z, `value` its image G(z)."""
+    """The outcome of a solve, one row per problem; `point` is z, `value` its image G(z)."""
 
     point: Tensor  # (problems, unknowns)
     value: Tensor  # (problems, unknowns)
-    result: Tensor  # (problems,) int64, RUNNING until a problem has ended
+    result: Tensor  # (problems,) int64
     residual: Tensor  # (problems,)
     evaluations: Tensor  # (problems,) int64
     trace: list[Tensor]
-
-    @property
-    def running(self) -> Tensor:
-        """Which problems go on; (problems,) bool."""
-        return self.result == RUNNING
 
 
 def iterate(
@@ -46,13 +46,14 @@ def iterate(
     representable: Rows | None = None,
     unit: float | None = None,
     structure: object = None,
+    narrow: Narrow | None = None,
     trace: bool = False,
     callback: Callback | None = None,
 ) -> Rollout:
     """Iterate `z -> solver(z, G(z))` until every problem has ended.
 
     A problem that has ended keeps its row: it is still passed to G, with the same numbers, and what comes
-    back is ignored.
+    back is ignored. With `narrow` it is dropped once half of the rows have ended.
 
     Args:
         operator: G on (problems, unknowns).
@@ -64,56 +65,169 @@ def iterate(
         representable: rounds a point to what the state can hold; None where every number will do.
         unit: the unit of rounding of G's results; None for the dtype's.
         structure: the operator as the caller gave it, for solvers that use its structure.
+        narrow: gives G for some of the problems alone; None where that is not known.
         trace: keep every residual.
         callback: called with the number of evaluations so far and the residuals.
     """
-    state = _begin(start)
     equation = Equation(operator, structure)
+    prepared = isinstance(solver, PreparedSolver)
     solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
-    watch = Watch(start, tolerance, unit or torch.finfo(start.dtype).eps, proof)
-    memory, z = solver.init(start), start
-    for evaluation in range(1, max_evaluations + 1):
-        image = operator(z)
-        running = state.running
-        residual, status = watch.judge(z, image, running, last=evaluation == max_evaluations)
-        _record(state, z, image, residual, status)
-        if trace:
-            state.trace.append(torch.where(running, residual, torch.nan))
-        if callback is not None:
-            callback(evaluation, state.residual)
-        if not bool(state.running.any()):
-            return state
-        proposal, memory = solver.step(memory, z, image)
-        z = _next_point(z, image, proposal if representable is None else representable(proposal), state)
-    state.result = torch.where(state.running, int(Result.MAX_EVALUATIONS), state.result)
-    return state
+    narrow = narrow if isinstance(solver, NarrowingSolver) and proof is None else None
+    watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof)
+    run = _Run(operator, start, max_evaluations, watch, equation)
+    memory = solver.init(start)
+    try:
+        while True:
+            run.evaluate(trace or callback is not None)
+            if callback is not None:
+                callback(run.rounds, run.seen[-1])
+            if run.finished:
+                return run.rollout(run.seen if trace else [])
+            if narrow is not None and run.is_sparse:
+                memory = run.narrow(narrow, solver, memory)
+            if prepared:
+                equation.left = run.left
+            proposal, memory = solver.step(memory, run.z, run.image)
+            run.advance(proposal if representable is None else representable(proposal))
+    finally:
+        close = getattr(solver, "close", None)
+        if close is not None:
+            close(memory)
 
 
-def _begin(start: Tensor) -> Rollout:
-    problems = start.shape[0]
-    wide = torch.promote_types(start.dtype, torch.float32)
-    return Rollout(
-        point=start,
-        value=start,
-        result=torch.full((problems,), RUNNING, device=start.device),
-        residual=torch.full((problems,), torch.inf, dtype=wide, device=start.device),
-        evaluations=torch.zeros(problems, dtype=torch.int64, device=start.device),
-        trace=[],
-    )
+class _Run:
+    """A solve under way. Rows that were dropped are missing from z and image, not from what is returned."""
 
+    def __init__(self, operator: Rows, start: Tensor, most: int, watch: Watch, equation: Equation) -> None:
+        problems = start.shape[0]
+        self.operator, self.watch, self.equation, self.most = operator, watch, equation, most
+        self.z = self.image = start
+        self.previous: Tensor | None = None  # the image before z
+        self.rounds = 0
+        self.seen: list[Tensor] = []
+        self.numbers = np.arange(problems)  # which problem a row is
+        self.ended = np.zeros(problems, dtype=bool)  # of the rows
+        self.extra = np.zeros(problems, dtype=np.int64)  # evaluations besides the rounds, of the rows
+        self.frozen: Tensor | None = None  # the ended rows on the device, (rows, 1)
+        self.result = np.full(problems, RUNNING, dtype=np.int64)
+        self.evaluations = np.zeros(problems, dtype=np.int64)
+        self.point: Tensor | None = None
+        self.value: Tensor | None = None
+        self.residual: Tensor | None = None
 
-def _next_point(z: Tensor, image: Tensor, proposal: Tensor, state: Rollout) -> Tensor:
-    """The proposals of the running problems; a step that overflowed gives way to the finite image."""
-    finite = proposal.isfinite().all(dim=1, keepdim=True)
-    return torch.where(state.running[:, None], torch.where(finite, proposal, image), z)
+    @property
+    def finished(self) -> bool:
+        return bool(self.ended.all())
 
+    @property
+    def is_sparse(self) -> bool:
+        """At least half of the rows have ended."""
+        return 2 * int(self.ended.sum()) >= len(self.ended)
 
-def _record(state: Rollout, z: Tensor, image: Tensor, residual: Tensor, status: Tensor) -> None:
-    """Take over what the running problems computed; where the image is not finite, z itself is the value."""
-    running = state.running
-    usable = running & (status != Result.NONFINITE)
-    state.value = torch.where(usable[:, None], image, torch.where(running[:, None], z, state.value))
-    state.point = torch.where(running[:, None], z, state.point)
-    state.residual = torch.where(usable, residual, torch.where(running, torch.inf, state.residual))
-    state.evaluations = state.evaluations + running
-    state.result = torch.where(running, status, state.result)
+    @property
+    def spent(self) -> NDArray[np.int64]:
+        """Evaluations of the rows so far."""
+        inner = self.equation.extra
+        return self.rounds + self.extra + (0 if inner is None else inner.cpu().numpy())
+
+    @property
+    def left(self) -> Tensor | None:
+        """The evaluations that the rows may still spend."""
+        return torch.from_numpy(np.maximum(self.most - self.spent, 0)).to(self.z.device)
+
+    def evaluate(self, observed: bool) -> None:
+        """Apply G, judge, and take over what has ended."""
+        self.image = self.operator(self.z)
+        self.rounds += 1
+        chained = self.previous is self.z
+        spent = self.spent
+        last = spent >= self.most
+        verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=chained)
+        status = verdict.status
+        if status is not None and self._mend(status, spent < self.most):
+            verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=False)
+            status, spent = verdict.status, self.spent
+        if bool(last.any()):
+            status = np.full(len(last), RUNNING, dtype=np.int64) if status is None else status
+            status = np.where(last & (status == RUNNING), int(Result.MAX_EVALUATIONS), status)
+        if observed:
+            self._observe(verdict.residual)
+        if status is not None:
+            self._take(status, verdict.residual, spent)
+
+    def advance(self, proposal: Tensor) -> None:
+        """The proposals of the running problems."""
+        self.previous = self.image
+        self.z = proposal if self.frozen is None else torch.where(self.frozen, self.z, proposal)
+
+    def narrow(self, narrow: Narrow, solver: NarrowingSolver, memory: Any) -> Any:
+        """Go on with the running rows alone; returns their memory."""
+        kept = np.flatnonzero(~self.ended)
+        rows = torch.from_numpy(kept).to(self.z.device)
+        self.numbers, self.ended, self.extra = self.numbers[kept], self.ended[kept], self.extra[kept]
+        self.operator = self.equation.image = narrow(torch.from_numpy(self.numbers).to(self.z.device))
+        if self.equation.extra is not None:
+            self.equation.extra = self.equation.extra[rows]
+        self.z, self.image, self.frozen = self.z[rows], self.image[rows], None
+        self.watch.narrow(kept)
+        return solver.narrowed(memory, rows)
+
+    def rollout(self, trace: list[Tensor]) -> Rollout:
+        assert self.point is not None and self.value is not None and self.residual is not None
+        device = self.point.device
+        result, evaluations = (torch.from_numpy(a).to(device) for a in (self.result, self.evaluations))
+        return Rollout(self.point, self.value, result, self.residual, evaluations, trace)
+
+    def _mend(self, status: NDArray[np.int64], may: NDArray[np.bool_]) -> bool:
+        """Where a step overflowed, the image before takes its place, for one more evaluation; whether it did."""
+        broken = np.flatnonzero((status == Result.NONFINITE) & ~self.ended)
+        if self.previous is None or not len(broken):
+            return False
+        rows = torch.from_numpy(broken).to(self.z.device)
+        spoilt = ~host(self.z[rows].isfinite().all(dim=1)).astype(bool)
+        if not bool(spoilt.any()):
+            return False
+        rows = rows[torch.from_numpy(spoilt).to(rows.device)]
+        self.z = self.z.index_copy(0, rows, self.previous[rows])
+        again = broken[spoilt & may[broken]]
+        if len(again):
+            chosen = torch.from_numpy(again).to(rows.device)
+            self.image = self.image.index_copy(0, chosen, self.operator(self.z)[chosen])
+            self.extra[again] += 1
+        return True
+
+    def _observe(self, residual: Tensor) -> None:
+        """The residuals of all problems; NaN where a problem ended before."""
+        full = residual.new_full((len(self.result),), torch.nan)
+        going = np.flatnonzero(~self.ended)
+        rows = torch.from_numpy(going).to(residual.device)
+        full[torch.from_numpy(self.numbers[going]).to(residual.device)] = residual[rows]
+        self.seen.append(full)
+
+    def _take(self, status: NDArray[np.int64], residual: Tensor, spent: NDArray[np.int64]) -> None:
+        """Keep what the problems that end now computed; where the image is not finite, z itself is the value."""
+        new = (status != RUNNING) & ~self.ended
+        rows = np.flatnonzero(new)
+        if not len(rows):
+            return
+        numbers = self.numbers[rows]
+        self.result[numbers], self.evaluations[numbers] = status[rows], spent[rows]
+        broken = status == Result.NONFINITE
+        lost = torch.from_numpy(broken).to(self.z.device) if bool(broken.any()) else None
+        value = self.image if lost is None else torch.where(lost[:, None], self.z, self.image)
+        residual = residual if lost is None else torch.where(lost, torch.inf, residual)
+        if self.point is None and len(rows) == len(self.result):
+            self.point, self.value, self.residual = self.z, value, residual
+        else:
+            self._store(rows, numbers, value, residual)
+        self.ended |= new
+        self.frozen = torch.from_numpy(self.ended).to(self.z.device)[:, None]
+
+    def _store(self, rows: NDArray[np.int64], numbers: NDArray[np.int64], value: Tensor, residual: Tensor) -> None:
+        if self.point is None or self.value is None or self.residual is None:
+            problems = len(self.result)
+            self.point, self.value = (t.new_empty((problems, t.shape[1])) for t in (self.z, value))
+            self.residual = residual.new_empty(problems)
+        source, target = (torch.from_numpy(a).to(value.device) for a in (rows, numbers))
+        self.point[target], self.value[target] = self.z[source], value[source]
+        self.residual[target] = residual[source]

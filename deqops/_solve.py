@@ -181,7 +181,7 @@ def _with_error_bound(
         return solution
     with torch.no_grad():
         bound = certificate.error_bound(G, layout.state(layout.rows(solution.value).detach()), *inputs)
-    distances = checked_distances(bound.l2, solution.residual)
+    distances = checked_distances(bound.l2, layout.problems).to(solution.residual.device)
     result = solution.result
     if error is not None:
         unproven = (result == Result.CONVERGED) & ~(distances <= error)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._errors import InputError
@@ -64,7 +66,7 @@ class Tolerance:
             got = type(certificate).__name__
             raise InputError(f"certificate: an object with error_bound(G, y, *inputs) is needed, got {got}")
 
-    def threshold(self, image_norm: Tensor) -> Tensor:
+    def threshold(self, image_norm: NDArray[np.float64]) -> NDArray[np.float64]:
         """The largest residual that stops, per problem."""
         return self.absolute + self.relative * image_norm
 

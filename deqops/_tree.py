@@ -114,15 +114,28 @@ def _problems(leaves: Sequence[Tensor], batch_dims: int) -> int:
     return sizes.pop()
 
 
+def ordinary_range(dtype: torch.dtype) -> tuple[float, float]:
+    """Between these a norm's squares neither overflow nor lose digits in `dtype`, at least float32."""
+    least = torch.finfo(torch.promote_types(dtype, torch.float32)).tiny ** 0.25
+    return least, 1 / least
+
+
+def plain_row_norms(rows: Tensor) -> Tensor:
+    """The l2 norm of each row in at least float32; right only within `ordinary_range`; (problems,)."""
+    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    norms: Tensor = torch.linalg.vector_norm(wide, dim=1)
+    return norms
+
+
 def row_norms(rows: Tensor) -> Tensor:
     """The l2 norm of each row in at least float32, without overflow or underflow on the way; (problems,)."""
-    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    plain: Tensor = torch.linalg.vector_norm(wide, dim=1)
-    limit = torch.finfo(wide.dtype).tiny ** 0.25
-    extreme = ~((plain > limit) & (plain < 1 / limit))
+    plain = plain_row_norms(rows)
+    least, most = ordinary_range(plain.dtype)
+    extreme = ~((plain > least) & (plain < most))
     if not bool(extreme.any()):
         return plain
     # Each row decides by its own size, so companions do not change its bits.
+    wide = rows.to(plain.dtype)
     largest = wide.abs().amax(dim=1)
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)

@@ -1,105 +1,174 @@
-"""When a problem ends, and how: converged, diverged, not finite, stagnated."""
+"""When a problem ends, and how: converged, diverged, not finite, stagnated.
+
+The numbers that decide are one residual per problem. They go to the host once an evaluation; sizes, divergence and
+rounding floors are computed only where a residual says that something may have ended.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._errors import InputError
 from deqops._solution import RUNNING, Result
 from deqops._tolerance import Tolerance
-from deqops._tree import row_norms
+from deqops._tree import ordinary_range, plain_row_norms, row_norms
 
 GROWTH = 1e8
 """DIVERGED: the residual grows, above this times the largest of ||z_0||, ||G(z_0)|| and their distance."""
 FLOOR = 100.0
 """A residual below this many units of rounding of the state may be nothing but rounding."""
 PATIENCE = 20
-"""STAGNATED: down there, and for so many evaluations no residual was below 0.99 times the best one before."""
+"""STAGNATED: down there, and for so many evaluations no residual was below 0.99 times the best one down there."""
 NEXT_PROOF = (1e-3, 0.9)
 """A proof is repeated once the residual has shrunk by the missing factor, kept within these limits."""
+SLACK = 1.01
+"""What a bound of sizes is widened by, for the rounding of norms."""
 
 Proof = Callable[[Tensor], Tensor]
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass
+class Verdict:
+    """What the watch says after an evaluation."""
+
+    residual: Tensor  # (problems,): ||G(z) - z||
+    status: NDArray[np.int64] | None  # (problems,), RUNNING to go on; None where every problem goes on
 
 
 class Watch:
     """Judges every problem of a solve, after each evaluation, by its own numbers only.
 
     Args:
-        start: z_0, (problems, unknowns).
+        problems: how many.
         tolerance: when to stop.
         unit: the unit of rounding of the operator's results.
         proof: proven distances of a value, (problems,), for `tolerance.error`.
     """
 
-    def __init__(self, start: Tensor, tolerance: Tolerance, unit: float, proof: Proof | None) -> None:
+    def __init__(self, problems: int, tolerance: Tolerance, unit: float, proof: Proof | None) -> None:
         self._tolerance, self._unit, self._proof = tolerance, unit, proof
-        infinite = torch.full_like(row_norms(start), torch.inf)
-        self._reference: Tensor | None = None
-        self._previous = infinite
-        self._best = infinite
-        self._idle = torch.zeros(start.shape[0], dtype=torch.int64, device=start.device)
-        self._prove_below = infinite
+        self._reference: Numbers | None = None
+        self._largest_size = np.full(problems, np.inf)  # at least the size of the last image
+        self._previous = np.full(problems, np.inf)
+        self._best = np.full(problems, np.inf)
+        self._idle = np.zeros(problems, dtype=np.int64)
+        self._prove_below = np.full(problems, np.inf)
 
-    def judge(self, z: Tensor, image: Tensor, running: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+    def judge(self, z: Tensor, image: Tensor, ended: Mask, last: Mask, *, chained: bool) -> Verdict:
         """The residuals `||G(z) - z||`, and each problem's result so far (RUNNING to go on).
 
         Args:
             z: the points, (problems, unknowns).
             image: G(z).
-            running: the problems whose answer is wanted, (problems,) bool.
-            last: no evaluation follows, so that a proof can wait no longer.
+            ended: the problems whose answer is no longer wanted.
+            last: for these no evaluation follows, so that a proof can wait no longer.
+            chained: z is the image of the evaluation before, so that the residual bounds how its size changed.
         """
-        residual, size = row_norms(image - z), row_norms(image)
-        scale = torch.maximum(size, row_norms(z))
-        finite = image.isfinite().all(dim=1) & residual.isfinite()
-        diverged = self._diverged(residual, scale)
-        stuck = self._stagnated(residual, scale)
-        done = finite & (residual <= self._tolerance.threshold(size))
+        difference = image - z
+        residual = plain_row_norms(difference)
+        length = host(residual)
+        if chained:
+            self._largest_size += length
+        if self._reference is None or not chained or self._is_due(length, residual.dtype, ended):
+            residual = row_norms(difference) if self._is_extreme(length, residual.dtype, ended) else residual
+            length = host(residual)
+            size = host(row_norms(image))
+            self._largest_size = SLACK * size
+            return Verdict(residual, self._status(z, image, size, length, ended, last))
+        self._previous = length
+        return Verdict(residual, None)
+
+    def narrow(self, kept: NDArray[np.int64]) -> None:
+        """Forget all problems but these."""
+        for name in ("_reference", "_largest_size", "_previous", "_best", "_idle", "_prove_below"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def _is_due(self, length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
+        """Whether a problem may have ended; false alarms cost time, nothing else."""
+        least, most = ordinary_range(dtype)
+        near = max(self._tolerance.relative, FLOOR * self._unit) * SLACK * self._largest_size
+        low = np.maximum(self._tolerance.absolute + near, least)
+        high = np.minimum(GROWTH * self._reference, most) if self._reference is not None else low
+        quiet = (length > low) & (length < high) & (self._best == np.inf)
+        return not bool((quiet | ended).all())
+
+    @staticmethod
+    def _is_extreme(length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
+        least, most = ordinary_range(dtype)
+        return not bool(((length > least) & (length < most) | ended).all())
+
+    def _status(
+        self, z: Tensor, image: Tensor, size: Numbers, length: Numbers, ended: Mask, last: Mask
+    ) -> NDArray[np.int64] | None:
+        finite = np.isfinite(length) & np.isfinite(size)
+        diverged = self._diverged(z, size, length)
+        stuck = self._stagnated(z, size, length)
+        done = finite & (length <= self._tolerance.threshold(size))
         if self._tolerance.error is not None:
-            done = self._proven(image, residual, done & running, stuck | last)
-        status = torch.full_like(running, RUNNING, dtype=torch.int64)
-        for mask, result in (
-            (diverged, Result.DIVERGED),
-            (stuck, Result.STAGNATED),
-            (done, Result.CONVERGED),
-        ):
-            status = torch.where(mask, int(result), status)
-        return residual, torch.where(finite, status, int(Result.NONFINITE))
+            done = self._proven(image, length, done & ~ended, stuck | last)
+        status = np.select(
+            [~finite, done, stuck, diverged],
+            [Result.NONFINITE, Result.CONVERGED, Result.STAGNATED, Result.DIVERGED],
+            RUNNING,
+        )
+        return status if bool((status[~ended] != RUNNING).any()) else None
 
-    def _diverged(self, residual: Tensor, scale: Tensor) -> Tensor:
+    def _diverged(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
         if self._reference is None:
-            self._reference = torch.maximum(scale, residual)
-        grows = residual > self._previous
-        self._previous = residual
-        return grows & (residual > GROWTH * self._reference)
+            self._reference = np.fmax(np.fmax(size, host(row_norms(z))), length)
+        with np.errstate(invalid="ignore"):
+            grows = length > self._previous
+            self._previous = length
+            above: Mask = grows & (length > GROWTH * self._reference)
+        return above
 
-    def _stagnated(self, residual: Tensor, scale: Tensor) -> Tensor:
-        better = residual < 0.99 * self._best
-        self._idle = torch.where(better, 0, self._idle + 1)
-        self._best = torch.where(better, residual, self._best)
-        floor = FLOOR * self._unit * scale
+    def _stagnated(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
+        floor = FLOOR * self._unit * size
+        if not bool(((length <= floor) | (self._best < np.inf)).any()):
+            return np.zeros(len(length), dtype=bool)
+        floor = FLOOR * self._unit * np.maximum(size, host(row_norms(z)))
+        down = length <= floor
+        seen = self._best < np.inf
+        better = (down & ~seen) | (seen & (length < 0.99 * self._best))
+        self._idle = np.where(better, 0, self._idle + seen)
+        self._best = np.where(better, length, self._best)
         # A diverging state grows until its best residual is below the floor, so the current one counts too.
-        return (self._idle >= PATIENCE) & (self._best <= floor) & (residual <= floor)
+        return (self._idle >= PATIENCE) & (self._best <= floor) & down
 
-    def _proven(self, image: Tensor, residual: Tensor, candidates: Tensor, final: Tensor) -> Tensor:
+    def _proven(self, image: Tensor, length: Numbers, candidates: Mask, final: Mask) -> Mask:
         """Whether the proven distance is small enough; it is computed only where that may have changed."""
-        due = candidates & ((residual < self._prove_below) | final)
+        due = candidates & ((length < self._prove_below) | final)
         error = self._tolerance.error
         if self._proof is None or error is None or not bool(due.any()):
-            return torch.zeros_like(candidates)
-        bound = checked_distances(self._proof(image), residual)
-        missing = (error / bound).nan_to_num(0.0).clamp(*NEXT_PROOF)
-        self._prove_below = torch.where(due, missing * residual, self._prove_below).to(residual.dtype)
-        return due & (bound <= error)  # NaN proves nothing
+            return np.zeros_like(candidates)
+        bound = host(checked_distances(self._proof(image), len(length)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            missing = np.nan_to_num(np.clip(error / bound, *NEXT_PROOF), nan=NEXT_PROOF[0])
+            self._prove_below = np.where(due, missing * length, self._prove_below)
+            proven: Mask = due & (bound <= error)  # NaN proves nothing
+        return proven
 
 
-def checked_distances(distances: object, residual: Tensor) -> Tensor:
-    """A certificate's distances on the residual's device, one per problem."""
-    if not isinstance(distances, Tensor) or distances.shape != residual.shape:
+def host(numbers: Tensor) -> Numbers:
+    """A small tensor's numbers as float64 on the host."""
+    plain = numbers.detach()
+    if torch._C._functorch.is_functorch_wrapped_tensor(plain):
+        return np.array(plain.tolist(), dtype=np.float64)
+    array: Numbers = plain.cpu().numpy().astype(np.float64)
+    return array
+
+
+def checked_distances(distances: object, problems: int) -> Tensor:
+    """A certificate's distances, one per problem."""
+    if not isinstance(distances, Tensor) or distances.shape != (problems,):
         got = tuple(distances.shape) if isinstance(distances, Tensor) else type(distances).__name__
-        expected = tuple(residual.shape)
-        raise InputError(f"certificate: its error bound has {got} as .l2, not a tensor of shape {expected}")
-    return distances.to(residual.device)
+        raise InputError(f"certificate: its error bound has {got} as .l2, not a tensor of shape {(problems,)}")
+    return distances

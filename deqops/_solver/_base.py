@@ -34,3 +34,17 @@ class PreparedSolver(Protocol):
         Raises:
             InputError: the equation has not what the solver needs.
         """
+
+
+@runtime_checkable
+class NarrowingSolver(Protocol):
+    """A solver that can go on with some of its problems alone."""
+
+    def init(self, z: Tensor) -> Any:
+        """As `Solver.init`."""
+
+    def step(self, memory: Any, z: Tensor, image: Tensor) -> tuple[Tensor, Any]:
+        """As `Solver.step`."""
+
+    def narrowed(self, memory: Any, rows: Tensor) -> Any:
+        """The memory of these rows alone, (kept,) int64."""

@@ -44,3 +44,6 @@ class Picard:
     def step(self, memory: None, z: Tensor, image: Tensor) -> tuple[Tensor, None]:
         """The damped image."""
         return (image if self.damping == 1.0 else z + self.damping * (image - z)), None
+
+    def narrowed(self, memory: None, rows: Tensor) -> None:
+        """Nothing to narrow."""
