@@ -57,12 +57,16 @@ class StateLayout:
 
     def rows(self, state: Any) -> Tensor:
         """The state as (problems, unknowns), in a dtype that holds every leaf exactly."""
+        if isinstance(state, Tensor):
+            return state.reshape(self.problems, -1)
         leaves = zip(pytree.tree_leaves(state), self._widths, strict=True)
         parts = [leaf.reshape(self.problems, width) for leaf, width in leaves]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def state(self, rows: Tensor) -> Any:
         """The tree of a (problems, unknowns) matrix; entries are rounded to their leaf's dtype."""
+        if self.spec.is_leaf():
+            return rows.reshape(self.shapes[0]).to(self.dtypes[0])
         parts = torch.split_with_sizes(rows, self._widths, dim=1)
         leaves = [p.reshape(s).to(d) for p, s, d in zip(parts, self.shapes, self.dtypes, strict=True)]
         return pytree.tree_unflatten(leaves, self.spec)
@@ -73,7 +77,10 @@ class StateLayout:
 
     def check_image(self, image: Any) -> None:
         """Raises InputError where an operator changed the structure, a shape or a dtype of the state."""
-        leaves, spec = pytree.tree_flatten(image)
+        if isinstance(image, Tensor) and self.spec.is_leaf():
+            leaves, spec = [image], self.spec
+        else:
+            leaves, spec = pytree.tree_flatten(image)
         if spec != self.spec:
             raise InputError(f"G: it maps a state of structure {self.spec} to {spec}; return the same structure")
         for leaf, shape, dtype in zip(leaves, self.shapes, self.dtypes, strict=True):

@@ -61,6 +61,7 @@ class Watch:
         self._best = np.full(problems, np.inf)
         self._idle = np.zeros(problems, dtype=np.int64)
         self._prove_below = np.full(problems, np.inf)
+        self._buffer: Tensor | None = None
 
     def judge(self, z: Tensor, image: Tensor, ended: Mask, last: Mask, *, chained: bool) -> Verdict:
         """The residuals `||G(z) - z||`, and each problem's result so far (RUNNING to go on).
@@ -72,7 +73,7 @@ class Watch:
             last: for these no evaluation follows, so that a proof can wait no longer.
             chained: z is the image of the evaluation before, so that the residual bounds how its size changed.
         """
-        difference = image - z
+        difference = self._difference(z, image)
         residual = plain_row_norms(difference)
         length = host(residual)
         if chained:
@@ -90,6 +91,14 @@ class Watch:
         """Forget all problems but these."""
         for name in ("_reference", "_largest_size", "_previous", "_best", "_idle", "_prove_below"):
             setattr(self, name, getattr(self, name)[kept])
+
+    def _difference(self, z: Tensor, image: Tensor) -> Tensor:
+        """`G(z) - z`, in memory that is used again: fresh pages cost more than the subtraction."""
+        if z.requires_grad or image.requires_grad or torch._C._functorch.maybe_current_level() is not None:
+            return image - z
+        if self._buffer is None or self._buffer.shape != z.shape:
+            self._buffer = torch.empty_like(z)
+        return torch.sub(image, z, out=self._buffer)
 
     def _is_due(self, length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
         """Whether a problem may have ended; false alarms cost time, nothing else."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._solver._gram import Columns, least_squares_weights
 from deqops._tree import row_norms
 
 from ._picard import check_damping
@@ -18,12 +19,11 @@ SETBACK = 2.0
 
 @dataclass(frozen=True)
 class AndersonMemory:
-    """The last point and the differences of consecutive points, newest first."""
+    """The last point, and the differences of consecutive points."""
 
     picard: Tensor  # (problems, unknowns): z + damping * r
     residual: Tensor  # (problems, unknowns): r = G(z) - z
-    steps: Tensor  # (problems, columns, unknowns): differences of picard
-    residuals: Tensor  # (problems, columns, unknowns): differences of residual
+    columns: Columns
     best: Tensor  # (problems,): the smallest residual norm since the last drop
     rested: Tensor  # (problems,) bool: the last step was no drop
 
@@ -33,14 +33,16 @@ class Anderson:
     """Anderson acceleration: `z <- z + b r - sum_i c_i (dz_i + b dr_i)`, c minimises `||r - sum c_i dr_i||`.
 
     r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. The
-    least squares problem is solved by a QR factorisation of the scaled columns, newest first. The first
-    column that depends on the newer ones (its orthogonal part is below `regularization` of its length) is
-    left out, and so are the older ones. Where the residual exceeds twice the best one, that problem's memory is
-    dropped, and the step is Picard's. All of this is relative: scaling a problem, z -> c z, changes nothing.
+    least squares problem is solved by the triangular factor of the scaled columns, newest first, from their inner
+    products, which are updated by one row a step. The first column that depends on the newer ones (its orthogonal
+    part is below `regularization` of its length) is left out, and so are the older ones. Where the residual exceeds
+    twice the best one, that problem's memory is dropped, and the step is Picard's. All of this is relative: scaling
+    a problem, z -> c z, changes nothing.
 
     Args:
-        memory: how many differences to keep, at least 1.
-        regularization: between 0 and 1; None for 10 units of rounding of the state's dtype.
+        memory: how many differences to keep, at least 1; twice as many vectors like the state.
+        regularization: between 0 and 1; None for the square root of 30 units of rounding of the state's dtype, below
+            which the factor is nothing but rounding.
         damping: b of the underlying damped Picard step, above 0.
 
     Raises:
@@ -67,62 +69,33 @@ class Anderson:
         return None
 
     def step(self, memory: AndersonMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, AndersonMemory]:
-        """The accelerated point of each problem, and the memory with the newest difference in front."""
+        """The accelerated point of each problem, and the memory with the newest difference; the old one is spent."""
         wide = torch.promote_types(z.dtype, torch.float32)
-        residual = image.to(wide) - z.to(wide)
-        picard = z.to(wide) + self.damping * residual
+        point, picard = z.to(wide), image.to(wide)
+        residual = picard - point
+        if self.damping != 1.0:
+            picard = point + self.damping * residual
+        norm = row_norms(residual)
         if memory is None:
-            return picard.to(z.dtype), _first(picard, residual)
-        new = _remembered(memory, picard, residual, self.memory)
-        floor = self.regularization or 10 * torch.finfo(z.dtype).eps
-        weights = _least_squares(new.residuals, residual, floor)
-        return (picard - _combined(weights, new.steps)).to(z.dtype), new
+            columns = Columns.empty(residual, self.memory)
+            rested = torch.zeros_like(norm, dtype=torch.bool)
+            return picard.to(z.dtype), AndersonMemory(picard, residual, columns, norm, rested)
+        drop = (norm > SETBACK * memory.best) & memory.rested
+        size = torch.where((norm > 0) & norm.isfinite(), norm, 1.0)[:, None]
+        products = memory.columns.push(picard - memory.picard, residual - memory.residual, residual / size, ~drop)
+        floor = self.regularization or (30 * torch.finfo(z.dtype).eps) ** 0.5
+        weights = size * least_squares_weights(memory.columns, products, floor)
+        best = torch.where(drop, norm, torch.minimum(norm, memory.best))
+        new = AndersonMemory(picard, residual, memory.columns, best, ~drop)
+        return memory.columns.subtracted(picard, weights).to(z.dtype), new
 
-
-def _first(picard: Tensor, residual: Tensor) -> AndersonMemory:
-    problems, unknowns = residual.shape
-    empty = residual.new_zeros(problems, 0, unknowns)
-    rested = torch.zeros(problems, dtype=torch.bool, device=residual.device)
-    return AndersonMemory(picard, residual, empty, empty, row_norms(residual), rested)
-
-
-def _remembered(old: AndersonMemory, picard: Tensor, residual: Tensor, limit: int) -> AndersonMemory:
-    """The memory with the newest difference; empty for a problem that was set back (never twice in a row)."""
-    norm = row_norms(residual)
-    drop = (norm > SETBACK * old.best) & old.rested
-    steps = torch.cat([(picard - old.picard)[:, None], old.steps], dim=1)[:, :limit]
-    residuals = torch.cat([(residual - old.residual)[:, None], old.residuals], dim=1)[:, :limit]
-    return AndersonMemory(
-        picard,
-        residual,
-        torch.where(drop[:, None, None], 0.0, steps),
-        torch.where(drop[:, None, None], 0.0, residuals),
-        torch.where(drop, norm, torch.minimum(norm, old.best)),
-        ~drop,
-    )
-
-
-def _combined(weights: Tensor, columns: Tensor) -> Tensor:
-    """`sum_i weights_i columns_i`: (problems, unknowns), by sums within a problem only."""
-    return (weights[:, :, None] * columns).sum(dim=1)
-
-
-def _least_squares(columns: Tensor, target: Tensor, floor: float) -> Tensor:
-    """The weights, (problems, columns), that minimise `||target - sum_i weights_i columns_i||`.
-
-    A column that is left out has weight 0. LAPACK factorises one problem after the other: no problem's
-    numbers reach another's.
-    """
-    problems, count, unknowns = columns.shape
-    length = row_norms(columns.reshape(-1, unknowns)).reshape(problems, count)
-    scale = torch.where(length > 0, length, torch.ones_like(length))
-    q, r = torch.linalg.qr((columns / scale[:, :, None]).mT)
-    independent = r.diagonal(dim1=1, dim2=2).abs() > floor
-    used = independent.cumprod(dim=1).to(torch.bool)
-    rank = used.shape[1]  # at most min(columns, unknowns)
-    identity = torch.eye(rank, dtype=r.dtype, device=r.device)
-    triangle = torch.where(used[:, :, None] & used[:, None, :], r[:, :, :rank], identity)
-    goal = torch.where(used, (q * target[:, :, None]).sum(dim=1), 0.0)
-    weights = torch.linalg.solve_triangular(triangle, goal[:, :, None], upper=True)[:, :, 0]
-    weights = torch.where(used, weights / scale[:, :rank], 0.0)
-    return torch.nn.functional.pad(weights, (0, count - rank))
+    def narrowed(self, memory: AndersonMemory, rows: Tensor) -> AndersonMemory:
+        """The memory of these problems alone."""
+        return replace(
+            memory,
+            picard=memory.picard[rows],
+            residual=memory.residual[rows],
+            columns=memory.columns.narrowed(rows),
+            best=memory.best[rows],
+            rested=memory.rested[rows],
+        )
