@@ -75,15 +75,21 @@ def iterate(
     for evaluation in range(1, max_evaluations + 1):
         image = operator(z)
         running = state.running
-        residual, status = watch.judge(z, image, running, last=evaluation == max_evaluations)
+        last = state.evaluations + 1 >= max_evaluations
+        residual, status = watch.judge(z, image, running, last=last)  # type: ignore[arg-type]
         _record(state, z, image, residual, status)
+        state.result = torch.where(state.running & last, int(Result.MAX_EVALUATIONS), state.result)
         if trace:
             state.trace.append(torch.where(running, residual, torch.nan))
         if callback is not None:
             callback(evaluation, state.residual)
         if not bool(state.running.any()):
             return state
+        equation.left = torch.where(state.running, max_evaluations - state.evaluations, 0)
+        before = equation.extra
         proposal, memory = solver.step(memory, z, image)
+        if equation.extra is not None:
+            state.evaluations = state.evaluations + (equation.extra if before is None else equation.extra - before)
         z = _next_point(z, image, proposal if representable is None else representable(proposal), state)
     state.result = torch.where(state.running, int(Result.MAX_EVALUATIONS), state.result)
     return state
