@@ -68,7 +68,7 @@ def iterate(
         callback: called with the number of evaluations so far and the residuals.
     """
     state = _begin(start)
-    equation = Equation(operator, structure)
+    equation = Equation(operator, structure, goal=tolerance.threshold if tolerance.error is None else None)
     solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
     watch = Watch(start, tolerance, unit or torch.finfo(start.dtype).eps, proof)
     memory, z = solver.init(start), start
