@@ -3,6 +3,7 @@
 from ._anderson import Anderson
 from ._base import PreparedSolver, Solver
 from ._broyden import Broyden
+from ._newton_krylov import NewtonKrylov
 from ._picard import Picard
 
-__all__ = ["Anderson", "Broyden", "Picard", "PreparedSolver", "Solver"]
+__all__ = ["Anderson", "Broyden", "NewtonKrylov", "Picard", "PreparedSolver", "Solver"]
