@@ -19,7 +19,16 @@ from tests.known import TanhLayer
 from tests.test_solve_picard import linear
 from tests.test_solve_stopping import flickering, rates
 
-SOLVERS = [Picard(), Picard(0.5), Anderson(), Anderson(memory=3), Broyden(), Broyden(memory=5), NewtonKrylov(), NewtonKrylov(krylov=3, forcing=0.5)]
+SOLVERS = [
+    Picard(),
+    Picard(0.5),
+    Anderson(),
+    Anderson(memory=3),
+    Broyden(),
+    Broyden(memory=5),
+    NewtonKrylov(),
+    NewtonKrylov(krylov=3, forcing=0.5),
+]
 every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 DOUBLE = torch.float64
 

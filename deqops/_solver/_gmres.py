@@ -89,7 +89,8 @@ def _extend(krylov: _Krylov, image: Tensor) -> Tensor:
     column = -inside
     column[:, size] += 1.0  # H of I - J from that of J
     _rotate(krylov, column, -beyond, floor * (1 + length))
-    return ~grows
+    exhausted: Tensor = ~grows
+    return exhausted
 
 
 def _orthogonalised(basis: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:

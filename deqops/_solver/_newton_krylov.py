@@ -58,8 +58,8 @@ class NewtonKrylov:
     nothing.
 
     Args:
-        krylov: the largest number of products a step, at least 1; as many vectors like the state, and one more, are
-            kept at most.
+        krylov: the largest number of products a step, at least 1; up to twice as many vectors like the state are
+            kept meanwhile, as they are needed.
         forcing: the first forcing term and the largest, between 0 and 1; small ones make the steps Newton's.
         decrease: of the residual that is asked for, between 0 and 1/2.
 
@@ -68,8 +68,9 @@ class NewtonKrylov:
 
     Source: Eisenstat and Walker, *Choosing the Forcing Terms in an Inexact Newton Method*, SIAM J. Sci. Comput. 17,
     1996, choice 2; Kelley, *Iterative Methods for Linear and Nonlinear Equations*, SIAM 1995, chapters 6 and 8. It
-    converges superlinearly from near an equilibrium where I - J is regular; from afar no theorem covers it with
-    its Picard steps: what it finds, the residual judges.
+    converges superlinearly from near an equilibrium where I - J is regular; from afar no theorem covers it (||F||
+    may have minima that are no equilibria): what it finds, the residual judges. An image that is not finite ends its
+    problem, in the line search too.
     """
 
     krylov: int = 40
@@ -169,9 +170,7 @@ def _unknown(point: Tensor, residual: Tensor, norm: Tensor, forcing: float) -> N
     ones = torch.ones_like(norm)
     searching = torch.zeros_like(norm, dtype=torch.bool)
     unknown = torch.full_like(norm, torch.inf)
-    return NewtonMemory(
-        point, residual, unknown, torch.zeros_like(point), ones, forcing * ones, ones, none, searching
-    )
+    return NewtonMemory(point, residual, unknown, torch.zeros_like(point), ones, forcing * ones, ones, none, searching)
 
 
 def _promised(memory: NewtonMemory, decrease: float) -> Tensor:
