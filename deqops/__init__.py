@@ -16,7 +16,7 @@ from deqops._layer import EquilibriumLayer
 from deqops._operators import OperatorEquation
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solve import solve
-from deqops._solver import Anderson, Broyden, Picard, Solver
+from deqops._solver import Anderson, Broyden, NewtonKrylov, Picard, Solver
 from deqops._tolerance import ErrorCertificate, Tolerance
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "InputError",
     "JacobianFree",
     "ModelFileError",
+    "NewtonKrylov",
     "OperatorEquation",
     "Phantom",
     "Picard",

@@ -21,29 +21,35 @@ class Equation:
     Args:
         image: G.
         operator: G as the caller gave it, bound to its inputs where it is an equation; for structured solvers.
+        goal: the residual that ends a problem, from `||G(z)||`, (problems,); None where more is asked than that.
     """
 
     image: Rows
     operator: object = None
+    goal: Callable[[Tensor], Tensor] | None = None
     extra: Tensor | None = field(default=None, init=False)
-    """Evaluations beyond the loop's own, (problems,) int64; None where there are none."""
+    """Evaluations beyond the loop's own since the solve began, (problems,) int64; None where there are none."""
     left: Tensor | None = field(default=None, init=False)
-    """Evaluations that each problem may still spend, (problems,) int64."""
+    """Evaluations each problem may still spend, that of its next point included, (problems,) int64.
+
+    0 where a problem has ended. The loop sets it before each step; None where there is no limit.
+    """
 
     def jvp(self, z: Tensor, direction: Tensor, wanted: Tensor) -> Tensor:
         """`J(z) direction`, by forward differentiation; one evaluation for each wanted problem.
 
         Args:
-            z: (problems, unknowns).
-            direction: (problems, unknowns).
+            z: (problems, unknowns). G gets a copy, for it may write into its argument.
+            direction: (problems, unknowns), rounded to z's dtype.
             wanted: the problems whose product is used, (problems,) bool.
 
         Raises:
             InputError: G has an operation without a forward derivative.
         """
-        with forward_ad.dual_level():
+        with torch.no_grad(), forward_ad.dual_level():
+            dual = forward_ad.make_dual(z.clone(), direction.to(z.dtype, copy=True))  # type: ignore[no-untyped-call]
             try:
-                image = self.image(forward_ad.make_dual(z, direction.to(z.dtype)))  # type: ignore[no-untyped-call]
+                image = self.image(dual)
             except NotImplementedError as error:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"G: it has no forward derivative ({reason}); use Broyden() or Anderson()") from error

@@ -69,10 +69,10 @@ def iterate(
         trace: keep every residual.
         callback: called with the number of evaluations so far and the residuals.
     """
-    equation = Equation(operator, structure)
+    equation = Equation(operator, structure, goal=tolerance.threshold if tolerance.error is None else None)
     prepared = isinstance(solver, PreparedSolver)
     solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
-    narrow = narrow if isinstance(solver, NarrowingSolver) and proof is None else None
+    narrowing = solver if isinstance(solver, NarrowingSolver) and proof is None else None
     watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof)
     run = _Run(operator, start, max_evaluations, watch, equation)
     memory = solver.init(start)
@@ -83,8 +83,8 @@ def iterate(
                 callback(run.rounds, run.seen[-1])
             if run.finished:
                 return run.rollout(run.seen if trace else [])
-            if narrow is not None and run.is_sparse:
-                memory = run.narrow(narrow, solver, memory)
+            if narrow is not None and narrowing is not None and run.is_sparse:
+                memory = run.narrow(narrow, narrowing, memory)
             if prepared:
                 equation.left = run.left
             proposal, memory = solver.step(memory, run.z, run.image)
@@ -103,10 +103,11 @@ class _Run:
         self.operator, self.watch, self.equation, self.most = operator, watch, equation, most
         self.z = self.image = start
         self.previous: Tensor | None = None  # the image before z
-        self.rounds = 0
+        self.rounds = self.mended = 0
         self.seen: list[Tensor] = []
         self.numbers = np.arange(problems)  # which problem a row is
         self.ended = np.zeros(problems, dtype=bool)  # of the rows
+        self.none = np.zeros(problems, dtype=bool)
         self.extra = np.zeros(problems, dtype=np.int64)  # evaluations besides the rounds, of the rows
         self.frozen: Tensor | None = None  # the ended rows on the device, (rows, 1)
         self.result = np.full(problems, RUNNING, dtype=np.int64)
@@ -131,29 +132,29 @@ class _Run:
         return self.rounds + self.extra + (0 if inner is None else inner.cpu().numpy())
 
     @property
-    def left(self) -> Tensor | None:
-        """The evaluations that the rows may still spend."""
-        return torch.from_numpy(np.maximum(self.most - self.spent, 0)).to(self.z.device)
+    def left(self) -> Tensor:
+        """The evaluations that the rows may still spend; 0 where a problem has ended."""
+        return torch.from_numpy(np.where(self.ended, 0, self.most - self.spent)).to(self.z.device)
 
     def evaluate(self, observed: bool) -> None:
         """Apply G, judge, and take over what has ended."""
         self.image = self.operator(self.z)
         self.rounds += 1
         chained = self.previous is self.z
-        spent = self.spent
-        last = spent >= self.most
+        last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=chained)
         status = verdict.status
-        if status is not None and self._mend(status, spent < self.most):
+        if status is not None and self._mend(status, ~last):
+            last = self._last()
             verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=False)
-            status, spent = verdict.status, self.spent
-        if bool(last.any()):
+            status = verdict.status
+        if last is not self.none:
             status = np.full(len(last), RUNNING, dtype=np.int64) if status is None else status
             status = np.where(last & (status == RUNNING), int(Result.MAX_EVALUATIONS), status)
         if observed:
             self._observe(verdict.residual)
         if status is not None:
-            self._take(status, verdict.residual, spent)
+            self._take(status, verdict.residual)
 
     def advance(self, proposal: Tensor) -> None:
         """The proposals of the running problems."""
@@ -165,6 +166,7 @@ class _Run:
         kept = np.flatnonzero(~self.ended)
         rows = torch.from_numpy(kept).to(self.z.device)
         self.numbers, self.ended, self.extra = self.numbers[kept], self.ended[kept], self.extra[kept]
+        self.none = np.zeros_like(self.ended)
         self.operator = self.equation.image = narrow(torch.from_numpy(self.numbers).to(self.z.device))
         if self.equation.extra is not None:
             self.equation.extra = self.equation.extra[rows]
@@ -172,8 +174,16 @@ class _Run:
         self.watch.narrow(kept)
         return solver.narrowed(memory, rows)
 
+    def _last(self) -> NDArray[np.bool_]:
+        """The rows that may not be evaluated again; `none` itself where all may."""
+        if self.equation.extra is None and self.rounds + self.mended < self.most:
+            return self.none
+        last: NDArray[np.bool_] = self.spent >= self.most
+        return last if bool(last.any()) else self.none
+
     def rollout(self, trace: list[Tensor]) -> Rollout:
-        assert self.point is not None and self.value is not None and self.residual is not None
+        if self.point is None or self.value is None or self.residual is None:
+            raise RuntimeError("a rollout is asked for before a problem has ended")
         device = self.point.device
         result, evaluations = (torch.from_numpy(a).to(device) for a in (self.result, self.evaluations))
         return Rollout(self.point, self.value, result, self.residual, evaluations, trace)
@@ -194,6 +204,7 @@ class _Run:
             chosen = torch.from_numpy(again).to(rows.device)
             self.image = self.image.index_copy(0, chosen, self.operator(self.z)[chosen])
             self.extra[again] += 1
+            self.mended += 1
         return True
 
     def _observe(self, residual: Tensor) -> None:
@@ -204,14 +215,14 @@ class _Run:
         full[torch.from_numpy(self.numbers[going]).to(residual.device)] = residual[rows]
         self.seen.append(full)
 
-    def _take(self, status: NDArray[np.int64], residual: Tensor, spent: NDArray[np.int64]) -> None:
+    def _take(self, status: NDArray[np.int64], residual: Tensor) -> None:
         """Keep what the problems that end now computed; where the image is not finite, z itself is the value."""
         new = (status != RUNNING) & ~self.ended
         rows = np.flatnonzero(new)
         if not len(rows):
             return
         numbers = self.numbers[rows]
-        self.result[numbers], self.evaluations[numbers] = status[rows], spent[rows]
+        self.result[numbers], self.evaluations[numbers] = status[rows], self.spent[rows]
         broken = status == Result.NONFINITE
         lost = torch.from_numpy(broken).to(self.z.device) if bool(broken.any()) else None
         value = self.image if lost is None else torch.where(lost[:, None], self.z, self.image)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._errors import InputError
+
+Norms = TypeVar("Norms", Tensor, NDArray[np.float64])
 
 
 class ProvenDistances(Protocol):
@@ -66,8 +68,8 @@ class Tolerance:
             got = type(certificate).__name__
             raise InputError(f"certificate: an object with error_bound(G, y, *inputs) is needed, got {got}")
 
-    def threshold(self, image_norm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The largest residual that stops, per problem."""
+    def threshold(self, image_norm: Norms) -> Norms:
+        """The largest residual that stops, per problem, from ||G(z)||."""
         return self.absolute + self.relative * image_norm
 
 

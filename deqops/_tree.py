@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ class StateLayout:
     def rows(self, state: Any) -> Tensor:
         """The state as (problems, unknowns), in a dtype that holds every leaf exactly."""
         if isinstance(state, Tensor):
-            return state.reshape(self.problems, -1)
+            return state if state.ndim == 2 and self.batch_dims else state.reshape(self.problems, -1)
         leaves = zip(pytree.tree_leaves(state), self._widths, strict=True)
         parts = [leaf.reshape(self.problems, width) for leaf, width in leaves]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -66,7 +67,8 @@ class StateLayout:
     def state(self, rows: Tensor) -> Any:
         """The tree of a (problems, unknowns) matrix; entries are rounded to their leaf's dtype."""
         if self.spec.is_leaf():
-            return rows.reshape(self.shapes[0]).to(self.dtypes[0])
+            shaped = rows if rows.shape == self.shapes[0] else rows.reshape(self.shapes[0])
+            return shaped if shaped.dtype == self.dtypes[0] else shaped.to(self.dtypes[0])
         parts = torch.split_with_sizes(rows, self._widths, dim=1)
         leaves = [p.reshape(s).to(d) for p, s, d in zip(parts, self.shapes, self.dtypes, strict=True)]
         return pytree.tree_unflatten(leaves, self.spec)
@@ -121,16 +123,21 @@ def _problems(leaves: Sequence[Tensor], batch_dims: int) -> int:
     return sizes.pop()
 
 
+@cache
 def ordinary_range(dtype: torch.dtype) -> tuple[float, float]:
     """Between these a norm's squares neither overflow nor lose digits in `dtype`, at least float32."""
     least = torch.finfo(torch.promote_types(dtype, torch.float32)).tiny ** 0.25
     return least, 1 / least
 
 
+def at_least_float32(rows: Tensor) -> Tensor:
+    """The same numbers in float32 or wider."""
+    return rows if rows.dtype in (torch.float32, torch.float64) else rows.to(torch.float32)
+
+
 def plain_row_norms(rows: Tensor) -> Tensor:
     """The l2 norm of each row in at least float32; right only within `ordinary_range`; (problems,)."""
-    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    norms: Tensor = torch.linalg.vector_norm(wide, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(at_least_float32(rows), dim=1)
     return norms
 
 

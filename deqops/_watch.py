@@ -55,6 +55,7 @@ class Watch:
 
     def __init__(self, problems: int, tolerance: Tolerance, unit: float, proof: Proof | None) -> None:
         self._tolerance, self._unit, self._proof = tolerance, unit, proof
+        self._near = SLACK * max(tolerance.relative, FLOOR * unit)
         self._reference: Numbers | None = None
         self._largest_size = np.full(problems, np.inf)  # at least the size of the last image
         self._previous = np.full(problems, np.inf)
@@ -79,13 +80,19 @@ class Watch:
         if chained:
             self._largest_size += length
         if self._reference is None or not chained or self._is_due(length, residual.dtype, ended):
-            residual = row_norms(difference) if self._is_extreme(length, residual.dtype, ended) else residual
-            length = host(residual)
-            size = host(row_norms(image))
-            self._largest_size = SLACK * size
-            return Verdict(residual, self._status(z, image, size, length, ended, last))
+            return self._closely(z, image, difference, residual, ended, last)
         self._previous = length
         return Verdict(residual, None)
+
+    def _closely(
+        self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask
+    ) -> Verdict:
+        """The verdict by sizes, floors and the growth; exact norms where squares would overflow or underflow."""
+        if self._is_extreme(host(residual), residual.dtype, ended):
+            residual = row_norms(difference)
+        size = host(row_norms(image))
+        self._largest_size = SLACK * size
+        return Verdict(residual, self._status(z, image, size, host(residual), ended, last))
 
     def narrow(self, kept: NDArray[np.int64]) -> None:
         """Forget all problems but these."""
@@ -103,8 +110,7 @@ class Watch:
     def _is_due(self, length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
         """Whether a problem may have ended; false alarms cost time, nothing else."""
         least, most = ordinary_range(dtype)
-        near = max(self._tolerance.relative, FLOOR * self._unit) * SLACK * self._largest_size
-        low = np.maximum(self._tolerance.absolute + near, least)
+        low = np.maximum(self._tolerance.absolute + self._near * self._largest_size, least)
         high = np.minimum(GROWTH * self._reference, most) if self._reference is not None else low
         quiet = (length > low) & (length < high) & (self._best == np.inf)
         return not bool((quiet | ended).all())

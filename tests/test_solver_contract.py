@@ -12,13 +12,23 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
-from deqops import Anderson, Broyden, Picard, Result, Solution, Solver, Tolerance, solve
+from deqops import Anderson, Broyden, NewtonKrylov, Picard, Result, Solution, Solver, Tolerance, solve
 from tests.known import TanhLayer
 from tests.test_solve_picard import linear
 from tests.test_solve_stopping import flickering, rates
 
-SOLVERS = [Picard(), Picard(0.5), Anderson(), Anderson(memory=3), Broyden(), Broyden(memory=5)]
+SOLVERS = [
+    Picard(),
+    Picard(0.5),
+    Anderson(),
+    Anderson(memory=3),
+    Broyden(),
+    Broyden(memory=5),
+    NewtonKrylov(),
+    NewtonKrylov(krylov=3, forcing=0.5),
+]
 every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 DOUBLE = torch.float64
 
@@ -31,6 +41,11 @@ def layer(norm: float, size: int = 24) -> TanhLayer:
 
 def inputs(problems: int = 5) -> Tensor:
     return 0.3 * torch.randn(problems, 4, generator=torch.Generator().manual_seed(2), dtype=DOUBLE)
+
+
+def is_a_point(z: Tensor) -> bool:
+    """Whether G is called for an image; a call with a tangent is a product with its derivative."""
+    return unpack_dual(z).tangent is None
 
 
 def run(G: Callable[..., Any], start: Any, *x: Any, solver: Solver, most: int = 1000, **tolerance: float) -> Solution:
@@ -135,14 +150,16 @@ def test_nan_in_one_problem_is_told_and_the_others_go_on(solver: Solver) -> None
     G, x = layer(0.8), inputs(3)
 
     def breaking(z: Tensor) -> Tensor:
-        points.append(z.clone())
+        if is_a_point(z):
+            points.append(z.clone())
         image = G(z, x)
         image[1, 0] = torch.nan if len(points) >= 3 else image[1, 0]
         return image
 
     solution = run(breaking, torch.zeros(3, 24, dtype=DOUBLE), solver=solver, relative=1e-8)
     assert solution.results == [Result.CONVERGED, Result.NONFINITE, Result.CONVERGED]
-    assert int(solution.evaluations[1]) == 3
+    assert int(solution.evaluations[1]) >= 3  # products with derivatives count besides the three images
+    assert isinstance(solver, NewtonKrylov) or int(solution.evaluations[1]) == 3
     assert torch.equal(solution.value[1], points[2][1])
     assert solution.residual[1] == torch.inf
 

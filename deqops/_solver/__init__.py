@@ -3,6 +3,7 @@
 from ._anderson import Anderson
 from ._base import NarrowingSolver, PreparedSolver, Solver
 from ._broyden import Broyden
+from ._newton_krylov import NewtonKrylov
 from ._picard import Picard
 
-__all__ = ["Anderson", "Broyden", "NarrowingSolver", "Picard", "PreparedSolver", "Solver"]
+__all__ = ["Anderson", "Broyden", "NarrowingSolver", "NewtonKrylov", "Picard", "PreparedSolver", "Solver"]
