@@ -87,7 +87,7 @@ def solve(
             proof=_proof(G, inputs, layout, tolerance),
             representable=layout.representable,
             unit=layout.unit,
-            structure=bound,
+            structure=bound if batch is None else None,  # its terms lie node by node, not graph by graph
             trace=trace,
             callback=callback,
         )

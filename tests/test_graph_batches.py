@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deqops import (
+    Adjoint,
     Anderson,
     Broyden,
     ConvergenceError,
     EquilibriumLayer,
     ImplicitAdjoint,
     InputError,
+    Phantom,
     Picard,
     Result,
     Solver,
     Tolerance,
+    Unrolled,
     solve,
 )
 from deqops._graph_layout import GraphLayout
@@ -279,3 +282,19 @@ def test_batch_and_what_does_not_go_with_it() -> None:
 
     with pytest.raises(InputError, match="batch: a certificate's bounds are not those of single graphs"):
         solve(lambda z: z / 2, torch.zeros(5, 2), batch=one, tolerance=Tolerance(certificate=Certificate()))
+
+
+@pytest.mark.parametrize("adjoint", [Phantom(steps=60), Unrolled(steps=60)], ids=repr)
+def test_other_adjoints_give_the_same_gradients(adjoint: Adjoint) -> None:
+    fine = Tolerance(relative=1e-12)
+    data = mini_batch(3, 5, 2)
+    exact, other = (
+        EquilibriumLayer(Messages(), tolerance=fine, adjoint=chosen)
+        for chosen in (ImplicitAdjoint(tolerance=fine), adjoint)
+    )
+    gradients = []
+    for layer in (exact, other):
+        loss = layer(data.x, data.edge_index, batch=data.batch).square().sum()
+        gradients.append(torch.autograd.grad(loss, list(layer.parameters())))
+    for right, other_one in zip(*gradients, strict=True):
+        assert torch.allclose(other_one, right, atol=1e-6)
