@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deqops._adjoint import Adjoint
+from deqops._batched import Roles, check_roles
 from deqops._errors import InputError
 from deqops._loop import Callback
 from deqops._operators import Operator
@@ -33,6 +34,7 @@ class EquilibriumLayer(nn.Module):
         initial: `initial(*inputs)` gives the start y0; None for zeros like the first input.
         batch_dims: 1 where dimension 0 of the state counts independent problems, 0 where it is one problem.
         max_evaluations: of G, per problem.
+        batched: what each input holds of each problem, as in `deqops.solve`; None where nothing is declared.
 
     Raises:
         InputError: a setting is out of range.
@@ -47,6 +49,7 @@ class EquilibriumLayer(nn.Module):
         initial: Callable[..., Any] | None = None,
         batch_dims: int = 1,
         max_evaluations: int = MAX_EVALUATIONS,
+        batched: Roles | None = None,
     ) -> None:
         super().__init__()
         if not callable(G):
@@ -54,12 +57,14 @@ class EquilibriumLayer(nn.Module):
         if initial is not None and not callable(initial):
             raise InputError(f"initial: a callable of the inputs is needed, got {type(initial).__name__}")
         check_batch_dims(batch_dims)
+        check_roles(batched)
         settings = checked_settings(solver, adjoint, tolerance, max_evaluations)
         self.operator = G
         self.solver, self.adjoint, self.tolerance = settings
         self.initial = initial
         self.batch_dims = batch_dims
         self.max_evaluations = max_evaluations
+        self.batched = batched
 
     def initial_state(self, *inputs: Any) -> Any:
         """Where the solve starts for these inputs.
@@ -75,7 +80,12 @@ class EquilibriumLayer(nn.Module):
         return torch.zeros_like(first)
 
     def solve(
-        self, *inputs: Any, throw: bool = True, trace: bool = False, callback: Callback | None = None
+        self,
+        *inputs: Any,
+        batch: Tensor | None = None,
+        throw: bool = True,
+        trace: bool = False,
+        callback: Callback | None = None,
     ) -> Solution:
         """The whole `Solution`; options and errors as in `deqops.solve`."""
         return solve(
@@ -87,18 +97,20 @@ class EquilibriumLayer(nn.Module):
             tolerance=self.tolerance,
             max_evaluations=self.max_evaluations,
             batch_dims=self.batch_dims,
+            batch=batch,
+            batched=self.batched,
             throw=throw,
             trace=trace,
             callback=callback,
         )
 
-    def forward(self, *inputs: Any) -> Any:
-        """The equilibrium.
+    def forward(self, *inputs: Any, batch: Tensor | None = None) -> Any:
+        """The equilibrium; with `batch`, the graph of each node, that of each graph by itself.
 
         Raises:
             ConvergenceError: a problem did not converge; `solve(..., throw=False)` shows what happened.
         """
-        return self.solve(*inputs).value
+        return self.solve(*inputs, batch=batch).value
 
     def extra_repr(self) -> str:
         """The settings."""

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint
+from deqops._batched import Roles, checked_roles
 from deqops._errors import InputError
+from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator, OperatorEquation
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
-from deqops._tree import StateLayout
 from deqops._watch import Proof, checked_distances
 
 MAX_EVALUATIONS = 200
@@ -31,6 +32,8 @@ def solve(
     tolerance: Tolerance | None = None,
     max_evaluations: int = MAX_EVALUATIONS,
     batch_dims: int = 1,
+    batch: Tensor | None = None,
+    batched: Roles | None = None,
     throw: bool = True,
     trace: bool = False,
     callback: Callback | None = None,
@@ -48,6 +51,12 @@ def solve(
         tolerance: None for `Tolerance(relative=1e-5)`.
         max_evaluations: of G, per problem.
         batch_dims: 1, or 0 where the whole state is one problem.
+        batch: for mini-batches of graphs, the graph of each node, (nodes,) int64, in any order and without gaps
+            (PyG's `data.batch`): dimension 0 of every leaf counts nodes, and each graph is one problem. G must
+            not pass anything from one graph to another.
+        batched: what the inputs hold of each problem, one of "problem", "node", "edge", "edge_index", "batch" or
+            None (all problems share it) per input; None where nothing is declared. A tensor that carries the
+            batch must then be an input: what G holds itself is shared.
         throw: raise where a problem did not converge; False to inspect `Solution.result`.
         trace: keep the residual of each evaluation.
         callback: called after each evaluation with the number of evaluations so far and the residuals.
@@ -62,7 +71,10 @@ def solve(
     if not callable(G):
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
-    layout = StateLayout.of(y0, batch_dims)
+    layout = layout_of(y0, batch, batch_dims)
+    if batch is not None and tolerance.certificate is not None:
+        raise InputError("batch: a certificate's bounds are not those of single graphs; leave one of them out")
+    batched = checked_roles(batched, inputs, layout)
     bound = G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
     operator = _operator_on_rows(bound, layout)
     with torch.no_grad():
@@ -75,7 +87,7 @@ def solve(
             proof=_proof(G, inputs, layout, tolerance),
             representable=layout.representable,
             unit=layout.unit,
-            structure=bound,
+            structure=bound if batch is None else None,  # its terms lie node by node, not graph by graph
             trace=trace,
             callback=callback,
         )
@@ -108,7 +120,7 @@ def checked_settings(
     return chosen
 
 
-def _finite_start(y0: Any, layout: StateLayout) -> Tensor:
+def _finite_start(y0: Any, layout: Layout) -> Tensor:
     """y0 as (problems, unknowns), without gradients."""
     start = layout.rows(y0).detach()
     if not bool(start.isfinite().all()):
@@ -116,7 +128,7 @@ def _finite_start(y0: Any, layout: StateLayout) -> Tensor:
     return start
 
 
-def _operator_on_rows(image_of: Callable[[Any], Any], layout: StateLayout) -> Rows:
+def _operator_on_rows(image_of: Callable[[Any], Any], layout: Layout) -> Rows:
     """G, bound to its inputs, on (problems, unknowns)."""
     evaluated = False
 
@@ -136,7 +148,7 @@ def _operator_on_rows(image_of: Callable[[Any], Any], layout: StateLayout) -> Ro
     return operator
 
 
-def _proof(G: Operator, inputs: tuple[Any, ...], layout: StateLayout, tolerance: Tolerance) -> Proof | None:
+def _proof(G: Operator, inputs: tuple[Any, ...], layout: Layout, tolerance: Tolerance) -> Proof | None:
     certificate = tolerance.certificate
     if certificate is None or tolerance.error is None:
         return None
@@ -158,7 +170,7 @@ def _with_gradients(operator: Rows, rollout: Rollout, adjoint: Adjoint) -> Tenso
     return torch.where(broken, rollout.value, attached) if bool(broken.any()) else attached
 
 
-def _solution(layout: StateLayout, rollout: Rollout, value: Tensor, trace: bool) -> Solution:
+def _solution(layout: Layout, rollout: Rollout, value: Tensor, trace: bool) -> Solution:
     return Solution(
         value=layout.state(value),
         result=rollout.result,
@@ -172,7 +184,7 @@ def _with_error_bound(
     solution: Solution,
     G: Operator,
     inputs: tuple[Any, ...],
-    layout: StateLayout,
+    layout: Layout,
     tolerance: Tolerance,
 ) -> Solution:
     """The solution with proven distances of the very value it holds; they overrule an earlier proof."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -93,6 +93,17 @@ class StateLayout:
                 raise InputError(f"G: it maps a state of shape {expected} to shape {got}; return {expected}")
             if leaf.dtype != dtype:
                 raise InputError(f"G: it maps a {dtype} state to {leaf.dtype}; return {dtype}")
+
+    def narrowed(self, kept: Tensor) -> StateLayout:
+        """The layout of these problems only: its rows are `rows[kept]`.
+
+        Args:
+            kept: different problems, (kept problems,) int64; problem kept[k] becomes problem k.
+        """
+        if not self.batch_dims:
+            return self
+        count = len(kept)
+        return replace(self, shapes=tuple(torch.Size([count, *shape[1:]]) for shape in self.shapes), problems=count)
 
     @property
     def _widths(self) -> list[int]:
