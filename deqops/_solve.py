@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint
-from deqops._batched import Roles, checked_roles
+from deqops._batched import Roles, checked_roles, narrowed
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
@@ -75,8 +75,9 @@ def solve(
     if batch is not None and tolerance.certificate is not None:
         raise InputError("batch: a certificate's bounds are not those of single graphs; leave one of them out")
     batched = checked_roles(batched, inputs, layout)
-    bound = G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
+    bound = _bound(G, inputs)
     operator = _operator_on_rows(bound, layout)
+    rows = _NarrowableRows(G, inputs, batched, layout)
     with torch.no_grad():
         rollout = iterate(
             operator,
@@ -85,9 +86,10 @@ def solve(
             tolerance=tolerance,
             max_evaluations=max_evaluations,
             proof=_proof(G, inputs, layout, tolerance),
-            representable=layout.representable,
+            representable=rows.representable,
             unit=layout.unit,
             structure=bound if batch is None else None,  # its terms lie node by node, not graph by graph
+            narrow=None if batched is None else rows.narrow,
             trace=trace,
             callback=callback,
         )
@@ -118,6 +120,31 @@ def checked_settings(
     if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:
         raise InputError(f"max_evaluations: a whole number of at least 1 is needed, got {max_evaluations!r}")
     return chosen
+
+
+class _NarrowableRows:
+    """G for some of the problems alone, where the inputs say which problem they belong to."""
+
+    def __init__(self, G: Operator, inputs: tuple[Any, ...], batched: Roles | None, layout: Layout) -> None:
+        self.G, self.inputs, self.batched = G, inputs, batched
+        self.whole = self.layout = layout
+
+    def narrow(self, numbers: Tensor) -> Rows:
+        """G on the rows of these problems, counted as at the start."""
+        if self.batched is None:
+            raise InputError("batched: no input says which problems it belongs to; declare them")
+        inputs = narrowed(self.inputs, self.batched, numbers, self.whole)
+        self.layout = self.whole.narrowed(numbers)
+        return _operator_on_rows(_bound(self.G, inputs), self.layout)
+
+    def representable(self, rows: Tensor) -> Tensor:
+        """Rows rounded to what the leaves' dtypes can hold."""
+        return self.layout.representable(rows)
+
+
+def _bound(G: Operator, inputs: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """G at these inputs; what an equation computes from them alone it computes once."""
+    return G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
 
 
 def _finite_start(y0: Any, layout: Layout) -> Tensor:

@@ -91,6 +91,18 @@ class Broyden:
             new = _updated(_anew(memory, self.damping), point, residual, -self.damping * residual)
         return (point - new.applied).to(z.dtype), new
 
+    def narrowed(self, memory: BroydenMemory, rows: Tensor) -> BroydenMemory:
+        """The memory of these problems alone."""
+        return BroydenMemory(
+            memory.point[rows],
+            memory.residual[rows],
+            memory.applied[rows],
+            tuple(Update(update.change[rows], update.step[rows]) for update in memory.updates),
+            memory.since[rows],
+            memory.best[rows],
+            memory.rested[rows],
+        )
+
 
 def _first(point: Tensor, residual: Tensor, applied: Tensor) -> BroydenMemory:
     norm = row_norms(residual)
