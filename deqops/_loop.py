@@ -72,19 +72,23 @@ def iterate(
     solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
     watch = Watch(start, tolerance, unit or torch.finfo(start.dtype).eps, proof)
     memory, z = solver.init(start), start
-    for evaluation in range(1, max_evaluations + 1):
-        image = operator(z)
-        running = state.running
-        residual, status = watch.judge(z, image, running, last=evaluation == max_evaluations)
-        _record(state, z, image, residual, status)
-        if trace:
-            state.trace.append(torch.where(running, residual, torch.nan))
-        if callback is not None:
-            callback(evaluation, state.residual)
-        if not bool(state.running.any()):
-            return state
-        proposal, memory = solver.step(memory, z, image)
-        z = _next_point(z, image, proposal if representable is None else representable(proposal), state)
+    try:
+        for evaluation in range(1, max_evaluations + 1):
+            image = operator(z)
+            running = state.running
+            residual, status = watch.judge(z, image, running, last=evaluation == max_evaluations)
+            _record(state, z, image, residual, status)
+            if trace:
+                state.trace.append(torch.where(running, residual, torch.nan))
+            if callback is not None:
+                callback(evaluation, state.residual)
+            if not bool(state.running.any()):
+                return state
+            proposal, memory = solver.step(memory, z, image)
+            z = _next_point(z, image, proposal if representable is None else representable(proposal), state)
+    finally:
+        if hasattr(solver, "close"):  # solvers that hold threads
+            solver.close(memory)
     state.result = torch.where(state.running, int(Result.MAX_EVALUATIONS), state.result)
     return state
 
