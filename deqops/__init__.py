@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint, JacobianFree, Phantom, Unrolled
 from deqops._errors import DeqopsError, InputError, ModelFileError, UnsupportedOperationError
+from deqops._from_torchdeq import from_torchdeq
 from deqops._layer import EquilibriumLayer
 from deqops._operators import OperatorEquation
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solve import solve
-from deqops._solver import Anderson, Broyden, NewtonKrylov, Picard, Solver
+from deqops._solver import Anderson, Broyden, NewtonKrylov, Picard, SciPy, Solver, TorchDEQ
 from deqops._tolerance import ErrorCertificate, Tolerance
 
 if TYPE_CHECKING:
@@ -41,12 +42,15 @@ __all__ = [
     "Phantom",
     "Picard",
     "Result",
+    "SciPy",
     "Solution",
     "Solver",
     "Tolerance",
+    "TorchDEQ",
     "Unrolled",
     "UnsupportedOperationError",
     "export",
+    "from_torchdeq",
     "load",
     "solve",
 ]

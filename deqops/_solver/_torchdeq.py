@@ -1,0 +1,52 @@
+"""torchdeq's solvers behind ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from deqops._errors import InputError
+
+from ._foreign import Foreign, Image
+
+NAMES = ("fixed_point_iter", "anderson", "broyden")
+
+
+@dataclass(frozen=True)
+class TorchDEQ(Foreign):
+    """A solver of torchdeq; the loop counts, judges and stops, and starts it anew where it ends too early.
+
+    Args:
+        name: "fixed_point_iter", "anderson" or "broyden".
+        options: passed on to it, for example `{"m": 4}`.
+
+    Raises:
+        InputError: the name is none of these, or torchdeq is not installed.
+
+    Source: Geng and Kolter, *TorchDEQ: A Library for Deep Equilibrium Models*, arXiv:2310.18605.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            raise InputError(f"name: one of {', '.join(NAMES)} is needed, got {self.name!r}")
+        object.__setattr__(self, "options", dict(self.options))
+        _get_solver()
+
+    def search(self, image: Image, start: Tensor) -> object:
+        """200 iterations: its Broyden allocates all of them at the start."""
+        settings = {"max_iter": 200, "tol": 0.0, "stop_mode": "abs", **self.options}
+        return _get_solver()(self.name)(image, start, **settings)
+
+
+def _get_solver() -> Callable[[str], Callable[..., Any]]:
+    try:
+        from torchdeq.solver import get_solver
+    except ImportError as error:
+        raise InputError("solver: TorchDEQ needs the package torchdeq; pip install torchdeq") from error
+    return get_solver  # type: ignore[no-any-return]

@@ -1,0 +1,94 @@
+"""The adapters hold what of the solvers' contract is theirs to hold.
+
+Not promised: as many evaluations in other units (torchdeq's regularisation and scipy's differences are absolute),
+convergence of linearmixing, excitingmixing and df-sane wherever ours converge, few evaluations, one unknown (scipy's
+Anderson with its memory of 5 does not find cos's), and by which failure a problem without equilibrium ends.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+from deqops import InputError, SciPy, Solver, TorchDEQ, solve
+from tests import test_solver_contract as contract
+
+FOREIGN = [
+    *(TorchDEQ(name) for name in ("fixed_point_iter", "anderson", "broyden")),
+    *(SciPy(method) for method in ("hybr", "lm", "broyden1", "anderson", "krylov", "df-sane")),
+]
+every_solver = pytest.mark.parametrize("solver", FOREIGN, ids=repr)
+
+
+@every_solver
+@pytest.mark.parametrize(
+    "promise",
+    [
+        contract.test_too_few_evaluations_are_told,
+        contract.test_the_same_solve_twice_gives_the_same_bits,
+        contract.test_a_start_at_the_equilibrium_takes_one_evaluation,
+    ],
+    ids=lambda promise: promise.__name__,
+)
+def test_the_contract(solver: Solver, promise: object) -> None:
+    promise(solver)  # type: ignore[operator]
+    assert not leaked()
+
+
+@every_solver
+def test_linear_equations_and_companions(solver: Solver) -> None:
+    contract.test_linear_equations_with_known_solutions(solver, 0.5)
+    contract.test_companions_never_change_a_bit(solver, float("nan"))
+    assert not leaked()
+
+
+@every_solver
+def test_no_equilibrium_is_told(solver: Solver) -> None:
+    """By an absolute tolerance: far out, where these solvers run to, 1 is a small part of z."""
+    start = torch.zeros(1, 3, dtype=torch.float64)
+    solution = contract.run(lambda z: z + 1, start, solver=solver, most=30, absolute=1e-3, relative=0.0)
+    assert solution.value.isfinite().all()
+    assert not solution.converged
+    assert not leaked()
+
+
+@every_solver
+def test_float32_states_stay_float32(solver: Solver) -> None:
+    contract.test_a_tanh_layer_against_its_float64_equilibrium(solver, torch.float32)
+
+
+@every_solver
+def test_no_thread_outlives_an_exception(solver: Solver) -> None:
+    calls = 0
+
+    def G(z: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyError("the caller's own")
+        return torch.cos(z) + 0.1
+
+    with pytest.raises(KeyError):
+        solve(G, torch.ones(2, 3), solver=solver)
+    assert not leaked()
+
+
+def test_wrong_names_list_the_right_ones() -> None:
+    with pytest.raises(InputError, match="anderson, broyden"):
+        TorchDEQ("newton")
+    with pytest.raises(InputError, match="hybr, lm"):
+        SciPy("newton")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchdeq.solver", None)
+    with pytest.raises(InputError, match="pip install torchdeq"):
+        TorchDEQ("anderson")
+
+
+def leaked() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "deqops-foreign"]
