@@ -76,6 +76,12 @@ class Watch:
         """
         difference = self._difference(z, image)
         residual = plain_row_norms(difference)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a state may run out of the range
+            return self._judged(z, image, difference, residual, ended, last, chained)
+
+    def _judged(
+        self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask, chained: bool
+    ) -> Verdict:
         length = host(residual)
         if chained:
             self._largest_size += length
@@ -139,10 +145,9 @@ class Watch:
     def _diverged(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
         if self._reference is None:
             self._reference = np.fmax(np.fmax(size, host(row_norms(z))), length)
-        with np.errstate(invalid="ignore"):
-            grows = length > self._previous
-            self._previous = length
-            above: Mask = grows & (length > GROWTH * self._reference)
+        grows = length > self._previous
+        self._previous = length
+        above: Mask = grows & (length > GROWTH * self._reference)
         return above
 
     def _stagnated(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
@@ -165,10 +170,9 @@ class Watch:
         if self._proof is None or error is None or not bool(due.any()):
             return np.zeros_like(candidates)
         bound = host(checked_distances(self._proof(image), len(length)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            missing = np.nan_to_num(np.clip(error / bound, *NEXT_PROOF), nan=NEXT_PROOF[0])
-            self._prove_below = np.where(due, missing * length, self._prove_below)
-            proven: Mask = due & (bound <= error)  # NaN proves nothing
+        missing = np.nan_to_num(np.clip(error / bound, *NEXT_PROOF), nan=NEXT_PROOF[0])
+        self._prove_below = np.where(due, missing * length, self._prove_below)
+        proven: Mask = due & (bound <= error)  # NaN proves nothing
         return proven
 
 

