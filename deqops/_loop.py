@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._equation import Equation
+from deqops._precision import CoarsestUnit
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
@@ -138,7 +139,7 @@ class _Run:
 
     def evaluate(self, observed: bool) -> None:
         """Apply G, judge, and take over what has ended."""
-        self.image = self.operator(self.z)
+        self.image = self._observed_image() if self.watch.puzzled else self.operator(self.z)
         self.rounds += 1
         chained = self.previous is self.z
         last = self._last()
@@ -155,6 +156,15 @@ class _Run:
             self._observe(verdict.residual)
         if status is not None:
             self._take(status, verdict.residual)
+
+    def _observed_image(self) -> Tensor:
+        """G(z), and the watch learns in which precision G computes."""
+        if torch._C._functorch.maybe_current_level() is not None:  # the tensors that G sees are wrapped
+            return self.operator(self.z)
+        with CoarsestUnit(self.z) as seen:
+            image = self.operator(self.z)
+        self.watch.learn(seen.unit)
+        return image
 
     def advance(self, proposal: Tensor) -> None:
         """The proposals of the running problems."""

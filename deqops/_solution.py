@@ -35,8 +35,9 @@ class Result(IntEnum):
     STAGNATED = 5
     """The residual stopped improving at the dtype's rounding floor; loosen the tolerance or use float64.
 
-    At the floor (100 units of rounding of the state), and for 20 evaluations not 1 % below the best residual;
-    or the proven error cannot reach `Tolerance.error` there.
+    At the floor (100 units of rounding of the state, or a tenth of its size if that is less), and for 20 evaluations
+    not 1 % below the best residual; or the proven error cannot reach `Tolerance.error` there. The unit is that of
+    the coarsest dtype of the state, of autocast's, or of what G was seen to compute in when it stopped improving.
     """
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint
 from deqops._batched import Roles, checked_roles, narrowed
@@ -15,6 +16,7 @@ from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator, OperatorEquation
+from deqops._precision import Autocast
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
@@ -39,6 +41,9 @@ def solve(
     callback: Callback | None = None,
 ) -> Solution:
     """Solve `y = G(y, *inputs)` for the equilibrium y of each problem.
+
+    Under `torch.autocast` G is evaluated under it, in the backward pass too, which runs outside; an image in
+    autocast's dtype is converted to the state's.
 
     Args:
         G: operator; maps a state to one of the same structure, shapes and dtypes.
@@ -75,9 +80,10 @@ def solve(
     if batch is not None and tolerance.certificate is not None:
         raise InputError("batch: a certificate's bounds are not those of single graphs; leave one of them out")
     batched = checked_roles(batched, inputs, layout)
+    autocast = Autocast.now(pytree.tree_leaves(y0)[0].device)
     bound = _bound(G, inputs)
-    operator = _operator_on_rows(bound, layout)
-    rows = _NarrowableRows(G, inputs, batched, layout)
+    operator = _operator_on_rows(bound, layout, autocast)
+    rows = _NarrowableRows(G, inputs, batched, layout, autocast)
     with torch.no_grad():
         rollout = iterate(
             operator,
@@ -87,7 +93,7 @@ def solve(
             max_evaluations=max_evaluations,
             proof=_proof(G, inputs, layout, tolerance),
             representable=rows.representable,
-            unit=layout.unit,
+            unit=max(layout.unit, autocast.unit),
             structure=bound if batch is None else None,  # its terms lie node by node, not graph by graph
             narrow=None if batched is None else rows.narrow,
             trace=trace,
@@ -125,8 +131,10 @@ def checked_settings(
 class _NarrowableRows:
     """G for some of the problems alone, where the inputs say which problem they belong to."""
 
-    def __init__(self, G: Operator, inputs: tuple[Any, ...], batched: Roles | None, layout: Layout) -> None:
-        self.G, self.inputs, self.batched = G, inputs, batched
+    def __init__(
+        self, G: Operator, inputs: tuple[Any, ...], batched: Roles | None, layout: Layout, autocast: Autocast
+    ) -> None:
+        self.G, self.inputs, self.batched, self.autocast = G, inputs, batched, autocast
         self.whole = self.layout = layout
 
     def narrow(self, numbers: Tensor) -> Rows:
@@ -135,7 +143,7 @@ class _NarrowableRows:
             raise InputError("batched: no input says which problems it belongs to; declare them")
         inputs = narrowed(self.inputs, self.batched, numbers, self.whole)
         self.layout = self.whole.narrowed(numbers)
-        return _operator_on_rows(_bound(self.G, inputs), self.layout)
+        return _operator_on_rows(_bound(self.G, inputs), self.layout, self.autocast)
 
     def representable(self, rows: Tensor) -> Tensor:
         """Rows rounded to what the leaves' dtypes can hold."""
@@ -155,14 +163,14 @@ def _finite_start(y0: Any, layout: Layout) -> Tensor:
     return start
 
 
-def _operator_on_rows(image_of: Callable[[Any], Any], layout: Layout) -> Rows:
-    """G, bound to its inputs, on (problems, unknowns)."""
-    evaluated = False
+def _operator_on_rows(image_of: Callable[[Any], Any], layout: Layout, autocast: Autocast) -> Rows:
+    """G, bound to its inputs, on (problems, unknowns), always under this autocast."""
+    evaluated, evaluate = False, autocast.kept(image_of)
 
     def operator(rows: Tensor) -> Tensor:
         nonlocal evaluated
         try:
-            image = image_of(layout.state(rows))
+            image = evaluate(layout.state(rows))
         except RuntimeError as error:
             if evaluated or type(error) is not RuntimeError:  # a later fault, out of memory, the caller's own kind
                 raise

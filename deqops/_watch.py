@@ -23,8 +23,11 @@ GROWTH = 1e8
 """DIVERGED: the residual grows, above this times the largest of ||z_0||, ||G(z_0)|| and their distance."""
 FLOOR = 100.0
 """A residual below this many units of rounding of the state may be nothing but rounding."""
+HIGHEST_FLOOR = 0.1
+"""A residual above this part of the state's size is not taken for rounding, however coarse the unit."""
 PATIENCE = 20
-"""STAGNATED: down there, and for so many evaluations no residual was below 0.99 times the best one down there."""
+"""STAGNATED: down there, and for so many evaluations no residual was below STILL times the best one down there."""
+STILL = 0.99
 NEXT_PROOF = (1e-3, 0.9)
 """A proof is repeated once the residual has shrunk by the missing factor, kept within these limits."""
 SLACK = 1.01
@@ -54,8 +57,8 @@ class Watch:
     """
 
     def __init__(self, problems: int, tolerance: Tolerance, unit: float, proof: Proof | None) -> None:
-        self._tolerance, self._unit, self._proof = tolerance, unit, proof
-        self._near = SLACK * max(tolerance.relative, FLOOR * unit)
+        self._tolerance, self._proof = tolerance, proof
+        self._set_unit(unit)
         self._reference: Numbers | None = None
         self._largest_size = np.full(problems, np.inf)  # at least the size of the last image
         self._previous = np.full(problems, np.inf)
@@ -63,6 +66,26 @@ class Watch:
         self._idle = np.zeros(problems, dtype=np.int64)
         self._prove_below = np.full(problems, np.inf)
         self._buffer: Tensor | None = None
+        self._evaluations = 0
+        self._mark = np.full(problems, np.inf)  # the smallest residual, of those after each PATIENCE evaluations
+        self._observed = False
+        self.puzzled = False
+        """A residual has stopped improving, not yet at the floor of the known unit: is there a coarser one?"""
+
+    def learn(self, unit: float) -> None:
+        """What the unit of rounding of G's operations was seen to be; the question is answered."""
+        self._set_unit(max(self._unit, unit))
+        self.puzzled, self._observed = False, True
+
+    def _set_unit(self, unit: float) -> None:
+        self._unit, self._floor = unit, min(FLOOR * unit, HIGHEST_FLOOR)
+        self._near = SLACK * max(self._tolerance.relative, self._floor)
+
+    def _notice(self, length: Numbers, ended: Mask) -> None:
+        """Whether a running problem's residual is where it was PATIENCE evaluations ago, or before."""
+        stalled = (length >= STILL * self._mark) & (self._best == np.inf) & ~ended
+        self.puzzled = bool(stalled.any())
+        self._mark = np.fmin(self._mark, length)
 
     def judge(self, z: Tensor, image: Tensor, ended: Mask, last: Mask, *, chained: bool) -> Verdict:
         """The residuals `||G(z) - z||`, and each problem's result so far (RUNNING to go on).
@@ -83,6 +106,9 @@ class Watch:
         self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask, chained: bool
     ) -> Verdict:
         length = host(residual)
+        self._evaluations += 1
+        if self._evaluations % PATIENCE == 0 and not self._observed:
+            self._notice(length, ended)
         if chained:
             self._largest_size += length
         if self._reference is None or not chained or self._is_due(length, residual.dtype, ended):
@@ -102,7 +128,7 @@ class Watch:
 
     def narrow(self, kept: NDArray[np.int64]) -> None:
         """Forget all problems but these."""
-        for name in ("_reference", "_largest_size", "_previous", "_best", "_idle", "_prove_below"):
+        for name in ("_reference", "_largest_size", "_previous", "_best", "_idle", "_prove_below", "_mark"):
             setattr(self, name, getattr(self, name)[kept])
 
     def _difference(self, z: Tensor, image: Tensor) -> Tensor:
@@ -151,13 +177,13 @@ class Watch:
         return above
 
     def _stagnated(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
-        floor = FLOOR * self._unit * size
+        floor = self._floor * size
         if not bool(((length <= floor) | (self._best < np.inf)).any()):
             return np.zeros(len(length), dtype=bool)
-        floor = FLOOR * self._unit * np.maximum(size, host(row_norms(z)))
+        floor = self._floor * np.maximum(size, host(row_norms(z)))
         down = length <= floor
         seen = self._best < np.inf
-        better = (down & ~seen) | (seen & (length < 0.99 * self._best))
+        better = (down & ~seen) | (seen & (length < STILL * self._best))
         self._idle = np.where(better, 0, self._idle + seen)
         self._best = np.where(better, length, self._best)
         # A diverging state grows until its best residual is below the floor, so the current one counts too.
