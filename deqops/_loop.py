@@ -70,11 +70,10 @@ def iterate(
         callback: called with the number of evaluations so far and the residuals.
     """
     equation = Equation(operator, structure, goal=tolerance.threshold if tolerance.error is None else None)
-    prepared = isinstance(solver, PreparedSolver)
     solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
     narrowing = solver if isinstance(solver, NarrowingSolver) and proof is None else None
     watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof)
-    run = _Run(operator, start, max_evaluations, watch, equation)
+    equation.progress = run = _Run(operator, start, max_evaluations, watch, equation)
     memory = solver.init(start)
     try:
         while True:
@@ -85,8 +84,6 @@ def iterate(
                 return run.rollout(run.seen if trace else [])
             if narrow is not None and narrowing is not None and run.is_sparse:
                 memory = run.narrow(narrow, narrowing, memory)
-            if prepared:
-                equation.left = run.left
             proposal, memory = solver.step(memory, run.z, run.image)
             run.advance(proposal if representable is None else representable(proposal))
     finally:
@@ -109,6 +106,7 @@ class _Run:
         self.ended = np.zeros(problems, dtype=bool)  # of the rows
         self.none = np.zeros(problems, dtype=bool)
         self.extra = np.zeros(problems, dtype=np.int64)  # evaluations besides the rounds, of the rows
+        self.lengths = np.zeros(problems)  # the residuals of the rows
         self.frozen: Tensor | None = None  # the ended rows on the device, (rows, 1)
         self.result = np.full(problems, RUNNING, dtype=np.int64)
         self.evaluations = np.zeros(problems, dtype=np.int64)
@@ -148,6 +146,7 @@ class _Run:
             last = self._last()
             verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=False)
             status = verdict.status
+        self.lengths = verdict.lengths
         if last is not self.none:
             status = np.full(len(last), RUNNING, dtype=np.int64) if status is None else status
             status = np.where(last & (status == RUNNING), int(Result.MAX_EVALUATIONS), status)
@@ -166,6 +165,7 @@ class _Run:
         kept = np.flatnonzero(~self.ended)
         rows = torch.from_numpy(kept).to(self.z.device)
         self.numbers, self.ended, self.extra = self.numbers[kept], self.ended[kept], self.extra[kept]
+        self.lengths = self.lengths[kept]
         self.none = np.zeros_like(self.ended)
         self.operator = self.equation.image = narrow(torch.from_numpy(self.numbers).to(self.z.device))
         if self.equation.extra is not None:

@@ -40,6 +40,7 @@ class Verdict:
     """What the watch says after an evaluation."""
 
     residual: Tensor  # (problems,): ||G(z) - z||
+    lengths: Numbers  # the same on the host
     status: NDArray[np.int64] | None  # (problems,), RUNNING to go on; None where every problem goes on
 
 
@@ -83,22 +84,29 @@ class Watch:
         self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask, chained: bool
     ) -> Verdict:
         length = host(residual)
-        if chained:
-            self._largest_size += length
-        if self._reference is None or not chained or self._is_due(length, residual.dtype, ended):
-            return self._closely(z, image, difference, residual, ended, last)
+        self._largest_size = self._largest_size + length if chained else SLACK * host(plain_row_norms(image))
+        if self._reference is None or self._is_due(length, residual.dtype, ended):
+            return self._closely(z, image, difference, residual, length, ended, last)
         self._previous = length
-        return Verdict(residual, None)
+        return Verdict(residual, length, None)
 
     def _closely(
-        self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask
+        self,
+        z: Tensor,
+        image: Tensor,
+        difference: Tensor,
+        residual: Tensor,
+        length: Numbers,
+        ended: Mask,
+        last: Mask,
     ) -> Verdict:
         """The verdict by sizes, floors and the growth; exact norms where squares would overflow or underflow."""
-        if self._is_extreme(host(residual), residual.dtype, ended):
+        if self._is_extreme(length, residual.dtype, ended):
             residual = row_norms(difference)
+            length = host(residual)
         size = host(row_norms(image))
         self._largest_size = SLACK * size
-        return Verdict(residual, self._status(z, image, size, host(residual), ended, last))
+        return Verdict(residual, length, self._status(z, image, size, length, ended, last))
 
     def narrow(self, kept: NDArray[np.int64]) -> None:
         """Forget all problems but these."""
