@@ -88,6 +88,7 @@ def iterate(
             proposal, memory = solver.step(memory, run.z, run.image)
             run.advance(proposal if representable is None else representable(proposal))
     finally:
+        equation.progress = None  # else each holds the other, until a collection
         close = getattr(solver, "close", None)
         if close is not None:
             close(memory)

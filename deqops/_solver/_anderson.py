@@ -39,7 +39,8 @@ class Anderson:
     nothing.
 
     Args:
-        memory: how many differences to keep, at least 1; `2 memory + 2` vectors like the state.
+        memory: how many differences to keep, at least 1, never more than unknowns; `2 memory + 2` vectors like the
+            state.
         regularization: between 0 and 1; None for the square root of 30 units of rounding of the state's dtype, below
             which the matrix is nothing but rounding.
         damping: b of the underlying damped Picard step, above 0.
@@ -96,7 +97,8 @@ class Acceleration:
         if memory is None:
             given = self.settings.regularization
             ridge = 30 * torch.finfo(z.dtype).eps if given is None else given**2
-            ring = Ring.begun(point, picard, self.settings.memory, ridge)
+            columns = min(self.settings.memory, point.shape[1])  # more depend on each other
+            ring = Ring.begun(point, picard, columns, ridge)
             length = self._lengths(ring)
             return picard.to(z.dtype), AndersonMemory(ring, length, np.zeros(len(length), dtype=bool))
         memory.ring.push(point, picard)
