@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from deqops._precision import CoarsestUnit
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
-from deqops._watch import Proof, Watch, host
+from deqops._watch import PATIENCE, Proof, Watch, host
 
 Rows = Callable[[Tensor], Tensor]
 Callback = Callable[[int, Tensor], None]
@@ -71,11 +71,11 @@ def iterate(
         callback: called with the number of evaluations so far and the residuals.
     """
     equation = Equation(operator, structure, goal=tolerance.threshold if tolerance.error is None else None)
-    prepared = isinstance(solver, PreparedSolver)
-    solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
-    narrowing = solver if isinstance(solver, NarrowingSolver) and proof is None else None
+    # By attributes: `isinstance` of a protocol takes tens of microseconds, which short solves feel.
+    solver = cast(PreparedSolver, solver).prepared(equation) if hasattr(solver, "prepared") else solver
+    narrowing = cast(NarrowingSolver, solver) if hasattr(solver, "narrowed") and proof is None else None
     watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof)
-    run = _Run(operator, start, max_evaluations, watch, equation)
+    equation.progress = run = _Run(operator, start, max_evaluations, watch, equation)
     memory = solver.init(start)
     try:
         while True:
@@ -86,11 +86,10 @@ def iterate(
                 return run.rollout(run.seen if trace else [])
             if narrow is not None and narrowing is not None and run.is_sparse:
                 memory = run.narrow(narrow, narrowing, memory)
-            if prepared:
-                equation.left = run.left
             proposal, memory = solver.step(memory, run.z, run.image)
             run.advance(proposal if representable is None else representable(proposal))
     finally:
+        equation.progress = None  # else each holds the other, until a collection
         close = getattr(solver, "close", None)
         if close is not None:
             close(memory)
@@ -110,9 +109,11 @@ class _Run:
         self.ended = np.zeros(problems, dtype=bool)  # of the rows
         self.none = np.zeros(problems, dtype=bool)
         self.extra = np.zeros(problems, dtype=np.int64)  # evaluations besides the rounds, of the rows
+        self.lengths = np.zeros(problems)  # the residuals of the rows
         self.frozen: Tensor | None = None  # the ended rows on the device, (rows, 1)
         self.result = np.full(problems, RUNNING, dtype=np.int64)
         self.evaluations = np.zeros(problems, dtype=np.int64)
+        self.unit: float | None = None  # the coarsest unit of rounding in G, once it was asked for
         self.point: Tensor | None = None
         self.value: Tensor | None = None
         self.residual: Tensor | None = None
@@ -139,7 +140,7 @@ class _Run:
 
     def evaluate(self, observed: bool) -> None:
         """Apply G, judge, and take over what has ended."""
-        self.image = self._observed_image() if self.watch.puzzled else self.operator(self.z)
+        self.image = self._observed_image() if self.watch.is_puzzled else self.operator(self.z)
         self.rounds += 1
         chained = self.previous is self.z
         last = self._last()
@@ -149,6 +150,7 @@ class _Run:
             last = self._last()
             verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=False)
             status = verdict.status
+        self.lengths = verdict.lengths
         if last is not self.none:
             status = np.full(len(last), RUNNING, dtype=np.int64) if status is None else status
             status = np.where(last & (status == RUNNING), int(Result.MAX_EVALUATIONS), status)
@@ -156,14 +158,20 @@ class _Run:
             self._observe(verdict.residual)
         if status is not None:
             self._take(status, verdict.residual)
+        if self.rounds % PATIENCE == 0:
+            self.watch.notice(verdict.lengths, self.ended)
 
     def _observed_image(self) -> Tensor:
-        """G(z), and the watch learns in which precision G computes."""
-        if torch._C._functorch.maybe_current_level() is not None:  # the tensors that G sees are wrapped
-            return self.operator(self.z)
-        with CoarsestUnit(self.z) as seen:
+        """G(z), and the watch learns in which precision G computes; it is looked at once."""
+        if self.unit is None and torch._C._functorch.maybe_current_level() is not None:
+            self.unit = 0.0  # nothing is seen: the tensors that G works on are wrapped
+        if self.unit is None:
+            with CoarsestUnit(self.z) as seen:
+                image = self.operator(self.z)
+            self.unit = seen.unit
+        else:
             image = self.operator(self.z)
-        self.watch.learn(seen.unit)
+        self.watch.learn(self.unit)
         return image
 
     def advance(self, proposal: Tensor) -> None:
@@ -176,6 +184,7 @@ class _Run:
         kept = np.flatnonzero(~self.ended)
         rows = torch.from_numpy(kept).to(self.z.device)
         self.numbers, self.ended, self.extra = self.numbers[kept], self.ended[kept], self.extra[kept]
+        self.lengths = self.lengths[kept]
         self.none = np.zeros_like(self.ended)
         self.operator = self.equation.image = narrow(torch.from_numpy(self.numbers).to(self.z.device))
         if self.equation.extra is not None:

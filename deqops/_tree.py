@@ -156,12 +156,15 @@ def row_norms(rows: Tensor) -> Tensor:
     """The l2 norm of each row in at least float32, without overflow or underflow on the way; (problems,)."""
     plain = plain_row_norms(rows)
     least, most = ordinary_range(plain.dtype)
-    extreme = ~((plain > least) & (plain < most))
-    if not bool(extreme.any()):
+    smallest, greatest = plain.aminmax()
+    if float(smallest) > least and float(greatest) < most:  # false for NaN
         return plain
     # Each row decides by its own size, so companions do not change its bits.
+    extreme = ~((plain > least) & (plain < most))
     wide = rows.to(plain.dtype)
     largest = wide.abs().amax(dim=1)
+    if float(largest.max()) == 0.0:  # as many starts are
+        return plain
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
     norms: Tensor = torch.where(extreme, scaled, plain)

@@ -17,7 +17,7 @@ from torch import Tensor
 from deqops._errors import InputError
 from deqops._solution import RUNNING, Result
 from deqops._tolerance import Tolerance
-from deqops._tree import ordinary_range, plain_row_norms, row_norms
+from deqops._tree import at_least_float32, ordinary_range, plain_row_norms, row_norms
 
 GROWTH = 1e8
 """DIVERGED: the residual grows, above this times the largest of ||z_0||, ||G(z_0)|| and their distance."""
@@ -28,6 +28,7 @@ HIGHEST_FLOOR = 0.1
 PATIENCE = 20
 """STAGNATED: down there, and for so many evaluations no residual was below STILL times the best one down there."""
 STILL = 0.99
+"""A residual above this times an earlier one has not improved."""
 NEXT_PROOF = (1e-3, 0.9)
 """A proof is repeated once the residual has shrunk by the missing factor, kept within these limits."""
 SLACK = 1.01
@@ -43,6 +44,7 @@ class Verdict:
     """What the watch says after an evaluation."""
 
     residual: Tensor  # (problems,): ||G(z) - z||
+    lengths: Numbers  # the same on the host
     status: NDArray[np.int64] | None  # (problems,), RUNNING to go on; None where every problem goes on
 
 
@@ -58,7 +60,11 @@ class Watch:
 
     def __init__(self, problems: int, tolerance: Tolerance, unit: float, proof: Proof | None) -> None:
         self._tolerance, self._proof = tolerance, proof
-        self._set_unit(unit)
+        self._floor = np.full(problems, floor(unit))  # a part of a state's size
+        self._near = self._nearness()
+        self._least = tolerance.absolute  # below this, or above the other, a residual is looked at closely
+        self._most = np.zeros(problems)
+        self._is_near_floor = False  # a residual was below the floor
         self._reference: Numbers | None = None
         self._largest_size = np.full(problems, np.inf)  # at least the size of the last image
         self._previous = np.full(problems, np.inf)
@@ -66,25 +72,27 @@ class Watch:
         self._idle = np.zeros(problems, dtype=np.int64)
         self._prove_below = np.full(problems, np.inf)
         self._buffer: Tensor | None = None
-        self._evaluations = 0
         self._mark = np.full(problems, np.inf)  # the smallest residual, of those after each PATIENCE evaluations
-        self._observed = False
-        self.puzzled = False
-        """A residual has stopped improving, not yet at the floor of the known unit: is there a coarser one?"""
+        self._stalled = np.zeros(problems, dtype=bool)
+        self.is_puzzled = False
 
     def learn(self, unit: float) -> None:
-        """What the unit of rounding of G's operations was seen to be; the question is answered."""
-        self._set_unit(max(self._unit, unit))
-        self.puzzled, self._observed = False, True
+        """Take the unit of rounding of what G computes with for that of the problems that raised the question.
 
-    def _set_unit(self, unit: float) -> None:
-        self._unit, self._floor = unit, min(FLOOR * unit, HIGHEST_FLOOR)
-        self._near = SLACK * max(self._tolerance.relative, self._floor)
+        `is_puzzled` asks it: a residual has stopped improving, not yet at the floor that is known. The problems that
+        did not ask go on with the floor they had, so that none depends on its companions.
+        """
+        self._floor = np.where(self._stalled, np.maximum(self._floor, floor(unit)), self._floor)
+        self._near, self.is_puzzled = self._nearness(), False
 
-    def _notice(self, length: Numbers, ended: Mask) -> None:
-        """Whether a running problem's residual is where it was PATIENCE evaluations ago, or before."""
-        stalled = (length >= STILL * self._mark) & (self._best == np.inf) & ~ended
-        self.puzzled = bool(stalled.any())
+    def _nearness(self) -> Numbers:
+        nearness: Numbers = SLACK * np.maximum(self._tolerance.relative, self._floor)
+        return nearness
+
+    def notice(self, length: Numbers, ended: Mask) -> None:
+        """Which running problems' residuals are where they were; called after every PATIENCE evaluations."""
+        self._stalled = (length >= STILL * self._mark) & (self._best == np.inf) & ~ended
+        self.is_puzzled = bool(self._stalled.any())
         self._mark = np.fmin(self._mark, length)
 
     def judge(self, z: Tensor, image: Tensor, ended: Mask, last: Mask, *, chained: bool) -> Verdict:
@@ -106,29 +114,34 @@ class Watch:
         self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask, chained: bool
     ) -> Verdict:
         length = host(residual)
-        self._evaluations += 1
-        if self._evaluations % PATIENCE == 0 and not self._observed:
-            self._notice(length, ended)
-        if chained:
-            self._largest_size += length
-        if self._reference is None or not chained or self._is_due(length, residual.dtype, ended):
-            return self._closely(z, image, difference, residual, ended, last)
+        self._largest_size = self._largest_size + length if chained else SLACK * host(plain_row_norms(image))
+        if self._is_due(length, ended):
+            return self._closely(z, image, difference, residual, length, ended, last)
         self._previous = length
-        return Verdict(residual, None)
+        return Verdict(residual, length, None)
 
     def _closely(
-        self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask
+        self,
+        z: Tensor,
+        image: Tensor,
+        difference: Tensor,
+        residual: Tensor,
+        length: Numbers,
+        ended: Mask,
+        last: Mask,
     ) -> Verdict:
         """The verdict by sizes, floors and the growth; exact norms where squares would overflow or underflow."""
-        if self._is_extreme(host(residual), residual.dtype, ended):
+        if self._is_extreme(length, residual.dtype, ended):
             residual = row_norms(difference)
+            length = host(residual)
         size = host(row_norms(image))
         self._largest_size = SLACK * size
-        return Verdict(residual, self._status(z, image, size, host(residual), ended, last))
+        return Verdict(residual, length, self._status(z, image, size, length, ended, last))
 
     def narrow(self, kept: NDArray[np.int64]) -> None:
         """Forget all problems but these."""
-        for name in ("_reference", "_largest_size", "_previous", "_best", "_idle", "_prove_below", "_mark"):
+        names = ("_reference", "_most", "_largest_size", "_previous", "_best", "_idle", "_prove_below")
+        for name in (*names, "_floor", "_near", "_mark", "_stalled"):
             setattr(self, name, getattr(self, name)[kept])
 
     def _difference(self, z: Tensor, image: Tensor) -> Tensor:
@@ -139,13 +152,10 @@ class Watch:
             self._buffer = torch.empty_like(z)
         return torch.sub(image, z, out=self._buffer)
 
-    def _is_due(self, length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
+    def _is_due(self, length: Numbers, ended: Mask) -> bool:
         """Whether a problem may have ended; false alarms cost time, nothing else."""
-        least, most = ordinary_range(dtype)
-        low = np.maximum(self._tolerance.absolute + self._near * self._largest_size, least)
-        high = np.minimum(GROWTH * self._reference, most) if self._reference is not None else low
-        quiet = (length > low) & (length < high) & (self._best == np.inf)
-        return not bool((quiet | ended).all())
+        quiet = (length > self._least + self._near * self._largest_size) & (length < self._most)
+        return self._is_near_floor or not (quiet.all() or (quiet | ended).all())
 
     @staticmethod
     def _is_extreme(length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
@@ -157,37 +167,38 @@ class Watch:
     ) -> NDArray[np.int64] | None:
         finite = np.isfinite(length) & np.isfinite(size)
         diverged = self._diverged(z, size, length)
-        stuck = self._stagnated(z, size, length)
+        stuck = self._stagnated(z, size, length, ended)
         done = finite & (length <= self._tolerance.threshold(size))
         if self._tolerance.error is not None:
             done = self._proven(image, length, done & ~ended, stuck | last)
-        status = np.select(
-            [~finite, done, stuck, diverged],
-            [Result.NONFINITE, Result.CONVERGED, Result.STAGNATED, Result.DIVERGED],
-            RUNNING,
-        )
+        status = np.where(diverged, int(Result.DIVERGED), RUNNING)
+        for ends, result in ((stuck, Result.STAGNATED), (done, Result.CONVERGED), (~finite, Result.NONFINITE)):
+            status = np.where(ends, int(result), status)
         return status if bool((status[~ended] != RUNNING).any()) else None
 
     def _diverged(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
         if self._reference is None:
             self._reference = np.fmax(np.fmax(size, host(row_norms(z))), length)
+            least, most = ordinary_range(at_least_float32(z).dtype)
+            self._least, self._most = max(self._least, least), np.minimum(GROWTH * self._reference, most)
         grows = length > self._previous
         self._previous = length
         above: Mask = grows & (length > GROWTH * self._reference)
         return above
 
-    def _stagnated(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
-        floor = self._floor * size
-        if not bool(((length <= floor) | (self._best < np.inf)).any()):
+    def _stagnated(self, z: Tensor, size: Numbers, length: Numbers, ended: Mask) -> Mask:
+        low = self._floor * size
+        if not bool((((length <= low) | (self._best < np.inf)) & ~ended).any()):
             return np.zeros(len(length), dtype=bool)
-        floor = self._floor * np.maximum(size, host(row_norms(z)))
-        down = length <= floor
+        low = self._floor * np.maximum(size, host(row_norms(z)))
+        down = length <= low
         seen = self._best < np.inf
         better = (down & ~seen) | (seen & (length < STILL * self._best))
         self._idle = np.where(better, 0, self._idle + seen)
         self._best = np.where(better, length, self._best)
+        self._is_near_floor = True
         # A diverging state grows until its best residual is below the floor, so the current one counts too.
-        return (self._idle >= PATIENCE) & (self._best <= floor) & down
+        return (self._idle >= PATIENCE) & (self._best <= low) & down
 
     def _proven(self, image: Tensor, length: Numbers, candidates: Mask, final: Mask) -> Mask:
         """Whether the proven distance is small enough; it is computed only where that may have changed."""
@@ -200,6 +211,11 @@ class Watch:
         self._prove_below = np.where(due, missing * length, self._prove_below)
         proven: Mask = due & (bound <= error)  # NaN proves nothing
         return proven
+
+
+def floor(unit: float) -> float:
+    """The part of a state's size below which a residual may be nothing but rounding."""
+    return min(FLOOR * unit, HIGHEST_FLOOR)
 
 
 def host(numbers: Tensor) -> Numbers:
