@@ -46,6 +46,7 @@ def iterate(
     proof: Proof | None = None,
     representable: Rows | None = None,
     unit: float | None = None,
+    coarser: float | None = None,
     structure: object = None,
     narrow: Narrow | None = None,
     trace: bool = False,
@@ -65,6 +66,8 @@ def iterate(
         proof: proven distances of a value to the equilibria, (problems,), for `tolerance.error`.
         representable: rounds a point to what the state can hold; None where every number will do.
         unit: the unit of rounding of G's results; None for the dtype's.
+        coarser: a unit that G may compute with: look at once, not when a residual stops improving, and take it for
+            G's where nothing can be seen; None where no other is known.
         structure: the operator as the caller gave it, for solvers that use its structure.
         narrow: gives G for some of the problems alone; None where that is not known.
         trace: keep every residual.
@@ -74,8 +77,8 @@ def iterate(
     # By attributes: `isinstance` of a protocol takes tens of microseconds, which short solves feel.
     solver = cast(PreparedSolver, solver).prepared(equation) if hasattr(solver, "prepared") else solver
     narrowing = cast(NarrowingSolver, solver) if hasattr(solver, "narrowed") and proof is None else None
-    watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof)
-    equation.progress = run = _Run(operator, start, max_evaluations, watch, equation)
+    watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof, puzzled=coarser is not None)
+    equation.progress = run = _Run(operator, start, max_evaluations, watch, equation, coarser or 0.0)
     memory = solver.init(start)
     try:
         while True:
@@ -98,9 +101,12 @@ def iterate(
 class _Run:
     """A solve under way. Rows that were dropped are missing from z and image, not from what is returned."""
 
-    def __init__(self, operator: Rows, start: Tensor, most: int, watch: Watch, equation: Equation) -> None:
+    def __init__(
+        self, operator: Rows, start: Tensor, most: int, watch: Watch, equation: Equation, coarser: float
+    ) -> None:
         problems = start.shape[0]
         self.operator, self.watch, self.equation, self.most = operator, watch, equation, most
+        self.coarser = coarser  # a unit of rounding that may be G's, 0 where none is known
         self.z = self.image = start
         self.previous: Tensor | None = None  # the image before z
         self.rounds = self.mended = 0
@@ -163,15 +169,14 @@ class _Run:
 
     def _observed_image(self) -> Tensor:
         """G(z), and the watch learns in which precision G computes; it is looked at once."""
-        if self.unit is None and torch._C._functorch.maybe_current_level() is not None:
-            self.unit = 0.0  # nothing is seen: the tensors that G works on are wrapped
-        if self.unit is None:
+        hidden = torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
+        if self.unit is None and not hidden:
             with CoarsestUnit(self.z) as seen:
                 image = self.operator(self.z)
             self.unit = seen.unit
         else:
             image = self.operator(self.z)
-        self.watch.learn(self.unit)
+        self.watch.learn(self.coarser if self.unit is None else self.unit)
         return image
 
     def advance(self, proposal: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +34,9 @@ class Autocast:
         return Autocast(kind, torch.get_autocast_dtype(kind) if enabled else None)
 
     @property
-    def unit(self) -> float:
-        """The unit of rounding of its dtype, 0 where it is off."""
-        return 0.0 if self.dtype is None else torch.finfo(self.dtype).eps
+    def unit(self) -> float | None:
+        """The unit of rounding of its dtype, None where it is off."""
+        return None if self.dtype is None else torch.finfo(self.dtype).eps
 
     def kept(self, image_of: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """The same function of a state, under this autocast whenever it is called.
@@ -63,6 +64,12 @@ class Autocast:
 
     def _as(self, leaf: Any, like: Tensor) -> Any:
         return leaf.to(like.dtype) if isinstance(leaf, Tensor) and leaf.dtype == self.dtype else leaf
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A solver's own arithmetic is never autocast: its inner products in bfloat16 would spoil every step."""
+    enabled = Autocast.now(device).dtype is not None
+    return torch.autocast(device.type, enabled=False) if enabled else nullcontext()
 
 
 class CoarsestUnit(TorchDispatchMode):

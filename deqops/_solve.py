@@ -17,7 +17,7 @@ from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator, OperatorEquation
-from deqops._precision import Autocast
+from deqops._precision import Autocast, without_autocast
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
@@ -87,11 +87,12 @@ def solve(
     if batch is not None and tolerance.certificate is not None:
         raise InputError("batch: a certificate's bounds are not those of single graphs; leave one of them out")
     batched = checked_roles(batched, inputs, layout)
-    autocast = Autocast.now(pytree.tree_leaves(y0)[0].device)
+    device = pytree.tree_leaves(y0)[0].device
+    autocast = Autocast.now(device)
     bound = _bound(G, inputs)
     operator = _operator_on_rows(bound, layout, autocast)
     rows = _NarrowableRows(G, inputs, batched, layout, autocast)
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast(device):
         rollout = iterate(
             operator,
             _finite_start(y0, layout),
@@ -100,7 +101,8 @@ def solve(
             max_evaluations=max_evaluations,
             proof=_proof(G, inputs, layout, tolerance),
             representable=rows.representable,
-            unit=max(layout.unit, autocast.unit),
+            unit=layout.unit,
+            coarser=autocast.unit,
             structure=bound if batch is None else None,  # its terms lie node by node, not graph by graph
             narrow=None if batched is None else rows.narrow,
             trace=trace,
@@ -233,7 +235,7 @@ def _with_error_bound(
     certificate, error = tolerance.certificate, tolerance.error
     if certificate is None:
         return solution
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast(solution.residual.device):
         bound = certificate.error_bound(G, layout.state(layout.rows(solution.value).detach()), *inputs)
     distances = checked_distances(bound.l2, layout.problems).to(solution.residual.device)
     result = solution.result

@@ -56,9 +56,12 @@ class Watch:
         tolerance: when to stop.
         unit: the unit of rounding of the operator's results.
         proof: proven distances of a value, (problems,), for `tolerance.error`.
+        puzzled: ask for a coarser unit at once.
     """
 
-    def __init__(self, problems: int, tolerance: Tolerance, unit: float, proof: Proof | None) -> None:
+    def __init__(
+        self, problems: int, tolerance: Tolerance, unit: float, proof: Proof | None, *, puzzled: bool = False
+    ) -> None:
         self._tolerance, self._proof = tolerance, proof
         self._floor = np.full(problems, floor(unit))  # a part of a state's size
         self._near = self._nearness()
@@ -73,8 +76,8 @@ class Watch:
         self._prove_below = np.full(problems, np.inf)
         self._buffer: Tensor | None = None
         self._mark = np.full(problems, np.inf)  # the smallest residual, of those after each PATIENCE evaluations
-        self._stalled = np.zeros(problems, dtype=bool)
-        self.is_puzzled = False
+        self._stalled = np.full(problems, puzzled)
+        self.is_puzzled = puzzled
 
     def learn(self, unit: float) -> None:
         """Take the unit of rounding of what G computes with for that of the problems that raised the question.
@@ -195,7 +198,7 @@ class Watch:
         seen = self._best < np.inf
         better = (down & ~seen) | (seen & (length < STILL * self._best))
         self._idle = np.where(better, 0, self._idle + seen)
-        self._best = np.where(better, length, self._best)
+        self._best = np.where(better, np.fmin(length, self._mark), self._best)
         self._is_near_floor = True
         # A diverging state grows until its best residual is below the floor, so the current one counts too.
         return (self._idle >= PATIENCE) & (self._best <= low) & down

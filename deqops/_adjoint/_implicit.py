@@ -11,6 +11,7 @@ from torch import Tensor
 from deqops._adjoint._base import Rows
 from deqops._errors import DeqopsError, InputError
 from deqops._loop import iterate
+from deqops._precision import without_autocast
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
@@ -188,7 +189,7 @@ def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: boo
 
 def _adjoint_solution(image: Tensor, point: Tensor, gradient: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
     """u with `u = g + J^T u`, J the derivative of the image by the point; without gradients."""
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast(gradient.device):
         rollout = iterate(
             lambda u: gradient + _pulled(image, point, u, create_graph=False),
             gradient.detach(),
