@@ -15,7 +15,8 @@ from deqops._equation import Equation
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
-from deqops._watch import Proof, Watch, host
+from deqops._tree import host
+from deqops._watch import Proof, Watch
 
 Rows = Callable[[Tensor], Tensor]
 Callback = Callable[[int, Tensor], None]

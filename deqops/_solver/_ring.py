@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deqops._tree import row_norms
+from deqops._tree import host, row_norms
 
 PLAIN = 2.0**20
 """Residuals that start within this factor of 1 are not scaled."""
@@ -55,8 +55,7 @@ class Ring:
         """The lengths of the newest residuals, (problems,), on the host."""
         lengths = row_norms(self.residuals[:, self.newest])
         lengths = lengths if self.scale is None else lengths / self.scale[:, 0]
-        array: NDArray[np.float64] = lengths.cpu().numpy().astype(np.float64)
-        return array
+        return host(lengths)
 
     def drop(self, problems: Tensor) -> None:
         """Forget the differences of these problems, (dropped,) int64."""
