@@ -148,5 +148,7 @@ def _factor(step: Tensor, applied: Tensor) -> tuple[Tensor, Tensor]:
     denominator = (unit * applied).sum(dim=1)
     floor = DEGENERATE * torch.finfo(step.dtype).eps * torch.maximum(length, size)
     usable = ((denominator.abs() > floor) & (length > 0) & size.isfinite())[:, None]
+    if bool(usable.all()):
+        return (step - applied) / denominator[:, None], unit
     change = (step - applied) / torch.where(usable, denominator[:, None], 1.0)
     return torch.where(usable, change, 0.0), torch.where(usable, unit, 0.0)
