@@ -16,7 +16,8 @@ from deqops._precision import CoarsestUnit
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
-from deqops._watch import PATIENCE, Proof, Watch, host
+from deqops._tree import host
+from deqops._watch import PATIENCE, Proof, Watch
 
 Rows = Callable[[Tensor], Tensor]
 Callback = Callable[[int, Tensor], None]

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -169,3 +171,12 @@ def row_norms(rows: Tensor) -> Tensor:
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
     norms: Tensor = torch.where(extreme, scaled, plain)
     return norms
+
+
+def host(numbers: Tensor) -> NDArray[np.float64]:
+    """A small tensor's numbers as float64 on the host."""
+    plain = numbers.detach()
+    if torch._C._functorch.is_functorch_wrapped_tensor(plain):
+        return np.array(plain.tolist(), dtype=np.float64)
+    array: NDArray[np.float64] = plain.cpu().numpy().astype(np.float64)
+    return array

@@ -17,7 +17,7 @@ from torch import Tensor
 from deqops._errors import InputError
 from deqops._solution import RUNNING, Result
 from deqops._tolerance import Tolerance
-from deqops._tree import at_least_float32, ordinary_range, plain_row_norms, row_norms
+from deqops._tree import at_least_float32, host, ordinary_range, plain_row_norms, row_norms
 
 GROWTH = 1e8
 """DIVERGED: the residual grows, above this times the largest of ||z_0||, ||G(z_0)|| and their distance."""
@@ -219,15 +219,6 @@ class Watch:
 def floor(unit: float) -> float:
     """The part of a state's size below which a residual may be nothing but rounding."""
     return min(FLOOR * unit, HIGHEST_FLOOR)
-
-
-def host(numbers: Tensor) -> Numbers:
-    """A small tensor's numbers as float64 on the host."""
-    plain = numbers.detach()
-    if torch._C._functorch.is_functorch_wrapped_tensor(plain):
-        return np.array(plain.tolist(), dtype=np.float64)
-    array: Numbers = plain.cpu().numpy().astype(np.float64)
-    return array
 
 
 def checked_distances(distances: object, problems: int) -> Tensor:

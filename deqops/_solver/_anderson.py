@@ -32,17 +32,17 @@ class AndersonMemory:
 class Anderson:
     """Anderson acceleration: `z <- z + b r - sum_i c_i (dz_i + b dr_i)`, c minimises `||r - sum c_i dr_i||`.
 
-    r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. c minimises
-    `||r - sum_i c_i dr_i||^2 + regularization^2 sum_i c_i^2 ||dr_i||^2`, by the normal equations in float64, whose
-    matrix changes by one row and column a step. Where the residual exceeds twice the best one, that problem's
+    r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. c comes from
+    the triangular factor of the dr_i, newest first, by their inner products in float64, which change by one row a
+    step. The first column that depends on the newer ones (its orthogonal part is below `regularization` of its
+    length) is left out, and so are the older ones. Where the residual exceeds twice the best one, that problem's
     memory is dropped, and the step is Picard's. All of this is relative: scaling a problem, z -> c z, changes
     nothing.
 
     Args:
-        memory: how many differences to keep, at least 1, never more than unknowns; `2 memory + 2` vectors like the
-            state.
+        memory: how many differences to keep, at least 1; `2 memory + 2` vectors like the state.
         regularization: between 0 and 1; None for the square root of 30 units of rounding of the state's dtype, below
-            which the matrix is nothing but rounding.
+            which the factor is nothing but rounding.
         damping: b of the underlying damped Picard step, above 0.
 
     Raises:
@@ -95,10 +95,8 @@ class Acceleration:
         if self.settings.damping != 1.0:
             picard = torch.lerp(point, picard, self.settings.damping)
         if memory is None:
-            given = self.settings.regularization
-            ridge = 30 * torch.finfo(z.dtype).eps if given is None else given**2
-            columns = min(self.settings.memory, point.shape[1])  # more depend on each other
-            ring = Ring.begun(point, picard, columns, ridge)
+            floor = self.settings.regularization or (30 * torch.finfo(z.dtype).eps) ** 0.5
+            ring = Ring.begun(point, picard, self.settings.memory, floor)
             length = self._lengths(ring)
             return picard.to(z.dtype), AndersonMemory(ring, length, np.zeros(len(length), dtype=bool))
         memory.ring.push(point, picard)

@@ -1,4 +1,4 @@
-"""The migration page's code runs, in one session from top to bottom."""
+"""The code of the documentation's pages runs, each page in one session from top to bottom."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import torch
 
 from deqops import InputError, from_torchdeq
 
-PAGE = Path(__file__).parent.parent / "docs" / "migrating-from-torchdeq.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 @pytest.mark.filterwarnings("ignore")  # torchdeq's use of torch is dated
-def test_every_snippet_runs() -> None:
+@pytest.mark.parametrize(("name", "snippets"), [("migrating-from-torchdeq", 5), ("solving", 6)])
+def test_every_snippet_runs(name: str, snippets: int) -> None:
+    page = DOCS / f"{name}.md"
     session: dict[str, object] = {}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) == snippets
     for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), session)  # noqa: S102
+        exec(compile(block, str(page), "exec"), session)  # noqa: S102
 
 
 def test_the_state_keeps_its_kind() -> None:
