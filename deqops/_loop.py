@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._equation import Equation
-from deqops._precision import CoarsestUnit
+from deqops._precision import CoarsestUnit, uncompiled
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
@@ -170,15 +170,22 @@ class _Run:
 
     def _observed_image(self) -> Tensor:
         """G(z), and the watch learns in which precision G computes; it is looked at once."""
-        hidden = torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
-        if self.unit is None and not hidden:
-            with CoarsestUnit(self.z) as seen:
+        image = None
+        if self.unit is None:
+            self.unit, image = self._looked_at()
+        self.watch.learn(self.unit)
+        return self.operator(self.z) if image is None else image
+
+    def _looked_at(self) -> tuple[float, Tensor | None]:
+        """The coarsest unit in G and the image; what is known without looking where nothing can be seen."""
+        if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+            return self.coarser, None
+        try:
+            with uncompiled(), CoarsestUnit(self.z) as seen:
                 image = self.operator(self.z)
-            self.unit = seen.unit
-        else:
-            image = self.operator(self.z)
-        self.watch.learn(self.coarser if self.unit is None else self.unit)
-        return image
+        except Exception:  # what refuses to be looked at is evaluated as ever; a fault of G's own comes again
+            return self.coarser, None
+        return seen.unit, image
 
     def advance(self, proposal: Tensor) -> None:
         """The proposals of the running problems."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -72,6 +73,14 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, enabled=False) if enabled else nullcontext()
 
 
+def uncompiled() -> AbstractContextManager[Any]:
+    """What torch.compile compiled runs as it was written: looked at, it would be given up for good."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and the import is long
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 class CoarsestUnit(TorchDispatchMode):
     """While it is entered, the coarsest unit of rounding of what is computed from a tensor.
 
@@ -79,6 +88,8 @@ class CoarsestUnit(TorchDispatchMode):
     float32 in a state of float64; and float32 products that torch's settings allow to be coarser. A kernel that rounds
     inside of itself is not seen.
     """
+
+    supports_higher_order_operators = True  # torch.cond and the like: their results are seen, their bodies are not
 
     def __init__(self, root: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -106,7 +117,7 @@ def _storages(tree: Any) -> dict[int, StorageWeakRef]:
 
 def _unit(function: Any, result: Tensor) -> float:
     unit = torch.finfo(result.dtype).eps
-    name = function.overloadpacket.__name__
+    name = getattr(function, "overloadpacket", function).__name__
     return max(unit, _relaxed(name, result)) if result.dtype == torch.float32 and name in PRODUCTS else unit
 
 

@@ -108,6 +108,8 @@ def solve(
             trace=trace,
             callback=callback,
         )
+    if autocast.dtype is not None and torch.is_grad_enabled():
+        torch.clear_autocast_cache()  # it may hold weights that were cast without gradients
     solution = _solution(layout, rollout, _with_gradients(operator, rollout, adjoint), trace)
     solution = _with_error_bound(solution, G, inputs, layout, tolerance)
     if throw and not solution.converged:

@@ -260,6 +260,13 @@ def test_the_coarsest_unit_is_that_of_what_is_computed_from_the_root() -> None:
     assert seen(lambda z: z.to(DOUBLE) @ torch.ones(3, 2, dtype=DOUBLE)) == eps[DOUBLE]
 
 
+def test_higher_order_and_sparse_operations_are_no_obstacle() -> None:
+    """Their results count; a branch that is taken inside of one is not seen."""
+    chosen = lambda z: torch.cond(z.sum() > 0, lambda z: z.to(BFLOAT16) * 0.5, lambda z: z.to(BFLOAT16), (z,))  # noqa: E731
+    assert seen(lambda z: chosen(z).float()) == torch.finfo(BFLOAT16).eps
+    assert seen(lambda z: torch.sparse.mm(torch.eye(2).to_sparse(), z)) == torch.finfo(torch.float32).eps
+
+
 @pytest.mark.parametrize(("precision", "unit"), [("highest", 2.0**-23), ("high", 2.0**-10), ("medium", 2.0**-7)])
 def test_products_that_may_be_coarser_than_float32_count_as_such(precision: str, unit: float) -> None:
     before = torch.get_float32_matmul_precision()
@@ -284,6 +291,51 @@ def test_an_operator_is_looked_at_once_and_only_when_it_has_stopped_improving() 
         assert modes == 0
         run(G, torch.zeros(1, 2), solver=Picard(), max_evaluations=300)
     assert modes == 1
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_an_operator_that_refuses_to_be_looked_at_is_evaluated_as_ever(autocast: bool) -> None:
+    """As one compiled with `fullgraph=True` does in some versions of torch; autocast's dtype is taken at its word."""
+    layer, x = Layer().requires_grad_(False), inputs()
+
+    def G(z: Tensor) -> Tensor:
+        if torch._C._len_torch_dispatch_stack():
+            raise RuntimeError("torch.compile with fullgraph=True found no compiled frames")
+        return layer.image(z, x).float() if autocast else 1 - z
+
+    with torch.autocast("cpu", dtype=BFLOAT16, enabled=autocast):
+        solution = run(G, torch.zeros_like(x), solver=Picard(), max_evaluations=300)
+    assert (Result.STAGNATED in solution.results) == autocast
+
+    def faulty(z: Tensor) -> Tensor:
+        raise ValueError("a fault of its own")
+
+    with torch.autocast("cpu", dtype=BFLOAT16), pytest.raises(ValueError, match="a fault of its own"):
+        run(faulty, x, solver=Picard())
+
+
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_a_compiled_operator_stays_compiled(fullgraph: bool) -> None:
+    """It is looked at as it was written, once; in a look of the compiled one torch would give it up for good."""
+    calls = 0
+
+    def backend(module: Any, example: Any) -> Any:
+        def compiled(*values: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return module(*values)
+
+        return compiled
+
+    W, x = Layer().W.detach(), inputs()
+    G = torch.compile(
+        lambda z: torch.tanh((z.to(BFLOAT16) @ W.T.to(BFLOAT16)).float() + x), fullgraph=fullgraph, backend=backend
+    )
+    with torch.no_grad():
+        solution = run(G, torch.zeros_like(x), solver=Picard())
+    assert Result.STAGNATED in solution.results
+    assert solution.trace is not None
+    assert calls == len(solution.trace) - 1
 
 
 def test_under_torch_func_nothing_is_looked_at() -> None:
