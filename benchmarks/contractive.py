@@ -1,9 +1,9 @@
 """Weights under an optimiser: how far above their rate do normalisations let them go, and what does a step cost?
 
 `python benchmarks/contractive.py` trains one 32 x 32 layer at a high rate, its gradients pushing the norm up, and
-prints the largest float64 singular value that each normalisation let through, in train and in eval mode, relative to its
-target 0.9; then the time of a training step relative to that of a plain layer. Peers that are missing are named and
-left out.
+prints the largest float64 singular value that each normalisation let through, in train and in eval mode, relative to
+its target 0.9; then the time of a training step relative to that of a plain layer. Peers that are missing are named
+and left out.
 """
 
 from __future__ import annotations
