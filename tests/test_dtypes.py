@@ -228,16 +228,30 @@ def test_a_coarse_part_that_does_not_limit_is_no_obstacle() -> None:
 
 
 def test_the_floor_of_one_problem_does_not_depend_on_its_companions() -> None:
-    """Which stop improving at other times, and so raise the question earlier or later."""
-    G = Layer().requires_grad_(False)
-    G.inside = G.adds_float32 = True
-    x = inputs()
-    other = x.clone()
-    other[[0, 2, 4]] *= torch.tensor([[0.01], [30.0], [0.0]])
-    first, second = (run(G, torch.zeros_like(x), given, solver=Picard()) for given in (x, other))
-    assert not torch.equal(first.evaluations, second.evaluations)
+    """Which stop improving from the first step on, or never, and so raise the question earlier or not at all."""
+    W = Layer(1.0).W.detach().to(BFLOAT16)
+
+    def G(z: Tensor, x: Tensor, rates: Tensor) -> Tensor:
+        return rates * torch.tanh((z.to(BFLOAT16) @ W.T).float()) + x
+
+    x, rates = inputs(), torch.full((6, 1), 0.97)
+    ends = []
+    for others in (0.0, -1e3):
+        rates[::2] = others
+        ends.append(run(G, torch.zeros_like(x), x, rates, solver=Picard()))
+    assert int(ends[0].evaluations[1::2].min()) > 60
+    assert Result.STAGNATED in ends[0].results[1::2]
     for name in ("value", "residual", "evaluations", "result"):
-        assert torch.equal(getattr(first, name)[1::2], getattr(second, name)[1::2]), name
+        assert torch.equal(getattr(ends[0], name)[1::2], getattr(ends[1], name)[1::2]), name
+
+
+@every_solver
+def test_problems_at_a_floor_that_was_looked_for_are_dropped(solver: Solver) -> None:
+    G, x = Layer().requires_grad_(False), inputs(16)
+    G.inside = G.adds_float32 = True
+    solution = run(G, torch.zeros_like(x), x, solver=solver, batched=("problem",))
+    assert set(solution.results) <= {Result.STAGNATED, Result.CONVERGED}
+    assert waited(solution) <= SEEN
 
 
 # ------------------------------------------------------------------------------------------------ the coarsest unit
