@@ -130,7 +130,7 @@ def started(layer: Layer, seed: int) -> Tensor:
 # ---------------------------------------------------------------------------------------------------- T1 `picard`
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(contractions(), st.integers(0, 10**6))
 def test_t1_a_priori_a_posteriori_and_the_linear_rate(layer: Layer, seed: int) -> None:
     """Each plus what T3 adds for roundings delta_k: `sum_k q^(n-1-k) delta_k`, or `delta_n / (1 - q)`."""
@@ -166,7 +166,7 @@ def test_t1_the_trace_is_the_distance_of_successive_points(layer: Layer, seed: i
     assert layer.distance(exact(found.solution.value), star) <= allowed
 
 
-@settings(max_examples=15)
+@settings(max_examples=12)
 @given(
     contractions(norms=(euclidean,)),
     st.integers(0, 10**6),
@@ -189,7 +189,7 @@ def test_t1_residual_form_holds_whatever_the_solver(
     assert layer.distance(exact(solution.value), star) <= q / (1 - q) * float(solution.residual) + floor
 
 
-@settings(max_examples=15)
+@settings(max_examples=12)
 @given(contractions(top=56), st.integers(0, 10**6), st.sampled_from([1e-1, 1e-4]))
 def test_t1_as_many_evaluations_as_a_certificate_asks_for(layer: Layer, seed: int, wanted: float) -> None:
     """`iterations(eps, first step)` is the a-priori bound solved for n; `value` is then y_n."""
@@ -239,7 +239,7 @@ def orthogonal(size: int, seed: int) -> Tensor:
     return householder(size, generator) @ householder(size, generator)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     st.sampled_from([2, 4, 8]),
     st.integers(0, 10**6),

@@ -184,7 +184,7 @@ def test_an_operator_that_breaks_down_leaves_a_named_result(solver: Solver, brok
 
 
 @every_solver
-@pytest.mark.parametrize("size", [1.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dependent_differences_are_no_singular_matrix(solver: Solver, size: float, dtype: torch.dtype) -> None:
     """deq issue 20: "singular U" in the middle of a training.
