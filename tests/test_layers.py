@@ -1,4 +1,4 @@
-"""Imports point one way: core <- verify <- models, report, testing <- cli; the checker knows nothing of the certifier."""
+"""Imports point one way: core <- verify <- models, report, testing <- cli; the checker does not know the certifier."""
 
 from __future__ import annotations
 
