@@ -259,18 +259,28 @@ class _Run:
         lost = torch.from_numpy(broken).to(self.z.device) if bool(broken.any()) else None
         value = self.image if lost is None else torch.where(lost[:, None], self.z, self.image)
         residual = residual if lost is None else torch.where(lost, torch.inf, residual)
-        if self.point is None and len(rows) == len(self.result):
-            self.point, self.value, self.residual = self.z, value, residual
+        if len(self.ended) == len(self.result):
+            self._keep(new, value, residual)
         else:
             self._store(rows, numbers, value, residual)
         self.ended |= new
         self.frozen = torch.from_numpy(self.ended).to(self.z.device)[:, None]
 
+    def _keep(self, new: NDArray[np.bool_], value: Tensor, residual: Tensor) -> None:
+        """Keep these rows while no row was dropped; what the others hold is written over when they end."""
+        if self.point is None or self.value is None or self.residual is None:
+            self.point, self.residual = self.z, residual
+            self.value = value if bool(new.all()) else value.clone()  # G may write into what it returned before
+            return
+        chosen = torch.from_numpy(new).to(value.device)
+        self.point = torch.where(chosen[:, None], self.z, self.point)
+        self.value = torch.where(chosen[:, None], value, self.value)
+        self.residual = torch.where(chosen, residual, self.residual)
+
     def _store(self, rows: NDArray[np.int64], numbers: NDArray[np.int64], value: Tensor, residual: Tensor) -> None:
         if self.point is None or self.value is None or self.residual is None:
-            problems = len(self.result)
-            self.point, self.value = (t.new_empty((problems, t.shape[1])) for t in (self.z, value))
-            self.residual = residual.new_empty(problems)
+            raise RuntimeError("rows were dropped before one has ended")
         source, target = (torch.from_numpy(a).to(value.device) for a in (rows, numbers))
-        self.point[target], self.value[target] = self.z[source], value[source]
-        self.residual[target] = residual[source]
+        self.point = self.point.index_copy(0, target, self.z[source])
+        self.value = self.value.index_copy(0, target, value[source])
+        self.residual = self.residual.index_copy(0, target, residual[source])
