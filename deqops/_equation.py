@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import RLock
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch.autograd import forward_ad
 from deqops._errors import InputError
 
 Rows = Callable[[Tensor], Tensor]
+
+_ONE_LEVEL = RLock()
+"""Forward differentiation has one level for the whole process: replicas in threads take turns."""
 
 
 @dataclass(eq=False)
@@ -46,7 +50,7 @@ class Equation:
         Raises:
             InputError: G has an operation without a forward derivative.
         """
-        with torch.no_grad(), forward_ad.dual_level():
+        with _ONE_LEVEL, torch.no_grad(), forward_ad.dual_level():
             dual = forward_ad.make_dual(z.clone(), direction.to(z.dtype, copy=True))  # type: ignore[no-untyped-call]
             try:
                 image = self.image(dual)
