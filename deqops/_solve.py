@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint
 from deqops._batched import Roles, checked_roles, narrowed
+from deqops._between_graphs import between_graphs
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
@@ -23,6 +24,7 @@ from deqops._watch import Proof, checked_distances
 MAX_EVALUATIONS = 200
 
 
+@between_graphs
 def solve(
     G: Operator,
     y0: Any,
