@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import RLock
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from deqops._errors import InputError
+from deqops._transforms import dual_level
 
 Rows = Callable[[Tensor], Tensor]
-
-_ONE_LEVEL = RLock()
-"""Forward differentiation has one level for the whole process: replicas in threads take turns."""
 
 
 @dataclass(eq=False)
@@ -48,9 +45,9 @@ class Equation:
             wanted: the problems whose product is used, (problems,) bool.
 
         Raises:
-            InputError: G has an operation without a forward derivative.
+            InputError: G has an operation without a forward derivative, or one is being computed already.
         """
-        with _ONE_LEVEL, torch.no_grad(), forward_ad.dual_level():
+        with dual_level():
             dual = forward_ad.make_dual(z.clone(), direction.to(z.dtype, copy=True))  # type: ignore[no-untyped-call]
             try:
                 image = self.image(dual)

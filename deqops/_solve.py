@@ -17,8 +17,10 @@ from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator, OperatorEquation
 from deqops._solution import ConvergenceError, Result, Solution
+from deqops._solve_inside import check_inside, solve_inside
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
+from deqops._transforms import is_transformed
 from deqops._watch import Proof, checked_distances
 
 MAX_EVALUATIONS = 200
@@ -79,6 +81,20 @@ def solve(
     batched = checked_roles(batched, inputs, layout)
     bound = _bound(G, inputs)
     operator = _operator_on_rows(bound, layout)
+    if is_transformed():
+        check_inside(tolerance, batch, batched)
+        return solve_inside(
+            operator,
+            layout.rows(y0),
+            layout,
+            adjoint,
+            solver=solver,
+            tolerance=tolerance,
+            max_evaluations=max_evaluations,
+            trace=trace,
+            callback=callback,
+            throw=throw,
+        )
     rows = _NarrowableRows(G, inputs, batched, layout)
     with torch.no_grad():
         rollout = iterate(

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from deqops._adjoint._base import Rows
+from deqops._adjoint._transformed import attached_inside
 from deqops._errors import DeqopsError, InputError
 from deqops._loop import iterate
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
+from deqops._transforms import Lift, is_transformed, outside, without_derivatives
 
 ROUNDING = 64.0
 """Terms that cancel to this many units of their rounding are taken for the 0 they are in exact numbers."""
@@ -58,6 +60,8 @@ class ImplicitAdjoint:
 
     def attach(self, operator: Rows, point: Tensor) -> Tensor:
         """`G(point)` whose derivatives are the equilibrium's, up to order `derivatives`."""
+        if is_transformed():
+            return attached_inside(operator, point.detach(), self, self.derivatives)
         image = operator(point.detach())
         if not image.requires_grad:
             return image
@@ -128,7 +132,7 @@ class _HigherOrder(torch.autograd.Function):
             lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
             covector = lower.attach(lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector)
         back = _pulled(image, anchor, covector, create_graph=keep)
-        ctx.link.scale = float(back.detach().abs().max())
+        ctx.link.scale = _largest(back)
         return covector, -back, None, None
 
 
@@ -158,7 +162,7 @@ class _Anchor(torch.autograd.Function):
         if gradient is None:
             return None, None
         rounding = ROUNDING * torch.finfo(gradient.dtype).eps * scale
-        cancelled = bool(gradient.detach().abs().max() <= rounding)
+        cancelled = _largest(gradient) <= rounding
         return (None if cancelled else gradient), None
 
 
@@ -186,16 +190,41 @@ def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: boo
     return torch.zeros_like(point) if product is None else product
 
 
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude; in all calls where a `vmap` maps over the backward pass."""
+    if not is_transformed():
+        return float(tensor.detach().abs().max())
+    with outside() as levels:
+        return float(levels.beneath(tensor)[0].detach().abs().max())
+
+
 def _adjoint_solution(image: Tensor, point: Tensor, gradient: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
     """u with `u = g + J^T u`, J the derivative of the image by the point; without gradients."""
-    with torch.no_grad():
-        rollout = iterate(
-            lambda u: gradient + _pulled(image, point, u, create_graph=False),
-            gradient.detach(),
-            solver=adjoint.solver,
-            tolerance=adjoint.tolerance,
-            max_evaluations=adjoint.max_evaluations,
-        )
+
+    def operator(u: Tensor) -> Tensor:
+        return gradient + _pulled(image, point, u, create_graph=False)
+
+    if not is_transformed():
+        with torch.no_grad():
+            return _solved(operator, gradient.detach(), adjoint)
+    with outside() as levels, without_derivatives():
+        lift = Lift.of(levels, gradient)
+        return lift.of_problems(_solved(lift.lifted(operator), lift.rows(gradient).detach(), adjoint))
+
+
+def _solved(operator: Rows, start: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
+    """The solution of the adjoint equation.
+
+    Raises:
+        ConvergenceError: it was not found.
+    """
+    rollout = iterate(
+        operator,
+        start,
+        solver=adjoint.solver,
+        tolerance=adjoint.tolerance,
+        max_evaluations=adjoint.max_evaluations,
+    )
     if not bool((rollout.result == Result.CONVERGED).all()):
         solution = Solution(rollout.value, rollout.result, rollout.residual, rollout.evaluations)
         raise ConvergenceError(solution, "backward solve of ImplicitAdjoint")
