@@ -75,14 +75,16 @@ def solve(
     if not callable(G):
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
+    inside = is_transformed()
+    if inside:
+        check_inside(tolerance, batch, batched, inputs)
     layout = layout_of(y0, batch, batch_dims)
     if batch is not None and tolerance.certificate is not None:
         raise InputError("batch: a certificate's bounds are not those of single graphs; leave one of them out")
     batched = checked_roles(batched, inputs, layout)
     bound = _bound(G, inputs)
     operator = _operator_on_rows(bound, layout)
-    if is_transformed():
-        check_inside(tolerance, batch, batched)
+    if inside:
         return solve_inside(
             operator,
             layout.rows(y0),

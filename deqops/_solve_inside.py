@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from deqops._adjoint import Adjoint, Unrolled
+from deqops._batched import Roles
 from deqops._errors import InputError
 from deqops._graph_layout import Layout
 from deqops._loop import Rollout, Rows, iterate
@@ -17,12 +19,27 @@ from deqops._tolerance import Tolerance
 from deqops._transforms import Levels, Lift, outside, without_derivatives
 
 
-def check_inside(tolerance: Tolerance, *settings: object) -> None:
-    """Raises InputError for what reads the numbers of one call, which has none by itself."""
+def check_inside(tolerance: Tolerance, batch: Tensor | None, batched: Roles | None, inputs: tuple[Any, ...]) -> None:
+    """What must have numbers of its own has them: a certificate's bounds, and which graph is whose.
+
+    Raises:
+        InputError: it has not, inside a transform.
+    """
     if tolerance.certificate is not None:
-        raise InputError(
-            "certificate: it proves nothing inside torch.func's transforms; ask it outside, or leave it out"
-        )
+        raise InputError("certificate: it proves nothing inside torch.func's transforms; leave it out there")
+    if batch is not None and _is_mapped(batch):
+        raise InputError("batch: inside torch.func's vmap all calls must share it; solve mini-batches one by one")
+    for number, role in enumerate(batched or ()):
+        if role == "edge_index" and any(_is_mapped(leaf) for leaf in pytree.tree_leaves(inputs[number : number + 1])):
+            raise InputError("batched: inside torch.func's vmap all calls must share the 'edge_index'; declare nothing")
+
+
+def _is_mapped(tensor: object) -> bool:
+    """Whether a `vmap` gives each call its own."""
+    if not isinstance(tensor, Tensor):
+        return False
+    with outside() as levels:
+        return any(label > 0 for label in levels.beneath(tensor)[1])
 
 
 def solve_inside(

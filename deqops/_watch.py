@@ -107,7 +107,7 @@ class Watch:
 
     def _difference(self, z: Tensor, image: Tensor) -> Tensor:
         """`G(z) - z`, in memory that is used again: fresh pages cost more than the subtraction."""
-        if z.requires_grad or image.requires_grad or torch._C._functorch.maybe_current_level() is not None:
+        if z.requires_grad or image.requires_grad:
             return image - z
         if self._buffer is None or self._buffer.shape != z.shape:
             self._buffer = torch.empty_like(z)
@@ -178,10 +178,7 @@ class Watch:
 
 def host(numbers: Tensor) -> Numbers:
     """A small tensor's numbers as float64 on the host."""
-    plain = numbers.detach()
-    if torch._C._functorch.is_functorch_wrapped_tensor(plain):
-        return np.array(plain.tolist(), dtype=np.float64)
-    array: Numbers = plain.cpu().numpy().astype(np.float64)
+    array: Numbers = numbers.detach().cpu().numpy().astype(np.float64)
     return array
 
 

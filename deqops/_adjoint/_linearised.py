@@ -111,20 +111,20 @@ def _pulled(image: Tensor, point: Tensor, covectors: Tensor, *, create_graph: bo
     """The vector-Jacobian product of each covector, (count, problems, unknowns); 0 where nothing depends."""
     if not image.requires_grad:
         return torch.zeros_like(covectors)
-    several = len(covectors) != 1
-    products: tuple[Tensor | None, ...] = torch.autograd.grad(
-        image,
-        point,
-        covectors if several else covectors[0],
-        retain_graph=True,
-        create_graph=create_graph,
-        allow_unused=True,
-        is_grads_batched=several,
-    )
-    product = products[0]
-    if product is None:
-        return torch.zeros_like(covectors)
-    return product if several else product[None]
+
+    def product(covector: Tensor) -> Tensor:
+        products: tuple[Tensor | None, ...] = torch.autograd.grad(
+            image, point, covector, retain_graph=True, create_graph=create_graph, allow_unused=True
+        )
+        return torch.zeros_like(point) if products[0] is None else products[0]
+
+    if len(covectors) == 1:
+        return product(covectors[0])[None]
+    try:
+        together: Tensor = torch.func.vmap(product)(covectors)
+    except RuntimeError:  # an operation of G that vmap does not know
+        together = torch.stack([product(covector) for covector in covectors])
+    return together
 
 
 class Solved(torch.autograd.Function):

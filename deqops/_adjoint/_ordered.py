@@ -27,7 +27,9 @@ class Ordered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        return _lower(ctx, gradients[0], ctx.saved_tensors[0]), None, None
+        (reference,) = ctx.saved_tensors
+        counted = _lower(ctx, torch.zeros_like(reference), reference)  # the only way where `tensor` is a constant
+        return _lower(ctx, gradients[0], reference), counted, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
