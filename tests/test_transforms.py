@@ -346,6 +346,23 @@ def test_t14_forward_derivatives_against_finite_differences() -> None:
 
 
 @pytest.mark.parametrize("derivatives", [1, 2, 3])
+def test_many_gradients_in_one_backward_pass(derivatives: int) -> None:
+    """Autograd's own way to Jacobians, of a plain call; a `vmap` over its backward pass does the same."""
+    x, adjoint = X.clone().requires_grad_(), ImplicitAdjoint(tolerance=TIGHT, derivatives=derivatives)
+    y = equilibrium(x, W, adjoint=adjoint)
+    covectors = torch.eye(12, dtype=DOUBLE).reshape(12, 4, 3)
+    expected = jacrev(iterated)(X).reshape(12, 4, 2)
+    (together,) = torch.autograd.grad(y, x, covectors, retain_graph=True, is_grads_batched=True)
+    torch.testing.assert_close(together, expected, rtol=1e-10, atol=1e-10)
+    pulled = vmap(lambda c: torch.autograd.grad(y, x, c, retain_graph=True)[0])(covectors)
+    torch.testing.assert_close(pulled, expected, rtol=1e-10, atol=1e-10)
+    jacobian = torch.autograd.functional.jacobian(lambda x: equilibrium(x, W, adjoint=adjoint), X, vectorize=True)
+    torch.testing.assert_close(jacobian, jacrev(iterated)(X), rtol=1e-10, atol=1e-10)
+    with pytest.raises(InputError, match="create_graph: not together with is_grads_batched"):
+        torch.autograd.grad(y, x, covectors, create_graph=True, is_grads_batched=True)
+
+
+@pytest.mark.parametrize("derivatives", [1, 2, 3])
 def test_one_derivative_too_many_is_refused(derivatives: int) -> None:
     def scalar(s: Tensor) -> Tensor:
         adjoint = ImplicitAdjoint(tolerance=TIGHT, derivatives=derivatives)
@@ -416,7 +433,7 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         vmap(lambda x: solve(lambda z: z / 2, x).value)(torch.full((2, 1, 3), torch.nan))
     with pytest.raises(InputError, match="G: it maps a state of shape"):
         vmap(lambda x: solve(lambda z: z[:1], x).value)(X[:, None].expand(4, 3, 2))
-    with pytest.raises(InputError, match="batch: inside torch.func's vmap"):
+    with pytest.raises(InputError, match=r"batch: inside torch\.func's vmap"):
         vmap(lambda b: solve(lambda z: z / 2, X, batch=b).value)(torch.zeros(3, 4, dtype=torch.int64))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deqops._adjoint._base import Rows
+from deqops._adjoint._many_gradients import ManyGradients, is_many
 from deqops._adjoint._transformed import attached_inside
 from deqops._errors import DeqopsError, InputError
 from deqops._loop import iterate
@@ -95,7 +96,7 @@ class _FirstOrder(torch.autograd.Function):
         if gradient is None:
             return None, None, None
         (output,) = ctx.saved_tensors
-        with torch.enable_grad():
+        with outside(), torch.enable_grad():  # of a transform of this backward pass: G was called outside of it
             point = output.detach().requires_grad_()
             image = ctx.operator(point)
         covector = _adjoint_solution(image, point, gradient, ctx.adjoint)
@@ -192,6 +193,8 @@ def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: boo
 
 def _largest(tensor: Tensor) -> float:
     """The largest magnitude; in all calls where a `vmap` maps over the backward pass."""
+    if is_many(tensor):
+        tensor = ManyGradients.of(tensor).plain
     if not is_transformed():
         return float(tensor.detach().abs().max())
     with outside() as levels:
@@ -204,6 +207,11 @@ def _adjoint_solution(image: Tensor, point: Tensor, gradient: Tensor, adjoint: I
     def operator(u: Tensor) -> Tensor:
         return gradient + _pulled(image, point, u, create_graph=False)
 
+    if is_many(gradient):
+        if torch.is_grad_enabled():
+            raise InputError("create_graph: not together with is_grads_batched; use torch.func.jacrev, or hessian")
+        many = ManyGradients.of(gradient)
+        return many.seen(_solved(many.lifted(operator), many.rows, adjoint))
     if not is_transformed():
         with torch.no_grad():
             return _solved(operator, gradient.detach(), adjoint)
