@@ -220,11 +220,19 @@ class Lift:
         return self.wrapped(numbers.reshape(*self.sizes, self.shape[0], *numbers.shape[1:]))
 
     def lifted(self, operator: Rows, *, recorded: bool = False) -> Rows:
-        """The operator, called inside, on all problems; `recorded` by plain autograd."""
+        """The operator, called inside, on all problems; `recorded` by plain autograd.
+
+        Raises:
+            InputError: (by a call) it is to be recorded, and is not.
+        """
 
         def on_all(rows: Tensor) -> Tensor:
             state = self.of_problems(rows)
             with self.levels.recorded() if recorded else self.levels.inside():
+                if recorded and not self.levels.beneath(1 * state)[0].requires_grad:
+                    raise InputError(
+                        "solve: nothing records derivatives here, as in inference_mode; use torch.no_grad() there"
+                    )
                 image = self.levels.beneath(operator(state))
             return self._arranged(*image).reshape(rows.shape)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,7 +51,7 @@ FEW = torch.stack([W, 0.5 * W, -1.2 * W])
 
 
 def applied(z: Tensor, x: Tensor, W: Tensor) -> Tensor:
-    return 0.5 * torch.tanh(z @ W + torch.sin(x @ U))
+    return 0.5 * torch.tanh(z @ W + torch.sin(x @ U.to(x.dtype)))
 
 
 def equilibrium(x: Tensor, W: Tensor = W, **options: Any) -> Tensor:
@@ -358,8 +360,48 @@ def test_many_gradients_in_one_backward_pass(derivatives: int) -> None:
     torch.testing.assert_close(pulled, expected, rtol=1e-10, atol=1e-10)
     jacobian = torch.autograd.functional.jacobian(lambda x: equilibrium(x, W, adjoint=adjoint), X, vectorize=True)
     torch.testing.assert_close(jacobian, jacrev(iterated)(X), rtol=1e-10, atol=1e-10)
+    forward = torch.autograd.functional.jacobian(
+        lambda x: equilibrium(x, W, adjoint=adjoint), X, vectorize=True, strategy="forward-mode"
+    )
+    torch.testing.assert_close(forward, jacobian, rtol=1e-10, atol=1e-10)
     with pytest.raises(InputError, match="create_graph: not together with is_grads_batched"):
         torch.autograd.grad(y, x, covectors, create_graph=True, is_grads_batched=True)
+
+
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_autograds_own_hessians(strategy: str) -> None:
+    found = torch.autograd.functional.hessian(
+        lambda x: equilibrium(x).square().sum(), X, vectorize=True, outer_jacobian_strategy=strategy
+    )
+    torch.testing.assert_close(found, hessian(lambda x: iterated(x).square().sum())(X), rtol=1e-10, atol=1e-10)
+
+
+def test_second_derivatives_of_a_mapped_backward_pass() -> None:
+    x = X.clone().requires_grad_()
+    covectors = numbers(3, 4, 3, seed=5)
+
+    def second(y: Tensor) -> Tensor:
+        first = vmap(lambda c: torch.autograd.grad(y, x, c, create_graph=True)[0])(covectors)
+        return torch.autograd.grad(first.square().sum(), x)[0]
+
+    torch.testing.assert_close(second(equilibrium(x)), second(iterated(x)), rtol=1e-10, atol=1e-10)
+    with pytest.raises(DeqopsError, match="raise derivatives="):
+        second(equilibrium(x, adjoint=ImplicitAdjoint(tolerance=TIGHT, derivatives=1)))
+
+
+def test_random_operators() -> None:
+    """A mask drawn once, by each call of a vmap for itself or for all: `randomness` says which."""
+
+    def masked(x: Tensor) -> Tensor:
+        mask = torch.bernoulli(torch.full((2, 3), 0.5))
+        value: Tensor = solve(lambda z: 0.5 * torch.sin(z) * mask + x, torch.zeros_like(x)).value
+        return value
+
+    x = torch.ones(6, 2, 3)
+    shared, own = (vmap(masked, randomness=r)(x) for r in ("same", "different"))
+    assert torch.equal(shared[0], shared[5])
+    assert not torch.equal(own[0], own[5])
+    assert jacrev(masked)(x[0]).isfinite().all()
 
 
 @pytest.mark.parametrize("derivatives", [1, 2, 3])
@@ -433,12 +475,92 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         vmap(lambda x: solve(lambda z: z / 2, x).value)(torch.full((2, 1, 3), torch.nan))
     with pytest.raises(InputError, match="G: it maps a state of shape"):
         vmap(lambda x: solve(lambda z: z[:1], x).value)(X[:, None].expand(4, 3, 2))
+    with pytest.raises(InputError, match=r"does not run inside .* Functionalize"):
+        torch.func.functionalize(lambda x: equilibrium(x, W))(X)
     with pytest.raises(InputError, match=r"batch: inside torch\.func's vmap"):
         vmap(lambda b: solve(lambda z: z / 2, X, batch=b).value)(torch.zeros(3, 4, dtype=torch.int64))
 
 
+def test_inference_mode_gives_values_and_refuses_derivatives() -> None:
+    with torch.inference_mode():
+        check(FIRST["vmap of inputs"], equilibrium)
+        with pytest.raises(InputError, match="nothing records derivatives here, as in inference_mode"):
+            jvp(equilibrium, (X,), (V,))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-36])
+def test_small_gradients(scale: float) -> None:
+    """What cancels in them lies below the range of float32."""
+    x, weights = X.float(), W.float().requires_grad_()
+    f = lambda x: scale * equilibrium(x, weights, tolerance=Tolerance(), adjoint=ImplicitAdjoint()).sum()  # noqa: E731
+    got, expected = grad(f)(x), scale * grad(lambda x: iterated(x, W).sum())(X).float()
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * scale)
+
+
+def test_an_operator_that_switches_gradients_off_has_two_derivatives() -> None:
+    """Forward differentiation goes through `no_grad` and not through `detach`: the latter is the same in both modes."""
+
+    def held(z: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.sin(z)
+
+    def f(x: Tensor, factor: Callable[[Tensor], Tensor]) -> Tensor:
+        start = torch.zeros_like(x)
+        value: Tensor = solve(lambda z: 0.3 * z * factor(z) + x, start, tolerance=TIGHT, adjoint=IMPLICIT).value
+        return value
+
+    assert grad(lambda x: f(x, held).sum())(X).isfinite().all()
+    g = lambda x: f(x, held)  # noqa: E731
+    for transform in (lambda: jvp(g, (X,), (V,)), lambda: jacfwd(g)(X), lambda: vmap(jacfwd(g))(X[None])):
+        with pytest.raises(InputError, match="G: its forward and backward derivatives differ"):
+            transform()
+    detached = lambda x: f(x, lambda z: torch.sin(z).detach())  # noqa: E731
+    torch.testing.assert_close(jacfwd(detached)(X), jacrev(detached)(X), rtol=1e-11, atol=1e-11)
+
+
+def test_an_operation_without_a_second_derivative_is_named() -> None:
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(z: Tensor) -> Tensor:
+            return torch.sin(z)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+            ctx.save_for_backward(*inputs)
+            ctx.save_for_forward(*inputs)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            return g * torch.cos(ctx.saved_tensors[0])
+
+        @staticmethod
+        def jvp(ctx: Any, t: Tensor) -> Tensor:
+            return t * torch.cos(ctx.saved_tensors[0])
+
+    def f(x: Tensor) -> Tensor:
+        value: Tensor = solve(lambda z: 0.5 * Once.apply(z) + x, torch.zeros_like(x), adjoint=IMPLICIT).value
+        return value
+
+    assert grad(lambda x: f(x).sum())(X).isfinite().all()
+    with pytest.raises(InputError, match="G: its forward and backward derivatives differ"):
+        jvp(f, (X,), (V,))
+
+
 def test_unrolled_without_derivatives_is_only_a_value() -> None:
     torch.testing.assert_close(vmap(lambda x: equilibrium(x[None], W, adjoint=Unrolled(3)))(X)[:, 0], iterated(X))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch's tracer asks for it
+def test_every_snippet_of_the_page_runs() -> None:
+    page = Path(__file__).parent.parent / "docs" / "transforms.md"
+    session: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), session)  # noqa: S102
+    assert session["per_sample"]["operator.linear.weight"].shape == (4, 3, 3)
+    torch.testing.assert_close(session["jacobian"], jacfwd(session["layer"])(session["x"]), rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_left_behind() -> None:

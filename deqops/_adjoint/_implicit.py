@@ -10,8 +10,9 @@ from torch import Tensor
 
 from deqops._adjoint._base import Rows
 from deqops._adjoint._many_gradients import ManyGradients, is_many
+from deqops._adjoint._ordered import ordered
 from deqops._adjoint._transformed import attached_inside
-from deqops._errors import DeqopsError, InputError
+from deqops._errors import InputError
 from deqops._loop import iterate
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
@@ -32,6 +33,9 @@ class ImplicitAdjoint:
     `create_graph=True` that solution is an equilibrium with gradients of its own, and J and dG/dx follow the
     equilibrium as it moves: second derivatives are exact, those of intermediate tensors included.
 
+    Inside transforms of torch.func, and in forward mode (`dz = J dz + dG`, solved likewise), derivatives in any nesting
+    of modes are exact up to order `derivatives`.
+
     Args:
         solver: of the adjoint equation.
         tolerance: of the adjoint equation's residual; without a certificate.
@@ -41,7 +45,7 @@ class ImplicitAdjoint:
 
     Raises:
         InputError: a setting is out of range.
-        ConvergenceError: (by the backward pass) the adjoint equation was not solved.
+        ConvergenceError: (by the backward pass, or in forward mode) the equation was not solved.
 
     Theorem: T14 `implicit_gradient`.
     """
@@ -101,7 +105,7 @@ class _FirstOrder(torch.autograd.Function):
             image = ctx.operator(point)
         covector = _adjoint_solution(image, point, gradient, ctx.adjoint)
         if torch.is_grad_enabled():
-            covector = _Refused.apply(covector, gradient, output)  # type: ignore[no-untyped-call]
+            covector = ordered(covector, output + gradient, 0)
         return covector, None, None
 
 
@@ -165,20 +169,6 @@ class _Anchor(torch.autograd.Function):
         rounding = ROUNDING * torch.finfo(gradient.dtype).eps * scale
         cancelled = _largest(gradient) <= rounding
         return (None if cancelled else gradient), None
-
-
-class _Refused(torch.autograd.Function):
-    """The identity on its first argument, which may not be differentiated."""
-
-    @staticmethod
-    def forward(ctx: Any, covector: Tensor, gradient: Tensor, output: Tensor) -> Tensor:
-        return covector.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Gradients:
-        raise DeqopsError(
-            "ImplicitAdjoint: a derivative of higher order than it provides was asked for; raise derivatives="
-        )
 
 
 def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: bool) -> Tensor:

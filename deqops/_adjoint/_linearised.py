@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from deqops._adjoint._many_gradients import ManyGradients, is_many
 from deqops._errors import InputError
 from deqops._loop import iterate
 from deqops._solution import ConvergenceError, Result, Solution
@@ -61,11 +63,14 @@ class Linearised:
         Raises:
             ConvergenceError: it was not solved.
         """
+        if is_many(right):
+            many = ManyGradients.of(right)
+            return many.seen(self.solved(many.plain, transposed))
         problems, unknowns = self.point.shape
         flat = right.reshape(-1, problems, unknowns)
         flat = torch.where(self.sound[:, None], flat, 0.0)
-        product = self._transposed_product if transposed else self._product
-        start = flat.reshape(-1, unknowns)
+        product = self.transposed_product if transposed else self.product
+        start, scale = _ordinary(flat.reshape(-1, unknowns))
         with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False):
             rollout = iterate(
                 lambda x: start + product(x.reshape(flat.shape)).reshape(start.shape),
@@ -77,34 +82,50 @@ class Linearised:
         if not bool((rollout.result == Result.CONVERGED).all()):
             solution = Solution(rollout.value, rollout.result, rollout.residual, rollout.evaluations)
             raise ConvergenceError(solution, f"{'backward' if transposed else 'forward'} solve of ImplicitAdjoint")
-        return rollout.value.reshape(right.shape)
+        return (rollout.value * scale).reshape(right.shape)
 
-    def _transposed_product(self, u: Tensor) -> Tensor:
+    def transposed_product(self, u: Tensor) -> Tensor:
         """`J^T u` for each leading index."""
         return self._masked(_pulled(self.image, self.point, u))
 
-    def _product(self, v: Tensor) -> Tensor:
+    def product(self, v: Tensor) -> Tensor:
         """`J v` for each leading index."""
         if self._transpose is None:
             with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(False):
                 u = torch.zeros_like(self.image).requires_grad_()
-                try:
+                with _named_failure():
                     self._transpose = u, _pulled(self.image, self.point, u[None], create_graph=True)[0]
-                except (RuntimeError, NotImplementedError) as error:
-                    raise _without_second_derivative(error) from error
         u, pulled = self._transpose
-        try:
+        with _named_failure():
             return self._masked(_pulled(pulled, u, v))
-        except (RuntimeError, NotImplementedError) as error:
-            raise _without_second_derivative(error) from error
 
     def _masked(self, product: Tensor) -> Tensor:
         return torch.where(self.sound[:, None], product, 0.0)
 
 
-def _without_second_derivative(error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
-    return InputError(f"G: forward derivatives need its second one, which fails ({reason}); use torch.func.jacrev")
+def _ordinary(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows scaled up where their rounding would be lost below the dtype's range, and the scales, (rows, 1).
+
+    What cancels in a gradient is left at its rounding: of a small gradient that is next to nothing.
+    """
+    bounds = torch.finfo(rows.dtype)
+    size = rows.abs().amax(dim=1, keepdim=True)
+    scale = torch.where((size > 0) & (size < bounds.tiny / bounds.eps**2), size, 1.0)
+    return rows / scale, scale
+
+
+@contextmanager
+def _named_failure() -> Iterator[None]:
+    """Where torch has no derivative of a backward pass, the error says what that means here."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) not in (RuntimeError, NotImplementedError):  # out of memory, or a solve inside G
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"G: forward derivatives need its second one, which fails ({reason}); use torch.func.jacrev"
+        ) from error
 
 
 def _pulled(image: Tensor, point: Tensor, covectors: Tensor, *, create_graph: bool = False) -> Tensor:
