@@ -17,7 +17,6 @@ from deqops import (
     Adjoint,
     EquilibriumLayer,
     ImplicitAdjoint,
-    JacobianFree,
     NewtonKrylov,
     Phantom,
     Picard,
@@ -29,8 +28,7 @@ from tests.test_adjoint import TIGHT, Step, equilibrium, same, tensors
 # torch's tracer asks every tensor for .grad, those inside a graph too
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 
-ADJOINTS: list[Adjoint] = [ImplicitAdjoint(tolerance=TIGHT), Unrolled(3), Phantom(3), JacobianFree()]
-every_adjoint = pytest.mark.parametrize("adjoint", ADJOINTS, ids=lambda a: type(a).__name__)
+IMPLICIT = ImplicitAdjoint(tolerance=TIGHT)
 
 
 @pytest.fixture(autouse=True)
@@ -57,16 +55,16 @@ def check_same(compiled: Any, plain: nn.Module, batches: tuple[int, ...], tolera
         assert same(gradients(compiled, weights, x), gradients(plain, weights, x), tolerance)
 
 
-@every_adjoint
+@pytest.mark.parametrize("adjoint", [IMPLICIT, Phantom(2)], ids=["ImplicitAdjoint", "Phantom"])
 def test_a_compiled_operator(adjoint: Adjoint) -> None:
     """Graphs: with gradients and without, through the state too or not; each for one batch, then for any."""
     step = Step()
     operator = torch.compile(step, backend="aot_eager")
     plain, compiled = (EquilibriumLayer(G, adjoint=adjoint, tolerance=TIGHT) for G in (step, operator))
-    check_same(compiled, plain, (4, 5, 6, 7, 9))
+    check_same(compiled, plain, (4, 5, 6))
     assert 0 < graphs() <= 6
     before = graphs()
-    check_same(compiled, plain, (4, 8, 3))
+    check_same(compiled, plain, (4, 9, 3))
     assert graphs() == before
 
 
@@ -97,15 +95,15 @@ def test_second_derivatives_with_a_compiled_operator() -> None:
     assert same(second(compiled), second(equilibrium))
 
 
-@every_adjoint
+@pytest.mark.parametrize("adjoint", [IMPLICIT, Unrolled(2)], ids=["ImplicitAdjoint", "Unrolled"])
 def test_a_compiled_layer_between_compiled_modules(adjoint: Adjoint) -> None:
     layer = EquilibriumLayer(Step(), adjoint=adjoint, tolerance=TIGHT)
     model = nn.Sequential(nn.Linear(3, 3), layer, nn.Tanh()).to(torch.float64)
     compiled = torch.compile(model, backend="aot_eager")
-    check_same(compiled, model, (4, 5, 6, 7, 1))
+    check_same(compiled, model, (4, 5, 1))
     assert 2 <= graphs() <= 6  # one before and one after the solve; for one batch, for any, for a single row
     before = graphs()
-    for batch in range(2, 12):
+    for batch in (2, 3, 11):
         check_same(compiled, model, (batch,))
     assert graphs() == before
     assert all("disable" in reason for reason in counters["graph_break"])

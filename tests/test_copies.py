@@ -250,7 +250,7 @@ def test_eval_mode_differentiates(adjoint: Adjoint) -> None:
 
 
 @every_pair
-def test_200_calls_leave_no_tensor(solver: Solver, adjoint: Adjoint) -> None:
+def test_many_calls_leave_no_tensor(solver: Solver, adjoint: Adjoint) -> None:
     made, x = EquilibriumLayer(Step(), solver, adjoint, Tolerance(relative=1e-3)), inputs(2)
 
     def call() -> None:
@@ -259,7 +259,7 @@ def test_200_calls_leave_no_tensor(solver: Solver, adjoint: Adjoint) -> None:
 
     call()
     before = live_tensors()
-    for _ in range(200):
+    for _ in range(200 if solver == Picard() else 40):
         call()
     assert live_tensors() == before
     assert all(not p._backward_hooks for p in made.parameters())

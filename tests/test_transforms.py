@@ -124,7 +124,41 @@ def test_t14_as_through_many_iterations(name: str) -> None:
     check((FIRST | SECOND)[name], equilibrium)
 
 
-@pytest.mark.parametrize("name", FIRST | SECOND)
+THIRD: dict[str, Callable[[Function], Any]] = {
+    "reverse only": lambda f: jacrev(jacrev(jacrev(size(f))))(X[:1], W),
+    "forward only": lambda f: jacfwd(jacfwd(jacfwd(size(f))))(X[:1], W),
+    "in turn": lambda f: jacfwd(jacrev(jacfwd(size(f))))(X[:1], W),
+}
+
+
+@pytest.mark.parametrize("name", THIRD)
+def test_t14_third_derivatives(name: str) -> None:
+    adjoint = ImplicitAdjoint(tolerance=TIGHT, derivatives=3)
+    check(THIRD[name], lambda x, W: equilibrium(x, W, adjoint=adjoint))
+    with pytest.raises(DeqopsError, match="raise derivatives="):
+        THIRD[name](equilibrium)
+
+
+def forward_over_backward(f: Function) -> Tensor:
+    with forward_ad.dual_level():
+        x = forward_ad.make_dual(X.clone().requires_grad_(), V)
+        (gradient,) = torch.autograd.grad(size(f)(x, W), x, create_graph=True)
+        return forward_ad.unpack_dual(gradient).tangent.clone()
+
+
+def backward_over_forward(f: Function) -> tuple[Tensor, ...]:
+    x = X.clone().requires_grad_()
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(f(forward_ad.make_dual(x, V), W)).tangent
+    return torch.autograd.grad(tangent.square().sum(), x)
+
+
+@pytest.mark.parametrize("case", [forward_over_backward, backward_over_forward])
+def test_t14_second_derivatives_without_torch_func(case: Callable[[Function], Any]) -> None:
+    check(case, equilibrium)
+
+
+@pytest.mark.parametrize("name", ["vmap of both", "vjp", "jacfwd", "grad of vmap", "hessian of vmap"])
 def test_t14_where_gradients_are_switched_off_around(name: str) -> None:
     """torch.no_grad() around a transform does not reach into it."""
     with torch.no_grad():
