@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd import forward_ad
 
@@ -13,6 +16,18 @@ from deqops._errors import InputError
 from deqops._transforms import dual_level
 
 Rows = Callable[[Tensor], Tensor]
+
+
+class Progress(Protocol):
+    """What a loop knows of a solve under way."""
+
+    @property
+    def left(self) -> Tensor:
+        """As `Equation.left`."""
+
+    @property
+    def lengths(self) -> NDArray[np.float64]:
+        """As `Equation.lengths`."""
 
 
 @dataclass(eq=False)
@@ -30,11 +45,21 @@ class Equation:
     goal: Callable[[Tensor], Tensor] | None = None
     extra: Tensor | None = field(default=None, init=False)
     """Evaluations beyond the loop's own since the solve began, (problems,) int64; None where there are none."""
-    left: Tensor | None = field(default=None, init=False)
-    """Evaluations each problem may still spend, that of its next point included, (problems,) int64.
+    progress: Progress | None = field(default=None, init=False)
+    """The loop's own; None where a solver is used without one."""
 
-    0 where a problem has ended. The loop sets it before each step; None where there is no limit.
-    """
+    @property
+    def left(self) -> Tensor | None:
+        """Evaluations each problem may still spend, that of its next point included, (problems,) int64.
+
+        0 where a problem has ended; None where there is no limit.
+        """
+        return None if self.progress is None else self.progress.left
+
+    @property
+    def lengths(self) -> NDArray[np.float64] | None:
+        """`||G(z) - z||` of the point at hand, (problems,), on the host; None where it is not known."""
+        return None if self.progress is None else self.progress.lengths
 
     def jvp(self, z: Tensor, direction: Tensor, wanted: Tensor) -> Tensor:
         """`J(z) direction`, by forward differentiation; one evaluation for each wanted problem.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from deqops._equation import Equation
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
-from deqops._watch import Proof, Watch, host
+from deqops._tree import host
+from deqops._watch import Proof, Watch
 
 Rows = Callable[[Tensor], Tensor]
 Callback = Callable[[int, Tensor], None]
@@ -70,11 +71,11 @@ def iterate(
         callback: called with the number of evaluations so far and the residuals.
     """
     equation = Equation(operator, structure, goal=tolerance.threshold if tolerance.error is None else None)
-    prepared = isinstance(solver, PreparedSolver)
-    solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
-    narrowing = solver if isinstance(solver, NarrowingSolver) and proof is None else None
+    # By attributes: `isinstance` of a protocol takes tens of microseconds, which short solves feel.
+    solver = cast(PreparedSolver, solver).prepared(equation) if hasattr(solver, "prepared") else solver
+    narrowing = cast(NarrowingSolver, solver) if hasattr(solver, "narrowed") and proof is None else None
     watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof)
-    run = _Run(operator, start, max_evaluations, watch, equation)
+    equation.progress = run = _Run(operator, start, max_evaluations, watch, equation)
     memory = solver.init(start)
     try:
         while True:
@@ -85,11 +86,10 @@ def iterate(
                 return run.rollout(run.seen if trace else [])
             if narrow is not None and narrowing is not None and run.is_sparse:
                 memory = run.narrow(narrow, narrowing, memory)
-            if prepared:
-                equation.left = run.left
             proposal, memory = solver.step(memory, run.z, run.image)
             run.advance(proposal if representable is None else representable(proposal))
     finally:
+        equation.progress = None  # else each holds the other, until a collection
         close = getattr(solver, "close", None)
         if close is not None:
             close(memory)
@@ -109,6 +109,7 @@ class _Run:
         self.ended = np.zeros(problems, dtype=bool)  # of the rows
         self.none = np.zeros(problems, dtype=bool)
         self.extra = np.zeros(problems, dtype=np.int64)  # evaluations besides the rounds, of the rows
+        self.lengths = np.zeros(problems)  # the residuals of the rows
         self.frozen: Tensor | None = None  # the ended rows on the device, (rows, 1)
         self.result = np.full(problems, RUNNING, dtype=np.int64)
         self.evaluations = np.zeros(problems, dtype=np.int64)
@@ -148,6 +149,7 @@ class _Run:
             last = self._last()
             verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=False)
             status = verdict.status
+        self.lengths = verdict.lengths
         if last is not self.none:
             status = np.full(len(last), RUNNING, dtype=np.int64) if status is None else status
             status = np.where(last & (status == RUNNING), int(Result.MAX_EVALUATIONS), status)
@@ -166,6 +168,7 @@ class _Run:
         kept = np.flatnonzero(~self.ended)
         rows = torch.from_numpy(kept).to(self.z.device)
         self.numbers, self.ended, self.extra = self.numbers[kept], self.ended[kept], self.extra[kept]
+        self.lengths = self.lengths[kept]
         self.none = np.zeros_like(self.ended)
         self.operator = self.equation.image = narrow(torch.from_numpy(self.numbers).to(self.z.device))
         if self.equation.extra is not None:
@@ -227,18 +230,28 @@ class _Run:
         lost = torch.from_numpy(broken).to(self.z.device) if bool(broken.any()) else None
         value = self.image if lost is None else torch.where(lost[:, None], self.z, self.image)
         residual = residual if lost is None else torch.where(lost, torch.inf, residual)
-        if self.point is None and len(rows) == len(self.result):
-            self.point, self.value, self.residual = self.z, value, residual
+        if len(self.ended) == len(self.result):
+            self._keep(new, value, residual)
         else:
             self._store(rows, numbers, value, residual)
         self.ended |= new
         self.frozen = torch.from_numpy(self.ended).to(self.z.device)[:, None]
 
+    def _keep(self, new: NDArray[np.bool_], value: Tensor, residual: Tensor) -> None:
+        """Keep these rows while no row was dropped; what the others hold is written over when they end."""
+        if self.point is None or self.value is None or self.residual is None:
+            self.point, self.residual = self.z, residual
+            self.value = value if bool(new.all()) else value.clone()  # G may write into what it returned before
+            return
+        chosen = torch.from_numpy(new).to(value.device)
+        self.point = torch.where(chosen[:, None], self.z, self.point)
+        self.value = torch.where(chosen[:, None], value, self.value)
+        self.residual = torch.where(chosen, residual, self.residual)
+
     def _store(self, rows: NDArray[np.int64], numbers: NDArray[np.int64], value: Tensor, residual: Tensor) -> None:
         if self.point is None or self.value is None or self.residual is None:
-            problems = len(self.result)
-            self.point, self.value = (t.new_empty((problems, t.shape[1])) for t in (self.z, value))
-            self.residual = residual.new_empty(problems)
+            raise RuntimeError("rows were dropped before one has ended")
         source, target = (torch.from_numpy(a).to(value.device) for a in (rows, numbers))
-        self.point[target], self.value[target] = self.z[source], value[source]
-        self.residual[target] = residual[source]
+        self.point = self.point.index_copy(0, target, self.z[source])
+        self.value = self.value.index_copy(0, target, value[source])
+        self.residual = self.residual.index_copy(0, target, residual[source])

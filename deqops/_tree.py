@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -156,13 +158,22 @@ def row_norms(rows: Tensor) -> Tensor:
     """The l2 norm of each row in at least float32, without overflow or underflow on the way; (problems,)."""
     plain = plain_row_norms(rows)
     least, most = ordinary_range(plain.dtype)
-    extreme = ~((plain > least) & (plain < most))
-    if not bool(extreme.any()):
+    smallest, greatest = plain.aminmax()
+    if float(smallest) > least and float(greatest) < most:  # false for NaN
         return plain
     # Each row decides by its own size, so companions do not change its bits.
+    extreme = ~((plain > least) & (plain < most))
     wide = rows.to(plain.dtype)
     largest = wide.abs().amax(dim=1)
+    if float(largest.max()) == 0.0:  # as many starts are
+        return plain
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
     norms: Tensor = torch.where(extreme, scaled, plain)
     return norms
+
+
+def host(numbers: Tensor) -> NDArray[np.float64]:
+    """A small tensor's numbers as float64 on the host."""
+    array: NDArray[np.float64] = numbers.detach().cpu().numpy().astype(np.float64)
+    return array

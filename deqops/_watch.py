@@ -17,7 +17,7 @@ from torch import Tensor
 from deqops._errors import InputError
 from deqops._solution import RUNNING, Result
 from deqops._tolerance import Tolerance
-from deqops._tree import ordinary_range, plain_row_norms, row_norms
+from deqops._tree import at_least_float32, host, ordinary_range, plain_row_norms, row_norms
 
 GROWTH = 1e8
 """DIVERGED: the residual grows, above this times the largest of ||z_0||, ||G(z_0)|| and their distance."""
@@ -40,6 +40,7 @@ class Verdict:
     """What the watch says after an evaluation."""
 
     residual: Tensor  # (problems,): ||G(z) - z||
+    lengths: Numbers  # the same on the host
     status: NDArray[np.int64] | None  # (problems,), RUNNING to go on; None where every problem goes on
 
 
@@ -56,6 +57,9 @@ class Watch:
     def __init__(self, problems: int, tolerance: Tolerance, unit: float, proof: Proof | None) -> None:
         self._tolerance, self._unit, self._proof = tolerance, unit, proof
         self._near = SLACK * max(tolerance.relative, FLOOR * unit)
+        self._least = tolerance.absolute  # below this, or above the other, a residual is looked at closely
+        self._most = np.zeros(problems)
+        self._is_near_floor = False  # a residual was below the floor
         self._reference: Numbers | None = None
         self._largest_size = np.full(problems, np.inf)  # at least the size of the last image
         self._previous = np.full(problems, np.inf)
@@ -83,26 +87,33 @@ class Watch:
         self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask, chained: bool
     ) -> Verdict:
         length = host(residual)
-        if chained:
-            self._largest_size += length
-        if self._reference is None or not chained or self._is_due(length, residual.dtype, ended):
-            return self._closely(z, image, difference, residual, ended, last)
+        self._largest_size = self._largest_size + length if chained else SLACK * host(plain_row_norms(image))
+        if self._is_due(length, ended):
+            return self._closely(z, image, difference, residual, length, ended, last)
         self._previous = length
-        return Verdict(residual, None)
+        return Verdict(residual, length, None)
 
     def _closely(
-        self, z: Tensor, image: Tensor, difference: Tensor, residual: Tensor, ended: Mask, last: Mask
+        self,
+        z: Tensor,
+        image: Tensor,
+        difference: Tensor,
+        residual: Tensor,
+        length: Numbers,
+        ended: Mask,
+        last: Mask,
     ) -> Verdict:
         """The verdict by sizes, floors and the growth; exact norms where squares would overflow or underflow."""
-        if self._is_extreme(host(residual), residual.dtype, ended):
+        if self._is_extreme(length, residual.dtype, ended):
             residual = row_norms(difference)
+            length = host(residual)
         size = host(row_norms(image))
         self._largest_size = SLACK * size
-        return Verdict(residual, self._status(z, image, size, host(residual), ended, last))
+        return Verdict(residual, length, self._status(z, image, size, length, ended, last))
 
     def narrow(self, kept: NDArray[np.int64]) -> None:
         """Forget all problems but these."""
-        for name in ("_reference", "_largest_size", "_previous", "_best", "_idle", "_prove_below"):
+        for name in ("_reference", "_most", "_largest_size", "_previous", "_best", "_idle", "_prove_below"):
             setattr(self, name, getattr(self, name)[kept])
 
     def _difference(self, z: Tensor, image: Tensor) -> Tensor:
@@ -113,13 +124,10 @@ class Watch:
             self._buffer = torch.empty_like(z)
         return torch.sub(image, z, out=self._buffer)
 
-    def _is_due(self, length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
+    def _is_due(self, length: Numbers, ended: Mask) -> bool:
         """Whether a problem may have ended; false alarms cost time, nothing else."""
-        least, most = ordinary_range(dtype)
-        low = np.maximum(self._tolerance.absolute + self._near * self._largest_size, least)
-        high = np.minimum(GROWTH * self._reference, most) if self._reference is not None else low
-        quiet = (length > low) & (length < high) & (self._best == np.inf)
-        return not bool((quiet | ended).all())
+        quiet = (length > self._least + self._near * self._largest_size) & (length < self._most)
+        return self._is_near_floor or not (quiet.all() or (quiet | ended).all())
 
     @staticmethod
     def _is_extreme(length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
@@ -131,28 +139,28 @@ class Watch:
     ) -> NDArray[np.int64] | None:
         finite = np.isfinite(length) & np.isfinite(size)
         diverged = self._diverged(z, size, length)
-        stuck = self._stagnated(z, size, length)
+        stuck = self._stagnated(z, size, length, ended)
         done = finite & (length <= self._tolerance.threshold(size))
         if self._tolerance.error is not None:
             done = self._proven(image, length, done & ~ended, stuck | last)
-        status = np.select(
-            [~finite, done, stuck, diverged],
-            [Result.NONFINITE, Result.CONVERGED, Result.STAGNATED, Result.DIVERGED],
-            RUNNING,
-        )
+        status = np.where(diverged, int(Result.DIVERGED), RUNNING)
+        for ends, result in ((stuck, Result.STAGNATED), (done, Result.CONVERGED), (~finite, Result.NONFINITE)):
+            status = np.where(ends, int(result), status)
         return status if bool((status[~ended] != RUNNING).any()) else None
 
     def _diverged(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
         if self._reference is None:
             self._reference = np.fmax(np.fmax(size, host(row_norms(z))), length)
+            least, most = ordinary_range(at_least_float32(z).dtype)
+            self._least, self._most = max(self._least, least), np.minimum(GROWTH * self._reference, most)
         grows = length > self._previous
         self._previous = length
         above: Mask = grows & (length > GROWTH * self._reference)
         return above
 
-    def _stagnated(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
+    def _stagnated(self, z: Tensor, size: Numbers, length: Numbers, ended: Mask) -> Mask:
         floor = FLOOR * self._unit * size
-        if not bool(((length <= floor) | (self._best < np.inf)).any()):
+        if not bool((((length <= floor) | (self._best < np.inf)) & ~ended).any()):
             return np.zeros(len(length), dtype=bool)
         floor = FLOOR * self._unit * np.maximum(size, host(row_norms(z)))
         down = length <= floor
@@ -160,6 +168,7 @@ class Watch:
         better = (down & ~seen) | (seen & (length < 0.99 * self._best))
         self._idle = np.where(better, 0, self._idle + seen)
         self._best = np.where(better, length, self._best)
+        self._is_near_floor = True
         # A diverging state grows until its best residual is below the floor, so the current one counts too.
         return (self._idle >= PATIENCE) & (self._best <= floor) & down
 
@@ -174,12 +183,6 @@ class Watch:
         self._prove_below = np.where(due, missing * length, self._prove_below)
         proven: Mask = due & (bound <= error)  # NaN proves nothing
         return proven
-
-
-def host(numbers: Tensor) -> Numbers:
-    """A small tensor's numbers as float64 on the host."""
-    array: Numbers = numbers.detach().cpu().numpy().astype(np.float64)
-    return array
 
 
 def checked_distances(distances: object, problems: int) -> Tensor:

@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deqops import InputError, SciPy, Solver, TorchDEQ, solve
+from deqops import InputError, SciPy, Solver, Tolerance, TorchDEQ, solve
+from deqops._solver._scipy import METHODS
+from deqops._solver._torchdeq import NAMES
 from tests import test_solver_contract as contract
 
 FOREIGN = [
@@ -92,3 +94,21 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def leaked() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "deqops-foreign"]
+
+
+@pytest.mark.parametrize("solver", [*map(SciPy, METHODS), *map(TorchDEQ, NAMES)], ids=repr)
+def test_every_method_solves_a_contracting_layer(solver: Solver) -> None:
+    generator = torch.Generator().manual_seed(0)
+    W = 0.1 * torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    b = torch.randn(3, 20, generator=generator, dtype=torch.float64)
+    solution = solve(
+        lambda z: torch.tanh(z @ W + b),
+        torch.zeros_like(b),
+        solver=solver,
+        tolerance=Tolerance(relative=1e-8),
+        max_evaluations=500,
+    )
+    residual = torch.tanh(solution.value @ W + b) - solution.value
+    assert residual.norm() < 1e-7
+    assert hash(solver) == hash(type(solver)(*vars(solver).values()))
+    assert not leaked()

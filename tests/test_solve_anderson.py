@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -127,3 +128,36 @@ def test_a_step_that_overflows_gives_way_to_picards() -> None:
 
     solution = solve(lambda z: 0.5 * z + 1, torch.zeros(2, 2), solver=Overflowing())
     assert torch.equal(solution.value[0], solution.value[1])
+
+
+def contraction(kind: str, size: int, rate: float, generator: torch.Generator) -> Tensor:
+    """A matrix of l2 norm `rate`, singular values all equal, spread, or of a nilpotent matrix."""
+    matrix = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    if kind == "orthogonal":
+        return rate * torch.linalg.qr(matrix)[0]
+    matrix = matrix.triu(1) if kind == "nilpotent" else matrix
+    return rate * matrix / torch.linalg.matrix_norm(matrix, 2)
+
+
+@pytest.mark.parametrize(("kind", "more"), [("orthogonal", 1), ("gaussian", 1), ("nilpotent", 4)])
+@pytest.mark.parametrize("link", [torch.nn.Identity(), torch.tanh, torch.relu], ids=["linear", "tanh", "relu"])
+@pytest.mark.parametrize("rate", [0.3, 0.6, 0.9, 0.97])
+def test_contractions_never_cost_more_than_picard(
+    kind: str, more: int, link: Callable[[Tensor], Tensor], rate: float
+) -> None:
+    """By more than an evaluation; where Picard ends after finitely many steps by design, by a few."""
+    generator = torch.Generator().manual_seed(5)
+    for size in (2, 7, 18, 31):
+        W = contraction(kind, size, rate, generator)
+        b = torch.randn(3, size, generator=generator, dtype=torch.float64)
+        counts = [
+            solve(
+                lambda z: link(z @ W.mT + b),  # noqa: B023
+                torch.zeros_like(b),
+                solver=solver,
+                tolerance=Tolerance(relative=1e-9),
+                max_evaluations=2000,
+            ).evaluations
+            for solver in (Anderson(), Picard())
+        ]
+        assert bool((counts[0] <= counts[1] + more).all())

@@ -25,10 +25,10 @@ START = torch.zeros(3, 4, dtype=torch.float64)
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 def test_each_problem_counts_and_stops_by_itself(solver: Solver) -> None:
-    together = solve(rates, START, RATES, solver=solver, tolerance=Tolerance(relative=1e-9))
+    together = solve(rates, START, RATES, solver=solver, tolerance=Tolerance(relative=1e-10))
     for number in range(3):
         part = slice(number, number + 1)
-        alone = solve(rates, START[part], RATES[part], solver=solver, tolerance=Tolerance(relative=1e-9))
+        alone = solve(rates, START[part], RATES[part], solver=solver, tolerance=Tolerance(relative=1e-10))
         assert alone.results == [Result.CONVERGED]
         assert int(alone.evaluations) == int(together.evaluations[number])
         assert torch.allclose(alone.value, together.value[part], rtol=1e-14)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from deqops._equation import Equation
 from deqops._errors import InputError
-from deqops._solver._gram import Columns, least_squares_weights
-from deqops._tree import row_norms
+from deqops._solver._ring import Ring
 
 from ._picard import check_damping
 
@@ -17,30 +19,28 @@ SETBACK = 2.0
 """Memory is dropped where the residual exceeds this times the best one since the last drop."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class AndersonMemory:
-    """The last point, and the differences of consecutive points."""
+    """The last points and their residuals; each step writes into it."""
 
-    picard: Tensor  # (problems, unknowns): z + damping * r
-    residual: Tensor  # (problems, unknowns): r = G(z) - z
-    columns: Columns
-    best: Tensor  # (problems,): the smallest residual norm since the last drop
-    rested: Tensor  # (problems,) bool: the last step was no drop
+    ring: Ring
+    best: NDArray[np.float64]  # (problems,): the smallest residual norm since the last drop
+    rested: NDArray[np.bool_]  # (problems,): the last step was no drop
 
 
 @dataclass(frozen=True)
 class Anderson:
     """Anderson acceleration: `z <- z + b r - sum_i c_i (dz_i + b dr_i)`, c minimises `||r - sum c_i dr_i||`.
 
-    r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. The
-    least squares problem is solved by the triangular factor of the scaled columns, newest first, from their inner
-    products, which are updated by one row a step. The first column that depends on the newer ones (its orthogonal
-    part is below `regularization` of its length) is left out, and so are the older ones. Where the residual exceeds
-    twice the best one, that problem's memory is dropped, and the step is Picard's. All of this is relative: scaling
-    a problem, z -> c z, changes nothing.
+    r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. c comes from
+    the triangular factor of the dr_i, newest first, by their inner products in float64, which change by one row a
+    step. The first column that depends on the newer ones (its orthogonal part is below `regularization` of its
+    length) is left out, and so are the older ones. Where the residual exceeds twice the best one, that problem's
+    memory is dropped, and the step is Picard's. All of this is relative: scaling a problem, z -> c z, changes
+    nothing.
 
     Args:
-        memory: how many differences to keep, at least 1; twice as many vectors like the state.
+        memory: how many differences to keep, at least 1; `2 memory + 2` vectors like the state.
         regularization: between 0 and 1; None for the square root of 30 units of rounding of the state's dtype, below
             which the factor is nothing but rounding.
         damping: b of the underlying damped Picard step, above 0.
@@ -64,38 +64,55 @@ class Anderson:
             raise InputError(f"regularization: a number between 0 and 1 is needed, got {given!r}")
         check_damping(self.damping)
 
+    def prepared(self, equation: Equation) -> Acceleration:
+        """The solver with the residual norms that the loop knows already."""
+        return Acceleration(self, equation)
+
     def init(self, z: Tensor) -> AndersonMemory | None:
         """Nothing is known before the first evaluation."""
         return None
 
     def step(self, memory: AndersonMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, AndersonMemory]:
-        """The accelerated point of each problem, and the memory with the newest difference; the old one is spent."""
+        """The accelerated point of each problem, and its memory; the old one is spent."""
+        return Acceleration(self, None).step(memory, z, image)
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """`Anderson` for one equation; None for a solve without a loop."""
+
+    settings: Anderson
+    equation: Equation | None
+
+    def init(self, z: Tensor) -> AndersonMemory | None:
+        """Nothing is known before the first evaluation."""
+        return None
+
+    def step(self, memory: AndersonMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, AndersonMemory]:
+        """As `Anderson.step`."""
         wide = torch.promote_types(z.dtype, torch.float32)
         point, picard = z.to(wide), image.to(wide)
-        residual = picard - point
-        if self.damping != 1.0:
-            picard = point + self.damping * residual
-        norm = row_norms(residual)
+        if self.settings.damping != 1.0:
+            picard = torch.lerp(point, picard, self.settings.damping)
         if memory is None:
-            columns = Columns.empty(residual, self.memory)
-            rested = torch.zeros_like(norm, dtype=torch.bool)
-            return picard.to(z.dtype), AndersonMemory(picard, residual, columns, norm, rested)
-        drop = (norm > SETBACK * memory.best) & memory.rested
-        size = torch.where((norm > 0) & norm.isfinite(), norm, 1.0)[:, None]
-        products = memory.columns.push(picard - memory.picard, residual - memory.residual, residual / size, ~drop)
-        floor = self.regularization or (30 * torch.finfo(z.dtype).eps) ** 0.5
-        weights = size * least_squares_weights(memory.columns, products, floor)
-        best = torch.where(drop, norm, torch.minimum(norm, memory.best))
-        new = AndersonMemory(picard, residual, memory.columns, best, ~drop)
-        return memory.columns.subtracted(picard, weights).to(z.dtype), new
+            floor = self.settings.regularization or (30 * torch.finfo(z.dtype).eps) ** 0.5
+            ring = Ring.begun(point, picard, self.settings.memory, floor)
+            length = self._lengths(ring)
+            return picard.to(z.dtype), AndersonMemory(ring, length, np.zeros(len(length), dtype=bool))
+        memory.ring.push(point, picard)
+        length = self._lengths(memory.ring)
+        dropped = (length > SETBACK * memory.best) & memory.rested
+        memory.best = np.where(dropped, length, np.fmin(memory.best, length))
+        memory.rested = ~dropped
+        if dropped.any():
+            memory.ring.drop(torch.from_numpy(np.flatnonzero(dropped)).to(z.device))
+        return memory.ring.combined().to(z.dtype), memory
 
     def narrowed(self, memory: AndersonMemory, rows: Tensor) -> AndersonMemory:
         """The memory of these problems alone."""
-        return replace(
-            memory,
-            picard=memory.picard[rows],
-            residual=memory.residual[rows],
-            columns=memory.columns.narrowed(rows),
-            best=memory.best[rows],
-            rested=memory.rested[rows],
-        )
+        kept = rows.cpu().numpy()
+        return AndersonMemory(memory.ring.narrowed(rows), memory.best[kept], memory.rested[kept])
+
+    def _lengths(self, ring: Ring) -> NDArray[np.float64]:
+        known = None if self.equation is None else self.equation.lengths
+        return ring.newest_lengths() if known is None else known

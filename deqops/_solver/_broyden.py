@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from deqops._equation import Equation
 from deqops._errors import InputError
-from deqops._tree import row_norms
+from deqops._tree import host, row_norms
 
+from ._factors import Factors
 from ._picard import check_damping
 
 SETBACK = 1000.0
@@ -21,25 +25,16 @@ DEGENERATE = 10.0
 """A factor is left out where its denominator is below this many units of rounding of ||s|| or ||H y||."""
 
 
-@dataclass(frozen=True)
-class Update:
-    """One factor `I + w s^T` of H; both are 0 where a problem left it out."""
-
-    change: Tensor  # (problems, unknowns): w
-    step: Tensor  # (problems, unknowns): s, of length 1
-
-
-@dataclass(frozen=True)
+@dataclass
 class BroydenMemory:
-    """The last point, what H makes of its residual, and the factors of H, oldest first."""
+    """The last point, what H makes of its residual, and the factors of H; each step writes into it."""
 
     point: Tensor  # (problems, unknowns): z
     residual: Tensor  # (problems, unknowns): r = G(z) - z
     applied: Tensor  # (problems, unknowns): H r
-    updates: tuple[Update, ...]
-    since: Tensor  # (problems,) int64: the first update that the problem still uses
-    best: Tensor  # (problems,): the smallest residual norm since the last drop
-    rested: Tensor  # (problems,) bool: the last step was no drop
+    factors: Factors
+    best: NDArray[np.float64]  # (problems,): the smallest residual norm since the last drop
+    rested: NDArray[np.bool_]  # (problems,): the last step was no drop
 
 
 @dataclass(frozen=True)
@@ -75,83 +70,85 @@ class Broyden:
             raise InputError(f"memory: a whole number of at least 1 is needed, got {self.memory!r}")
         check_damping(self.damping)
 
+    def prepared(self, equation: Equation) -> QuasiNewton:
+        """The solver with the residual norms that the loop knows already."""
+        return QuasiNewton(self, equation)
+
     def init(self, z: Tensor) -> BroydenMemory | None:
         """Nothing is known before the first evaluation."""
         return None
 
     def step(self, memory: BroydenMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, BroydenMemory]:
-        """The quasi-Newton point of each problem, and the memory with the newest factor last."""
+        """The quasi-Newton point of each problem, and its memory; the old one is spent."""
+        return QuasiNewton(self, None).step(memory, z, image)
+
+
+@dataclass(frozen=True)
+class QuasiNewton:
+    """`Broyden` for one equation; None for a solve without a loop."""
+
+    settings: Broyden
+    equation: Equation | None
+
+    def init(self, z: Tensor) -> BroydenMemory | None:
+        """Nothing is known before the first evaluation."""
+        return None
+
+    def step(self, memory: BroydenMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, BroydenMemory]:
+        """As `Broyden.step`."""
         point = z.to(torch.promote_types(z.dtype, torch.float32))
         residual = image.to(point.dtype) - point
+        length = self._lengths(residual)
         if memory is None:
-            new = _first(point, residual, -self.damping * residual)
-        elif len(memory.updates) < self.memory:
-            new = _updated(memory, point, residual, -self.damping * residual)
+            factors, rested = Factors.none(len(z), z.device), np.zeros(len(z), dtype=bool)
+            memory = BroydenMemory(point, residual, -self.settings.damping * residual, factors, length, rested)
         else:
-            new = _updated(_anew(memory, self.damping), point, residual, -self.damping * residual)
-        return (point - new.applied).to(z.dtype), new
+            self._update(memory, point, residual, length)
+        return (point - memory.applied).to(z.dtype), memory
 
     def narrowed(self, memory: BroydenMemory, rows: Tensor) -> BroydenMemory:
         """The memory of these problems alone."""
+        kept = rows.cpu().numpy()
         return BroydenMemory(
             memory.point[rows],
             memory.residual[rows],
             memory.applied[rows],
-            tuple(Update(update.change[rows], update.step[rows]) for update in memory.updates),
-            memory.since[rows],
-            memory.best[rows],
-            memory.rested[rows],
+            memory.factors.narrowed(rows),
+            memory.best[kept],
+            memory.rested[kept],
         )
 
+    def _update(self, memory: BroydenMemory, point: Tensor, residual: Tensor, length: NDArray[np.float64]) -> None:
+        """Take over the newest point and its factor; no factors for a problem set back (never twice in a row)."""
+        start = -self.settings.damping * residual
+        if memory.factors.count == self.settings.memory:
+            memory.factors = Factors.none(len(point), point.device)
+            memory.applied = -self.settings.damping * memory.residual
+        dropped = (length > SETBACK * memory.best) & memory.rested
+        applied = memory.factors.applied(start)
+        change, step = _factor(point - memory.point, applied - memory.applied)  # H y = H r - H r_old
+        memory.factors.append(change, step)
+        memory.applied = torch.addcmul(applied, (step * applied).sum(dim=1, keepdim=True), change)
+        if dropped.any():
+            rows = torch.from_numpy(np.flatnonzero(dropped)).to(point.device)
+            memory.factors.drop(rows)
+            memory.applied[rows] = start[rows]
+        memory.point, memory.residual = point, residual
+        memory.best, memory.rested = np.where(dropped, length, np.fmin(memory.best, length)), ~dropped
 
-def _first(point: Tensor, residual: Tensor, applied: Tensor) -> BroydenMemory:
-    norm = row_norms(residual)
-    since = torch.zeros_like(norm, dtype=torch.int64)
-    return BroydenMemory(point, residual, applied, (), since, norm, torch.zeros_like(since, dtype=torch.bool))
-
-
-def _anew(old: BroydenMemory, damping: float) -> BroydenMemory:
-    """The memory without factors. It is due after so many steps, whatever the problems' values."""
-    since = torch.zeros_like(old.since)
-    return BroydenMemory(old.point, old.residual, -damping * old.residual, (), since, old.best, old.rested)
-
-
-def _updated(old: BroydenMemory, point: Tensor, residual: Tensor, start: Tensor) -> BroydenMemory:
-    """The memory with the newest factor; no factors for a problem that was set back (never twice in a row).
-
-    Args:
-        start: -b r, to which the factors are applied.
-    """
-    norm, count = row_norms(residual), len(old.updates)
-    drop = (norm > SETBACK * old.best) & old.rested
-    since = torch.where(drop, count + 1, old.since)
-    applied = start
-    for number, update in enumerate(old.updates):
-        applied = _times(update, applied, since <= number)
-    newest = _update(point - old.point, applied - old.applied)  # H y = H r - H r_old: one application does
-    return BroydenMemory(
-        point,
-        residual,
-        _times(newest, applied, since <= count),
-        (*old.updates, newest),
-        since,
-        torch.where(drop, norm, torch.minimum(norm, old.best)),
-        ~drop,
-    )
+    def _lengths(self, residual: Tensor) -> NDArray[np.float64]:
+        known = None if self.equation is None else self.equation.lengths
+        return host(row_norms(residual)) if known is None else known
 
 
-def _update(step: Tensor, applied: Tensor) -> Update:
-    """The factor for a step s and H y; 0 where it would divide by nothing but rounding."""
+def _factor(step: Tensor, applied: Tensor) -> tuple[Tensor, Tensor]:
+    """w and s of the factor for a step and H y; 0 where it would divide by nothing but rounding."""
     length, size = row_norms(step), row_norms(applied)
     unit = step / torch.where(length > 0, length, 1.0)[:, None]
     denominator = (unit * applied).sum(dim=1)
     floor = DEGENERATE * torch.finfo(step.dtype).eps * torch.maximum(length, size)
-    usable = (denominator.abs() > floor) & (length > 0) & size.isfinite()
-    change = (step - applied) / torch.where(usable, denominator, 1.0)[:, None]
-    return Update(torch.where(usable[:, None], change, 0.0), torch.where(usable[:, None], unit, 0.0))
-
-
-def _times(update: Update, vectors: Tensor, used: Tensor) -> Tensor:
-    """`(I + w s^T) v` for each problem that uses the update, v for the others; by sums within a problem only."""
-    weights = torch.where(used, (update.step * vectors).sum(dim=1), 0.0)
-    return torch.addcmul(vectors, weights[:, None], update.change)
+    usable = ((denominator.abs() > floor) & (length > 0) & size.isfinite())[:, None]
+    if bool(usable.all()):
+        return (step - applied) / denominator[:, None], unit
+    change = (step - applied) / torch.where(usable, denominator[:, None], 1.0)
+    return torch.where(usable, change, 0.0), torch.where(usable, unit, 0.0)

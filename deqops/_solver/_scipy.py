@@ -33,7 +33,7 @@ class SciPy(Foreign):
     """
 
     method: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -12,7 +12,7 @@ from deqops._errors import InputError
 
 from ._foreign import Foreign, Image
 
-NAMES = ("fixed_point_iter", "anderson", "broyden")
+NAMES = ("fixed_point_iter", "simple_fixed_point_iter", "anderson", "broyden")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TorchDEQ(Foreign):
     """A solver of torchdeq; the loop counts, judges and stops, and starts it anew where it ends too early.
 
     Args:
-        name: "fixed_point_iter", "anderson" or "broyden".
+        name: "fixed_point_iter", "simple_fixed_point_iter", "anderson" or "broyden".
         options: passed on to it, for example `{"m": 4}`.
 
     Raises:
@@ -30,7 +30,7 @@ class TorchDEQ(Foreign):
     """
 
     name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils import _pytree as pytree
 
 from deqops._atomic import write_atomically
@@ -229,10 +231,35 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(f"G: it fails on the example state and inputs: {first:.200}") from error
         try:
-            return torch.export.export(module, example, strict=False)
+            with _fixed_weights(module):
+                return torch.export.export(module, example, strict=False)
         except Exception as error:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise UnsupportedOperationError("torch.export", f"cannot export G: {first:.200}") from error
+
+
+@contextmanager
+def _fixed_weights(module: nn.Module) -> Iterator[None]:
+    """Weights whose parametrisations say that they are functions of stored tensors are taken as they are now."""
+    with parametrize.cached():
+        for part in _reached(module):
+            for name, maps in getattr(part, "parametrizations", {}).items():
+                if all(getattr(one, "is_function_of_weights", False) for one in maps):
+                    with torch.no_grad():
+                        getattr(part, name)
+        yield
+
+
+def _reached(module: nn.Module) -> list[nn.Module]:
+    """The module's parts, and those of the functions that they hold."""
+    found: dict[int, nn.Module] = {}
+    waiting = [module]
+    while waiting:
+        for part in waiting.pop().modules():
+            if id(part) not in found:
+                found[id(part)] = part
+                waiting += [inner for value in vars(part).values() if callable(value) for inner in _closed_over(value)]
+    return list(found.values())
 
 
 def _try_out(module: nn.Module, example: tuple[Any, ...]) -> None:

@@ -1,0 +1,256 @@
+"""Parametrised weights stay within their rate: every optimiser step, train and eval, loads and copies."""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from deqops import EquilibriumLayer, InputError, export, load
+from deqops.verify import Norm, certify, check, convolution_norm_bound, operator_norm_bound, spectral_norm_bound
+from deqops.verify.contractive import (
+    ConvolutionBounded,
+    Damped,
+    L2Bounded,
+    MonotoneWeight,
+    SupBounded,
+    bounded,
+)
+from deqops.verify.contractive._monotone import margin_bound
+
+RATE, MARGIN = 0.9, 0.1
+P = torch.tensor([1.0, 3.0, 0.2, 5.0, 1.0, 1.0], dtype=torch.float64)
+
+
+def matrix(map_: nn.Module, dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 6, dtype=dtype)
+    parametrize.register_parametrization(layer, "weight", map_)
+    return layer
+
+
+def kernel(map_: nn.Module, dtype: torch.dtype) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 3, 3, padding=1, dtype=dtype)
+    parametrize.register_parametrization(layer, "weight", map_)
+    return layer
+
+
+def weighted(W: Tensor) -> float:
+    return float(operator_norm_bound(W, Norm("linf", (P,))))
+
+
+def on_a_square(K: Tensor) -> float:
+    return convolution_norm_bound(K, (5, 5), padding_mode="zeros", padding=1)
+
+
+CASES: dict[str, tuple[Callable[[torch.dtype], nn.Module], Callable[[Tensor], float], float]] = {
+    "l2": (lambda d: matrix(L2Bounded(RATE), d), lambda W: float(spectral_norm_bound(W)), RATE),
+    "gain": (lambda d: matrix(L2Bounded(RATE, gain=3.0), d), lambda W: float(spectral_norm_bound(W)), RATE / 3),
+    "linf": (lambda d: matrix(SupBounded(RATE), d), lambda W: float(operator_norm_bound(W, "linf")), RATE),
+    "weighted linf": (lambda d: matrix(SupBounded(RATE, P), d), weighted, RATE),
+    "convolution": (lambda d: kernel(ConvolutionBounded((5, 5), RATE, padding=1), d), on_a_square, RATE),
+    "monotone": (lambda d: matrix(MonotoneWeight(MARGIN), d), lambda W: -margin_bound(W), -MARGIN),
+}
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+def stored(layer: nn.Module) -> list[nn.Parameter]:
+    return [p for n, p in layer.named_parameters() if "original" in n]
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_t1_t5_a_thousand_steps_at_a_high_rate_never_leave_the_set(name: str, dtype: torch.dtype) -> None:
+    """Gradients that push the norm up, noise, and now and then a weight that is blown up or nearly 0."""
+    make, measured, most = CASES[name]
+    layer, generator = make(dtype), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=3.0, momentum=0.9)
+    for step in range(1000 if dtype == torch.float32 else 100):
+        layer.train(step % 3 != 0)
+        assert measured(layer.weight.detach()) <= most
+        optimizer.zero_grad()
+        direction = torch.randn(layer.weight.shape, generator=generator).to(dtype)
+        (-(layer.weight * (layer.weight.detach() + direction)).sum()).backward()
+        nn.utils.clip_grad_norm_(layer.parameters(), 1.0)  # a monotone weight is quadratic in what is stored
+        optimizer.step()
+        if step % 97 == 96:
+            with torch.no_grad():
+                for weight in stored(layer):
+                    weight.mul_(10.0 ** (step % 7 - 3))
+
+
+@every_case
+def test_the_bound_is_reached(name: str) -> None:
+    make, measured, most = CASES[name]
+    layer = make(torch.float64)
+    with torch.no_grad():
+        for weight in stored(layer):
+            weight.mul_(0.0 if name == "monotone" else 100.0)
+    assert measured(layer.weight.detach()) >= most - 1e-3
+
+
+@pytest.mark.parametrize("name", [case for case in CASES if case != "monotone"])
+def test_a_weight_below_the_rate_is_left_as_it_is(name: str) -> None:
+    layer = CASES[name][0](torch.float32)
+    with torch.no_grad():
+        (weight,) = stored(layer)
+        weight.mul_(1e-3)
+    assert torch.equal(layer.weight, weight)
+
+
+@every_case
+def test_modes_copies_loads_and_pickles_give_the_same_weight(name: str) -> None:
+    make = CASES[name][0]
+    layer = make(torch.float32)
+    with torch.no_grad():
+        for weight in stored(layer):
+            weight.mul_(20.0)
+    expected = layer.weight.detach().clone()
+    buffer = io.BytesIO()
+    torch.save(layer.state_dict(), buffer)
+    buffer.seek(0)
+    loaded = make(torch.float32)
+    loaded.load_state_dict(torch.load(buffer, weights_only=True))
+    maps = layer.parametrizations.weight
+    for other in (layer.eval(), layer.train(), copy.deepcopy(layer), loaded):
+        assert torch.equal(other.weight, expected)
+    assert torch.equal(pickle.loads(pickle.dumps(maps[0]))(*stored(layer)), expected)
+
+
+@every_case
+def test_numbers_written_past_every_counter_are_seen(name: str) -> None:
+    make, measured, most = CASES[name]
+    layer = make(torch.float64)
+    assert measured(layer.weight.detach()) <= most
+    for weight in stored(layer):
+        weight.data.mul_(1e3)
+    assert measured(layer.weight.detach()) <= most
+
+
+@pytest.mark.parametrize(
+    ("map_", "shape"),
+    [
+        (L2Bounded(0.5), (4, 6)),
+        (SupBounded(0.5), (4, 6)),
+        (SupBounded(0.5, [1.0, 2.0, 3.0]), (3, 3)),
+        (ConvolutionBounded(5, 0.5, padding=1), (2, 3, 3)),
+    ],
+    ids=str,
+)
+def test_gradients_are_those_of_the_scaled_weight(map_: nn.Module, shape: tuple[int, ...]) -> None:
+    weight = 3 * torch.randn(*shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    if isinstance(map_, ConvolutionBounded):  # the direction is a proposal there: along the weight nothing changes
+        weight.requires_grad_()
+        (gradient,) = torch.autograd.grad(map_(weight).square().sum(), weight)
+        assert abs(float((gradient * weight.detach()).sum())) < 1e-9
+    else:
+        assert torch.autograd.gradcheck(map_, weight.requires_grad_())
+
+
+def test_an_assigned_monotone_weight_of_the_right_form_is_kept() -> None:
+    generator = torch.Generator().manual_seed(4)
+    A, B = torch.randn(2, 5, 5, generator=generator, dtype=torch.float64)
+    W = 0.9 * torch.eye(5, dtype=torch.float64) - A.mT @ A + B - B.mT
+    layer = nn.Linear(5, 5, dtype=torch.float64)
+    parametrize.register_parametrization(layer, "weight", MonotoneWeight(MARGIN))
+    layer.weight = W
+    assert torch.allclose(layer.weight, W, atol=1e-12)
+    assert torch.autograd.gradcheck(MonotoneWeight(MARGIN), (A.requires_grad_(), B.requires_grad_()))
+
+
+def test_t1_a_layer_that_trains_is_certified_checked_and_exported(tmp_path: object) -> None:
+    torch.manual_seed(0)
+    linear = bounded(nn.Linear(6, 6), RATE)
+
+    class Operator(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, z: Tensor, x: Tensor) -> Tensor:
+            return torch.tanh(self.linear(z) + x)
+
+    layer = EquilibriumLayer(Operator())
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.3)
+    x, target = torch.randn(8, 6), torch.rand(8, 6)
+    for _ in range(10):
+        optimizer.zero_grad()
+        (layer(x) - target).square().mean().backward()
+        optimizer.step()
+    certificate = certify(layer, x, theorem="picard", norm="l2")
+    assert certificate.rate is not None
+    assert RATE - 1e-3 < certificate.rate <= RATE
+    assert check(certificate, layer, torch.zeros(8, 6), x).accepted
+    path = f"{tmp_path}/model.pt2"
+    export(path, layer.operator, torch.zeros(8, 6), x)
+    assert torch.allclose(load(path)(torch.zeros(8, 6), x), layer.operator(torch.zeros(8, 6), x))
+
+
+def test_t5_a_monotone_layer_with_a_large_norm_is_certified() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(6, 6, bias=False)
+    parametrize.register_parametrization(linear, "weight", MonotoneWeight(MARGIN))
+    with torch.no_grad():
+        for weight in stored(linear):
+            weight.mul_(10.0)
+    zeros = torch.zeros(2, 6)
+    certificate = certify(lambda z, x: torch.relu(linear(z) + x), zeros, zeros)
+    assert certificate.theorem == "monotone"
+    assert torch.linalg.matrix_norm(linear.weight.detach(), 2) > 20
+
+
+def test_t4_a_damped_block_has_the_damped_constant() -> None:
+    torch.manual_seed(0)
+    linear = bounded(nn.Linear(6, 6), 0.5, norm="linf")
+    with torch.no_grad():
+        linear.parametrizations.weight.original.mul_(10.0)
+    block = Damped(lambda z, x: torch.tanh(linear(z) + x), 0.25)
+    zeros = torch.zeros(1, 6)
+    certificate = certify(block, zeros, zeros, theorem="picard", norm="linf")
+    assert certificate.rate == pytest.approx(1 - 0.25 + 0.25 * 0.5, rel=1e-6)
+
+
+def test_torchs_spectral_normalisation_is_no_bound_where_ours_is_one() -> None:
+    torch.manual_seed(0)
+    peer = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6), n_power_iterations=1)
+    ours = bounded(nn.Linear(6, 6), 1.0)
+    for layer in (peer, ours):
+        layer.eval()
+        layer.parametrizations.weight.original.data.copy_(torch.randn(6, 6))
+    assert float(spectral_norm_bound(ours.weight.detach())) <= 1.0
+    assert spectral_norm_bound(peer.weight.detach()).lower_estimate > 1.1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: L2Bounded(0.0), "rate: "),
+        (lambda: L2Bounded(math.nan), "rate: "),
+        (lambda: MonotoneWeight(1.0), "margin: "),
+        (lambda: SupBounded(0.5, [1.0, -1.0]), "weights: "),
+        (lambda: SupBounded(0.5, [1.0])(torch.zeros(2, 2)), "W: weights for 1"),
+        (lambda: SupBounded(0.5)(torch.tensor([[math.nan]])), "W: it holds NaN"),
+        (lambda: L2Bounded(0.5)(torch.zeros(2, 2, 2)), "W: a matrix is needed"),
+        (lambda: L2Bounded(0.5)(torch.full((2, 2), math.inf)), "entry .* is not finite"),
+        (lambda: MonotoneWeight(0.5)(*torch.full((2, 2, 2), math.inf)), "weight: its stored"),
+        (lambda: MonotoneWeight().right_inverse(torch.zeros(2, 3)), "W: a square matrix"),
+        (lambda: ConvolutionBounded(5, padding_mode="reflect"), "padding_mode: "),
+        (lambda: bounded(nn.Conv2d(1, 1, 3)), "size: "),
+        (lambda: bounded(nn.Conv1d(1, 1, 3), size=8, gain=2.0), "gain: "),
+        (lambda: bounded(nn.Linear(2, 2), norm="l1"), "norm: "),
+        (lambda: bounded(nn.ReLU()), "layer: ReLU has no 'weight'"),
+        (lambda: Damped(lambda z: z, 0.0), "damping: "),
+        (lambda: Damped(3, 0.5), "operator: "),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_arguments_are_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()

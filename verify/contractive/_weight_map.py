@@ -1,0 +1,95 @@
+"""What all parametrisations here are: maps of stored tensors to one whose bound is proven, in train and eval mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from deqops._errors import InputError
+
+T = TypeVar("T")
+
+ROOM = 1.0 - 2.0**-30
+"""Bounds are kept below the rate by this factor, so that a certificate, whose own rounding comes on top, is too."""
+
+
+class WeightMap(nn.Module):
+    """A parametrisation that is a function of the stored tensors alone: no buffers, no mode, no history.
+
+    `deqops.export` and `certify` take the tensor it gives as the weight, exactly as it is.
+    """
+
+    is_function_of_weights = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memory: tuple[tuple[Tensor, ...], Any] | None = None
+
+    def _known(self, analysed: Callable[..., T], *weights: Tensor) -> T:
+        """`analysed(*weights)`, without gradients, remembered for as long as the numbers are the same.
+
+        A solve reads a weight at each evaluation. Version counters do not tell whether numbers have changed
+        (`parameter.data` writes past them), so the numbers are compared.
+        """
+        memory = self._memory
+        if memory is None or not _equal(memory[0], weights):
+            with torch.no_grad():
+                copies = tuple(weight.detach().clone() for weight in weights)
+                memory = self._memory = (copies, analysed(*copies))
+        result: T = memory[1]
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is remembered."""
+        return {**self.__dict__, "_memory": None}
+
+
+def _equal(known: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> bool:
+    return all(
+        a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+        for a, b in zip(known, weights, strict=True)
+    )
+
+
+def check_rate(rate: object) -> float:
+    """The rate as a float.
+
+    Raises:
+        InputError: it is not a finite number above 0.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise InputError(f"rate: a finite number above 0 is needed, got {rate!r}")
+    return float(rate)
+
+
+def largest_factors(rate: float, bounds: Tensor, moduli: Tensor, ones: Tensor, dtype: torch.dtype) -> Tensor:
+    """Factors f <= 1 that `dtype` holds, such that the rounded product of f and its tensor has norm at most `rate`.
+
+    A product is rounded by at most a unit of itself and the smallest number.
+
+    Args:
+        rate: what is wanted.
+        bounds: proven, of the tensors' norms, float64 of any shape.
+        moduli: proven, of the norms of the tensors of their moduli.
+        ones: proven, of the norms of tensors of ones of their shapes.
+        dtype: of the tensors.
+
+    Returns:
+        float64: 1 where nothing need change, else nearly `rate / bound`; 0 where the dtype holds no such factor.
+    """
+    unit, smallest = torch.finfo(dtype).eps, torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    room = (rate * ROOM - smallest * ones) * (1.0 - 2.0**-40)  # for the rounding of this very line and the next
+    factors = (room / (bounds + unit * moduli)).clamp_min(0.0)
+    near = factors.to(dtype)
+    down = torch.where(near.to(torch.float64) > factors, torch.nextafter(near, torch.zeros_like(near)), near)
+    return torch.where(bounds <= rate * ROOM, 1.0, down.to(torch.float64))
+
+
+def largest_factor(rate: float, bound: float, moduli: float, ones: float, dtype: torch.dtype) -> float:
+    """`largest_factors` for one tensor."""
+    norm, other, unity = (torch.tensor(value, dtype=torch.float64) for value in (bound, moduli, ones))
+    return float(largest_factors(rate, norm, other, unity, dtype))
