@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from deqops._errors import InputError
+from deqops._transforms import dual_level
 
 Rows = Callable[[Tensor], Tensor]
 
@@ -69,9 +70,9 @@ class Equation:
             wanted: the problems whose product is used, (problems,) bool.
 
         Raises:
-            InputError: G has an operation without a forward derivative.
+            InputError: G has an operation without a forward derivative, or one is being computed already.
         """
-        with torch.no_grad(), forward_ad.dual_level():
+        with dual_level():
             dual = forward_ad.make_dual(z.clone(), direction.to(z.dtype, copy=True))  # type: ignore[no-untyped-call]
             try:
                 image = self.image(dual)

@@ -20,3 +20,7 @@ class UnsupportedOperationError(DeqopsError):
         super().__init__(f"operation {operation}: {why}")
         self.operation = operation
         self.why = why
+
+    def __reduce__(self) -> tuple[type["UnsupportedOperationError"], tuple[str, str]]:
+        """What it was made of: by default an exception is made anew from its message."""
+        return type(self), (self.operation, self.why)

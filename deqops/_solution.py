@@ -107,4 +107,8 @@ class ConvergenceError(DeqopsError, RuntimeError):
 
     def __init__(self, solution: Solution, where: str = "solve") -> None:
         super().__init__(f"{where}: {solution.describe_failure()}")
-        self.solution = solution
+        self.solution, self.where = solution, where
+
+    def __reduce__(self) -> tuple[type[ConvergenceError], tuple[Solution, str]]:
+        """What it was made of: by default an exception is made anew from its message."""
+        return type(self), (self.solution, self.where)

@@ -13,14 +13,17 @@ from torch.utils import _pytree as pytree
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint
 from deqops._batched import Roles, checked_roles, narrowed
+from deqops._between_graphs import between_graphs
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator, OperatorEquation
 from deqops._precision import Autocast, without_autocast
 from deqops._solution import ConvergenceError, Result, Solution
+from deqops._solve_inside import check_inside, solve_inside
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
+from deqops._transforms import is_transformed
 from deqops._watch import Proof, checked_distances
 
 MAX_EVALUATIONS = 200
@@ -32,6 +35,7 @@ KINDS = (
 """What settings must have. `isinstance` of a protocol takes tens of microseconds, which short solves feel."""
 
 
+@between_graphs
 def solve(
     G: Operator,
     y0: Any,
@@ -83,6 +87,9 @@ def solve(
     if not callable(G):
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
+    inside = is_transformed()
+    if inside:
+        check_inside(tolerance, batch, batched, inputs)
     layout = layout_of(y0, batch, batch_dims)
     if batch is not None and tolerance.certificate is not None:
         raise InputError("batch: a certificate's bounds are not those of single graphs; leave one of them out")
@@ -91,6 +98,22 @@ def solve(
     autocast = Autocast.now(device)
     bound = _bound(G, inputs)
     operator = _operator_on_rows(bound, layout, autocast)
+    if inside:
+        with without_autocast(device):
+            return solve_inside(
+                operator,
+                layout.rows(y0),
+                layout,
+                adjoint,
+                solver=solver,
+                tolerance=tolerance,
+                max_evaluations=max_evaluations,
+                unit=layout.unit,
+                coarser=autocast.unit,
+                trace=trace,
+                callback=callback,
+                throw=throw,
+            )
     rows = _NarrowableRows(G, inputs, batched, layout, autocast)
     with torch.no_grad(), without_autocast(device):
         rollout = iterate(

@@ -175,8 +175,5 @@ def row_norms(rows: Tensor) -> Tensor:
 
 def host(numbers: Tensor) -> NDArray[np.float64]:
     """A small tensor's numbers as float64 on the host."""
-    plain = numbers.detach()
-    if torch._C._functorch.is_functorch_wrapped_tensor(plain):
-        return np.array(plain.tolist(), dtype=np.float64)
-    array: NDArray[np.float64] = plain.cpu().numpy().astype(np.float64)
+    array: NDArray[np.float64] = numbers.detach().cpu().numpy().astype(np.float64)
     return array

@@ -149,7 +149,7 @@ class Watch:
 
     def _difference(self, z: Tensor, image: Tensor) -> Tensor:
         """`G(z) - z`, in memory that is used again: fresh pages cost more than the subtraction."""
-        if z.requires_grad or image.requires_grad or torch._C._functorch.maybe_current_level() is not None:
+        if z.requires_grad or image.requires_grad:
             return image - z
         if self._buffer is None or self._buffer.shape != z.shape:
             self._buffer = torch.empty_like(z)

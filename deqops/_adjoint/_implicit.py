@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from deqops._adjoint._base import Rows
-from deqops._errors import DeqopsError, InputError
+from deqops._adjoint._many_gradients import ManyGradients, is_many
+from deqops._adjoint._ordered import ordered
+from deqops._adjoint._transformed import attached_inside
+from deqops._errors import InputError
 from deqops._loop import iterate
 from deqops._precision import without_autocast
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
+from deqops._transforms import Lift, is_transformed, outside, without_derivatives
 
 ROUNDING = 64.0
 """Terms that cancel to this many units of their rounding are taken for the 0 they are in exact numbers."""
@@ -30,6 +34,9 @@ class ImplicitAdjoint:
     `create_graph=True` that solution is an equilibrium with gradients of its own, and J and dG/dx follow the
     equilibrium as it moves: second derivatives are exact, those of intermediate tensors included.
 
+    Inside transforms of torch.func, and in forward mode (`dz = J dz + dG`, solved likewise), derivatives in any nesting
+    of modes are exact up to order `derivatives`.
+
     Args:
         solver: of the adjoint equation.
         tolerance: of the adjoint equation's residual; without a certificate.
@@ -39,7 +46,7 @@ class ImplicitAdjoint:
 
     Raises:
         InputError: a setting is out of range.
-        ConvergenceError: (by the backward pass) the adjoint equation was not solved.
+        ConvergenceError: (by the backward pass, or in forward mode) the equation was not solved.
 
     Theorem: T14 `implicit_gradient`.
     """
@@ -59,6 +66,8 @@ class ImplicitAdjoint:
 
     def attach(self, operator: Rows, point: Tensor) -> Tensor:
         """`G(point)` whose derivatives are the equilibrium's, up to order `derivatives`."""
+        if is_transformed():
+            return attached_inside(operator, point.detach(), self, self.derivatives)
         image = operator(point.detach())
         if not image.requires_grad:
             return image
@@ -92,12 +101,12 @@ class _FirstOrder(torch.autograd.Function):
         if gradient is None:
             return None, None, None
         (output,) = ctx.saved_tensors
-        with torch.enable_grad():
+        with outside(), torch.enable_grad():  # of a transform of this backward pass: G was called outside of it
             point = output.detach().requires_grad_()
             image = ctx.operator(point)
         covector = _adjoint_solution(image, point, gradient, ctx.adjoint)
         if torch.is_grad_enabled():
-            covector = _Refused.apply(covector, gradient, output)  # type: ignore[no-untyped-call]
+            covector = ordered(covector, output + gradient, 0)
         return covector, None, None
 
 
@@ -129,7 +138,7 @@ class _HigherOrder(torch.autograd.Function):
             lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
             covector = lower.attach(lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector)
         back = _pulled(image, anchor, covector, create_graph=keep)
-        ctx.link.scale = float(back.detach().abs().max())
+        ctx.link.scale = _largest(back)
         return covector, -back, None, None
 
 
@@ -159,22 +168,8 @@ class _Anchor(torch.autograd.Function):
         if gradient is None:
             return None, None
         rounding = ROUNDING * torch.finfo(gradient.dtype).eps * scale
-        cancelled = bool(gradient.detach().abs().max() <= rounding)
+        cancelled = _largest(gradient) <= rounding
         return (None if cancelled else gradient), None
-
-
-class _Refused(torch.autograd.Function):
-    """The identity on its first argument, which may not be differentiated."""
-
-    @staticmethod
-    def forward(ctx: Any, covector: Tensor, gradient: Tensor, output: Tensor) -> Tensor:
-        return covector.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Gradients:
-        raise DeqopsError(
-            "ImplicitAdjoint: a derivative of higher order than it provides was asked for; raise derivatives="
-        )
 
 
 def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: bool) -> Tensor:
@@ -187,12 +182,45 @@ def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: boo
     return torch.zeros_like(point) if product is None else product
 
 
+def _largest(tensor: Tensor) -> float:
+    """The largest magnitude; in all calls where a `vmap` maps over the backward pass."""
+    if is_many(tensor):
+        tensor = ManyGradients.of(tensor).plain
+    if not is_transformed():
+        return float(tensor.detach().abs().max())
+    with outside() as levels:
+        return float(levels.beneath(tensor)[0].detach().abs().max())
+
+
 def _adjoint_solution(image: Tensor, point: Tensor, gradient: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
     """u with `u = g + J^T u`, J the derivative of the image by the point; without gradients."""
-    with torch.no_grad(), without_autocast(gradient.device):
+
+    def operator(u: Tensor) -> Tensor:
+        return gradient + _pulled(image, point, u, create_graph=False)
+
+    if is_many(gradient):
+        if torch.is_grad_enabled():
+            raise InputError("create_graph: not together with is_grads_batched; use torch.func.jacrev, or hessian")
+        many = ManyGradients.of(gradient)
+        return many.seen(_solved(many.lifted(operator), many.rows, adjoint))
+    if not is_transformed():
+        with torch.no_grad():
+            return _solved(operator, gradient.detach(), adjoint)
+    with outside() as levels, without_derivatives():
+        lift = Lift.of(levels, gradient)
+        return lift.of_problems(_solved(lift.lifted(operator), lift.rows(gradient).detach(), adjoint))
+
+
+def _solved(operator: Rows, start: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
+    """The solution of the adjoint equation.
+
+    Raises:
+        ConvergenceError: it was not found.
+    """
+    with without_autocast(start.device):
         rollout = iterate(
-            lambda u: gradient + _pulled(image, point, u, create_graph=False),
-            gradient.detach(),
+            operator,
+            start,
             solver=adjoint.solver,
             tolerance=adjoint.tolerance,
             max_evaluations=adjoint.max_evaluations,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+from torch.utils.checkpoint import checkpoint
 
 from deqops._adjoint._base import Rows
 from deqops._adjoint._carried import carried
@@ -66,8 +66,8 @@ def _checkpointed(operator: Rows, point: Tensor) -> Tensor:
             first.append(image.detach())
         return image
 
-    with set_checkpoint_early_stop(False):  # or the comparison would be skipped
-        image: Tensor = checkpoint(compared, point, use_reentrant=False)
+    # an early stop would skip the comparison; the argument is this call's, the context manager all threads'
+    image: Tensor = checkpoint(compared, point, use_reentrant=False, early_stop=False)
     return image
 
 
