@@ -1,0 +1,153 @@
+"""The measurement: a ladder of tolerances per method, then times taken in turns."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from deqops import InputError
+
+from ._method import Method, Outcome, Setting, Task
+from ._problem import Problem
+
+LADDER = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+GOAL = 1e-5
+"""The true error whose price is compared."""
+BUDGET = 20.0
+"""Seconds after which a problem's rounds end, if there have been at least three."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rung:
+    """One run of a method: its setting, its tolerance, what came out and how long it took."""
+
+    setting: Setting
+    tolerance: float
+    outcome: Outcome
+    error: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A method on a problem: at the table's tolerance, and on the rung that reaches the goal first, if any does.
+
+    Attributes:
+        best: the rung; None where no tolerance reached the goal.
+        ratio: wall time at the table's tolerance to that of a bare loop of as many applications.
+        wall: seconds of the best rung.
+    """
+
+    method: str
+    table: Rung
+    best: Rung | None
+    ratio: float = math.nan
+    wall: float = math.inf
+
+
+def seconds(task: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    task()
+    return time.perf_counter() - begin
+
+
+def climb(method: Method, problem: Problem, setting: Setting, tolerance: float, again: bool = True) -> Rung:
+    """A counted run, and a timed one, the second where there was something to compile."""
+    task = method.prepare(problem, setting, tolerance)
+    outcome = task.counted()
+    error = problem.error(outcome.value)
+    return Rung(setting, tolerance, outcome, error, seconds(task.run) if again and error <= GOAL else math.inf)
+
+
+def ladder(method: Method, problem: Problem, setting: Setting) -> list[Rung]:
+    """From loose to tight; one more after the first that reaches the goal, for a tighter one may take less time."""
+    rungs: list[Rung] = []
+    for tolerance in LADDER:
+        rungs.append(climb(method, problem, setting, tolerance))
+        if sum(rung.error <= GOAL for rung in rungs) == 2:
+            break
+    return rungs
+
+
+def fastest(rungs: Sequence[Rung]) -> Rung | None:
+    """The rung that reaches the goal in the shortest time."""
+    return min((rung for rung in rungs if rung.error <= GOAL), key=lambda rung: rung.seconds, default=None)
+
+
+def row(method: Method, problem: Problem) -> Row:
+    """Without times. The setting is the one that is fastest to the goal, else the one that comes nearest."""
+    rungs = [rung for setting in method.settings for rung in ladder(method, problem, setting)]
+    best = fastest(rungs)
+    setting = (best or min(rungs, key=lambda rung: rung.error)).setting
+    same = [rung for rung in rungs if rung.setting is setting and rung.tolerance == problem.tolerance]
+    table = same[0] if same else climb(method, problem, setting, problem.tolerance, again=False)
+    return Row(method.name, table, best)
+
+
+def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) -> list[float]:
+    """The median of each, taken in turns, after one round that does not count."""
+    for task in tasks:
+        task()
+    rounds: list[list[float]] = []
+    begin = time.perf_counter()
+    while len(rounds) < repeats and (len(rounds) < 3 or time.perf_counter() - begin < budget):
+        rounds.append([seconds(task) for task in tasks])
+    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def measured(
+    methods: Sequence[Method],
+    problem: Problem,
+    repeats: int,
+    budget: float,
+    note: Callable[[str], None],
+    refused: dict[str, str],
+) -> list[Row]:
+    """All methods on a problem; those that refuse it go into `refused` with their reason."""
+    taking: list[Method] = []
+    rows: list[Row] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peers' use of their dependencies is dated
+        for method in methods:
+            begin = time.perf_counter()
+            try:
+                found = row(method, problem) if method.takes(problem) else None
+            except InputError as error:
+                refused[method.name] = str(error)
+                continue
+            if found is not None:
+                taking.append(method)
+                rows.append(found)
+                note(f"{problem.name}: {method.name}, ladder in {time.perf_counter() - begin:.1f} s")
+        begin = time.perf_counter()
+        rows = with_ratios(taking, problem, rows, repeats, budget)
+        rows = with_walls(taking, problem, rows, repeats, budget)
+        note(f"{problem.name}: timed in {time.perf_counter() - begin:.1f} s")
+    return rows
+
+
+def with_ratios(
+    methods: Sequence[Method], problem: Problem, rows: Sequence[Row], repeats: int, budget: float
+) -> list[Row]:
+    tasks: list[Callable[[], object]] = []
+    for method, found in zip(methods, rows, strict=True):
+        task: Task = method.prepare(problem, found.table.setting, problem.tolerance)
+        count = max(found.table.outcome.evaluations, 1)
+        tasks += [task.run, lambda task=task, count=count: task.bare(count)]
+    times = timed(tasks, repeats, budget)
+    return [Row(found.method, found.table, found.best, times[2 * k] / times[2 * k + 1]) for k, found in enumerate(rows)]
+
+
+def with_walls(
+    methods: Sequence[Method], problem: Problem, rows: Sequence[Row], repeats: int, budget: float
+) -> list[Row]:
+    reached = [(k, found.best) for k, found in enumerate(rows) if found.best is not None]
+    tasks = [methods[k].prepare(problem, best.setting, best.tolerance).run for k, best in reached]
+    walls = dict(zip((k for k, _ in reached), timed(tasks, repeats, budget) if tasks else [], strict=True))
+    return [
+        Row(found.method, found.table, found.best, found.ratio, walls.get(k, math.inf)) for k, found in enumerate(rows)
+    ]
