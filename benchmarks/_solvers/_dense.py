@@ -38,7 +38,7 @@ def linear(quick: bool) -> Problem:
 
 def symmetric(scale: float, quick: bool) -> Problem:
     """A spectrum spread evenly over [-0.95, 0.95], in float64."""
-    batch, n = (2, 32) if quick else (64, 512)
+    batch, n = (2, 32) if quick else (32, 512)
     basis = orthogonal(n, 2)
     matrix = basis @ torch.diag(torch.linspace(-0.95, 0.95, n, dtype=DOUBLE)) @ basis.T
     title = f"linear, symmetric, spectrum in [-0.95, 0.95], {batch} x {n}, float64, scale {scale:g}"
@@ -94,5 +94,5 @@ def slow_sample(quick: bool) -> Problem:
         in_jax,
         inputs=(b, rates),
         batched=("problem", "problem"),
-        most=4000,
+        most=2500,
     )

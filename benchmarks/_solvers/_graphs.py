@@ -53,7 +53,15 @@ def graph_map(quick: bool) -> Problem:
     truth = reference(lambda z: torch.tanh(wide @ z @ w64 + x64), start)
     title = f"graph map, {nodes} nodes, {edges} edges, {width} features"
     return Problem(
-        "c", title, lambda z: torch.tanh(matrix @ z @ w + x), start, truth, in_jax, batch_dims=0, in_scipy=False
+        "c",
+        title,
+        lambda z: torch.tanh(matrix @ z @ w + x),
+        start,
+        truth,
+        in_jax,
+        batch_dims=0,
+        most=200,
+        in_scipy=False,
     )
 
 

@@ -17,8 +17,14 @@ from ._problem import Problem
 LADDER = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 GOAL = 1e-5
 """The true error whose price is compared."""
-BUDGET = 20.0
-"""Seconds after which a problem's rounds end, if there have been at least three."""
+BUDGET = 15.0
+"""Seconds after which a table's rounds end."""
+LEAST = 3
+"""Rounds that are taken at any rate, and all that a solve longer than LONG takes part in."""
+PATIENCE = 5.0
+"""Seconds; the ladder ends with a rung that took longer."""
+LONG = 0.5
+"""Seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +36,11 @@ class Rung:
     outcome: Outcome
     error: float
     seconds: float
+
+    @property
+    def price(self) -> float:
+        """Evaluations per decade of the true error."""
+        return self.outcome.evaluations / max(-math.log10(max(self.error, 1e-16)), 1e-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +66,23 @@ def seconds(task: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def climb(method: Method, problem: Problem, setting: Setting, tolerance: float, again: bool = True) -> Rung:
-    """A counted run, and a timed one, the second where there was something to compile."""
+def climb(method: Method, problem: Problem, setting: Setting, tolerance: float) -> Rung:
+    """A counted run, and a timed one for what reaches the goal."""
     task = method.prepare(problem, setting, tolerance)
     outcome = task.counted()
     error = problem.error(outcome.value)
-    return Rung(setting, tolerance, outcome, error, seconds(task.run) if again and error <= GOAL else math.inf)
+    return Rung(setting, tolerance, outcome, error, seconds(task.run) if error <= GOAL else math.inf)
 
 
 def ladder(method: Method, problem: Problem, setting: Setting) -> list[Rung]:
     """From loose to tight; one more after the first that reaches the goal, for a tighter one may take less time."""
     rungs: list[Rung] = []
     for tolerance in LADDER:
+        begin = time.perf_counter()
         rungs.append(climb(method, problem, setting, tolerance))
-        if sum(rung.error <= GOAL for rung in rungs) == 2:
+        reached = [rung.seconds for rung in rungs if rung.error <= GOAL]
+        enough = len(reached) == 2 or (reached and reached[0] > LONG)
+        if enough or time.perf_counter() - begin > PATIENCE:
             break
     return rungs
 
@@ -79,24 +93,24 @@ def fastest(rungs: Sequence[Rung]) -> Rung | None:
 
 
 def row(method: Method, problem: Problem) -> Row:
-    """Without times. The setting is the one that is fastest to the goal, else the one that comes nearest."""
-    rungs = [rung for setting in method.settings for rung in ladder(method, problem, setting)]
-    best = fastest(rungs)
-    setting = (best or min(rungs, key=lambda rung: rung.error)).setting
-    same = [rung for rung in rungs if rung.setting is setting and rung.tolerance == problem.tolerance]
-    table = same[0] if same else climb(method, problem, setting, problem.tolerance, again=False)
-    return Row(method.name, table, best)
+    """Without times; the setting is the one with the fewest evaluations per decade at the table's tolerance."""
+    tried = [climb(method, problem, setting, problem.tolerance) for setting in method.settings]
+    table = min(tried, key=lambda rung: rung.price)
+    return Row(method.name, table, fastest(ladder(method, problem, table.setting)))
 
 
 def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) -> list[float]:
-    """The median of each, taken in turns, after one round that does not count."""
-    for task in tasks:
-        task()
-    rounds: list[list[float]] = []
+    """The median of each, taken in turns, after one round that does not count; the long ones take three turns."""
+    long = [seconds(task) > LONG for task in tasks]
+    times: list[list[float]] = [[] for _ in tasks]
     begin = time.perf_counter()
-    while len(rounds) < repeats and (len(rounds) < 3 or time.perf_counter() - begin < budget):
-        rounds.append([seconds(task) for task in tasks])
-    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+    for turn in range(repeats):
+        if turn >= LEAST and time.perf_counter() - begin > budget:
+            break
+        for k, task in enumerate(tasks):
+            if turn < LEAST or not long[k]:
+                times[k].append(seconds(task))
+    return [statistics.median(column) for column in times]
 
 
 def measured(

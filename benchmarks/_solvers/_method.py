@@ -39,7 +39,7 @@ class Method:
     Attributes:
         name: package and solver.
         prepare: a task from a problem, a setting and a relative tolerance.
-        settings: the candidates; the table shows the one that is fastest to the true error asked for.
+        settings: the candidates; the best is measured.
         takes: whether a problem suits it.
     """
 

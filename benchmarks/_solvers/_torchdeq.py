@@ -1,4 +1,4 @@
-"""torchdeq's solvers, with the relative stop rule, each at the best of several settings."""
+"""torchdeq's solvers, with the relative stop rule, Anderson at the best of several settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGE = 10**6
 """Unknowns above which its Broyden keeps few factors: it allocates all of them at the start."""
 SETTINGS: dict[str, tuple[Setting, ...]] = {
     "fixed_point_iter": ({},),
-    "anderson": tuple({"m": m, "lam": lam} for m in (6, 10) for lam in (1e-4, 1e-8)),
+    "anderson": ({"m": 6, "lam": 1e-4}, {"m": 6, "lam": 1e-8}, {"m": 10, "lam": 1e-8}),
     "broyden": ({},),
 }
 
