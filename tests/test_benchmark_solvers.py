@@ -126,8 +126,8 @@ def test_verdicts_name_what_is_not_met() -> None:
     outcome = _method.Outcome(torch.zeros(1), 10, 10, True)
     rung = _measure.Rung({}, 1e-5, outcome, 1e-6, 1.0)
     rows = [
-        _measure.Row("deqops Picard", rung, rung, 1.5, 2.0),
-        _measure.Row("torchdeq anderson", rung, rung, 2.0, 1.0),
+        _measure.Row("deqops Picard", rung, rung, 1.5, 1.4, 2.0, 2.0),
+        _measure.Row("torchdeq anderson", rung, rung, 2.0, 2.0, 1.0, 1.0),
     ]
     (met, text), *_ = _verdicts.picard({"a": rows}, 1)
     assert not met

@@ -7,7 +7,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deqops import InputError
 
@@ -50,14 +50,18 @@ class Row:
     Attributes:
         best: the rung; None where no tolerance reached the goal.
         ratio: wall time at the table's tolerance to that of a bare loop of as many applications.
-        wall: seconds of the best rung.
+        quiet_ratio: the same of the shortest times: where it differs much, the machine was not quiet.
+        wall: median seconds of the best rung.
+        quiet_wall: the shortest.
     """
 
     method: str
     table: Rung
     best: Rung | None
     ratio: float = math.nan
+    quiet_ratio: float = math.nan
     wall: float = math.inf
+    quiet_wall: float = math.inf
 
 
 def seconds(task: Callable[[], object]) -> float:
@@ -99,8 +103,8 @@ def row(method: Method, problem: Problem) -> Row:
     return Row(method.name, table, fastest(ladder(method, problem, table.setting)))
 
 
-def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) -> list[float]:
-    """The median of each, taken in turns, after one round that does not count; the long ones take three turns."""
+def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) -> list[tuple[float, float]]:
+    """The median and the shortest time of each, taken in turns, after one round that does not count; the long ones take three turns."""
     long = [seconds(task) > LONG for task in tasks]
     times: list[list[float]] = [[] for _ in tasks]
     begin = time.perf_counter()
@@ -110,7 +114,7 @@ def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) ->
         for k, task in enumerate(tasks):
             if turn < LEAST or not long[k]:
                 times[k].append(seconds(task))
-    return [statistics.median(column) for column in times]
+    return [(statistics.median(column), min(column)) for column in times]
 
 
 def measured(
@@ -153,7 +157,9 @@ def with_ratios(
         count = max(found.table.outcome.evaluations, 1)
         tasks += [task.run, lambda task=task, count=count: task.bare(count)]
     times = timed(tasks, repeats, budget)
-    return [Row(found.method, found.table, found.best, times[2 * k] / times[2 * k + 1]) for k, found in enumerate(rows)]
+    pairs = zip(times[::2], times[1::2], strict=True)
+    ratios = [(run[0] / loop[0], run[1] / loop[1]) for run, loop in pairs]
+    return [replace(found, ratio=ratio, quiet_ratio=quiet) for found, (ratio, quiet) in zip(rows, ratios, strict=True)]
 
 
 def with_walls(
@@ -162,6 +168,5 @@ def with_walls(
     reached = [(k, found.best) for k, found in enumerate(rows) if found.best is not None]
     tasks = [methods[k].prepare(problem, best.setting, best.tolerance).run for k, best in reached]
     walls = dict(zip((k for k, _ in reached), timed(tasks, repeats, budget) if tasks else [], strict=True))
-    return [
-        Row(found.method, found.table, found.best, found.ratio, walls.get(k, math.inf)) for k, found in enumerate(rows)
-    ]
+    both = [walls.get(k, (math.inf, math.inf)) for k in range(len(rows))]
+    return [replace(found, wall=wall, quiet_wall=quiet) for found, (wall, quiet) in zip(rows, both, strict=True)]
