@@ -104,7 +104,10 @@ def row(method: Method, problem: Problem) -> Row:
 
 
 def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) -> list[tuple[float, float]]:
-    """The median and the shortest time of each, taken in turns, after one round that does not count; the long ones take three turns."""
+    """The median and the shortest time of each, taken in turns; a first round does not count.
+
+    The long ones take part in the first three rounds only.
+    """
     long = [seconds(task) > LONG for task in tasks]
     times: list[list[float]] = [[] for _ in tasks]
     begin = time.perf_counter()

@@ -15,7 +15,8 @@ CLAIMS = {True: "yes", False: "no", None: "-"}
 def print_problem(problem: Problem, rows: Sequence[Row], refused: Mapping[str, str]) -> None:
     print(f"\n({problem.name}) {problem.title}; relative tolerance {problem.tolerance:g}")
     print(
-        f"{'method':<28} {'evaluations':>11} {'rows':>8} {'true error':>11} {'claims':>7} {'wall/bare':>10} {'at best':>8}  setting"
+        f"{'method':<28} {'evaluations':>11} {'rows':>8} {'true error':>11} {'claims':>7} {'wall/bare':>10} "
+        f"{'at best':>8}  setting"
     )
     for row in rows:
         outcome, table = row.table.outcome, row.table
