@@ -47,7 +47,9 @@ def newton(operator: Any, z: Any, tolerance: Any, problem: Problem, setting: Set
     import lineax
     import optimistix
 
-    inner = lineax.GMRES(rtol=setting["forcing"], atol=0.1 * tolerance, norm=lineax_two_norm, max_steps=200)
+    inner = lineax.GMRES(
+        rtol=setting["forcing"], atol=0.1 * tolerance, norm=lineax_two_norm, max_steps=problem.most // 10
+    )
     options = {"norm": optimistix.two_norm, "linear_solver": inner}
     return optimistix_value(optimistix.Newton(rtol=0.0, atol=tolerance, **options), operator, z, 20)
 

@@ -17,12 +17,12 @@ from ._problem import Problem
 LADDER = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 GOAL = 1e-5
 """The true error whose price is compared."""
-BUDGET = 15.0
+BUDGET = 10.0
 """Seconds after which a table's rounds end."""
 LEAST = 3
 """Rounds that are taken at any rate, and all that a solve longer than LONG takes part in."""
-PATIENCE = 5.0
-"""Seconds; the ladder ends with a rung that took longer."""
+PATIENCE = 3.0
+"""Seconds; the ladder ends with a rung that took longer, and no such solve is timed more than once."""
 LONG = 0.5
 """Seconds."""
 
@@ -106,16 +106,16 @@ def row(method: Method, problem: Problem) -> Row:
 def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) -> list[tuple[float, float]]:
     """The median and the shortest time of each, taken in turns; a first round does not count.
 
-    The long ones take part in the first three rounds only.
+    The long ones take part in the first three rounds only, and those beyond all patience in that first round alone.
     """
-    long = [seconds(task) > LONG for task in tasks]
-    times: list[list[float]] = [[] for _ in tasks]
+    first = [seconds(task) for task in tasks]
+    times = [[once] if once > PATIENCE else [] for once in first]
     begin = time.perf_counter()
     for turn in range(repeats):
         if turn >= LEAST and time.perf_counter() - begin > budget:
             break
         for k, task in enumerate(tasks):
-            if turn < LEAST or not long[k]:
+            if first[k] <= (PATIENCE if turn < LEAST else LONG):
                 times[k].append(seconds(task))
     return [(statistics.median(column), min(column)) for column in times]
 
