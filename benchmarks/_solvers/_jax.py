@@ -7,6 +7,7 @@ they are told the size of the answer. Evaluations are counted in a second compil
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from ._method import Method, Outcome, Setting, Task
 from ._problem import Problem
 
+LARGE = 10**5
+"""Unknowns beyond which a Newton step by lineax' GMRES takes minutes."""
 Solve = Callable[[Any, Any, Any, Problem, Setting], tuple[Any, Any]]
 """From the operator, the start and an absolute tolerance: the value, and whether it says that it converged."""
 
@@ -126,7 +129,8 @@ class Compiled:
         return Outcome(value, count, count * self.problem.problems, bool(claim))
 
 
-def peer(name: str, solve: Solve, settings: tuple[Setting, ...] = ({},)) -> Method:
+def peer(name: str, solve: Solve, settings: tuple[Setting, ...] = ({},), most: float = math.inf) -> Method:
+    """The method; `most` is the number of unknowns up to which it is measured."""
     ready: dict[tuple[int, str], Compiled] = {}
 
     def prepare(problem: Problem, setting: Setting, tolerance: float) -> Task:
@@ -138,7 +142,7 @@ def peer(name: str, solve: Solve, settings: tuple[Setting, ...] = ({},)) -> Meth
             lambda count: compiled.called(compiled.loop, count),
         )
 
-    return Method(name, prepare, settings)
+    return Method(name, prepare, settings, lambda problem: problem.start.numel() <= most)
 
 
 def jaxopt() -> list[Method]:
@@ -152,4 +156,4 @@ def optimistix() -> list[Method]:
     import optimistix as _  # noqa: F401
 
     forcing = ({"forcing": 1e-1}, {"forcing": 1e-3})
-    return [peer("optimistix fixed point", picard), peer("optimistix newton gmres", newton, forcing)]
+    return [peer("optimistix fixed point", picard), peer("optimistix newton gmres", newton, forcing, LARGE)]
