@@ -37,6 +37,7 @@ def set_threads(count: int) -> None:
     """Read by the libraries when they are first imported; XLA takes its number of threads from NPROC."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"):
         os.environ[name] = str(count)
+    os.environ["KINETO_LOG_LEVEL"] = "99"  # torch's profiler announces each start
     if count == 1:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 
