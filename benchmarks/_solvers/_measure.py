@@ -100,7 +100,7 @@ def row(method: Method, problem: Problem) -> Row:
     """Without times; the setting is the one with the fewest evaluations per decade at the table's tolerance."""
     tried = [climb(method, problem, setting, problem.tolerance) for setting in method.settings]
     table = min(tried, key=lambda rung: rung.price)
-    return Row(method.name, table, fastest(ladder(method, problem, table.setting)))
+    return Row(method.name, table, fastest([table, *ladder(method, problem, table.setting)]))
 
 
 def timed(tasks: Sequence[Callable[[], object]], repeats: int, budget: float) -> list[tuple[float, float]]:

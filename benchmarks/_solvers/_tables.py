@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ._measure import GOAL, Row
+from ._measure import GOAL, PATIENCE, Row
 from ._memory import Use
 from ._problem import Problem
 
@@ -44,7 +44,7 @@ def print_ladder(problem: Problem, rows: Sequence[Row]) -> None:
             )
     never = [row.method for row in rows if row.best is None]
     if never:
-        print(f"never: {', '.join(never)}")
+        print(f"never, or not before a rung took more than {PATIENCE:g} s: {', '.join(never)}")
 
 
 def best_wall(rows: Sequence[Row], package: str) -> float:
