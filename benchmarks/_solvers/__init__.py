@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/solvers.py`: problems, methods, measurements, tables."""
