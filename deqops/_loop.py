@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deqops._equation import Equation
+from deqops._equation import Equation, Given
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
 from deqops._tolerance import Tolerance
@@ -45,7 +45,7 @@ def iterate(
     proof: Proof | None = None,
     representable: Rows | None = None,
     unit: float | None = None,
-    structure: object = None,
+    given: Given | None = None,
     narrow: Narrow | None = None,
     trace: bool = False,
     callback: Callback | None = None,
@@ -64,12 +64,12 @@ def iterate(
         proof: proven distances of a value to the equilibria, (problems,), for `tolerance.error`.
         representable: rounds a point to what the state can hold; None where every number will do.
         unit: the unit of rounding of G's results; None for the dtype's.
-        structure: the operator as the caller gave it, for solvers that use its structure.
+        given: the operator as the caller gave it, for solvers that use its structure.
         narrow: gives G for some of the problems alone; None where that is not known.
         trace: keep every residual.
         callback: called with the number of evaluations so far and the residuals.
     """
-    equation = Equation(operator, structure, goal=tolerance.threshold if tolerance.error is None else None)
+    equation = Equation(operator, given, goal=tolerance.threshold if tolerance.error is None else None)
     prepared = isinstance(solver, PreparedSolver)
     solver = solver.prepared(equation) if isinstance(solver, PreparedSolver) else solver
     narrowing = solver if isinstance(solver, NarrowingSolver) and proof is None else None

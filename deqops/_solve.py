@@ -11,10 +11,12 @@ from torch import Tensor
 
 from deqops._adjoint import Adjoint, ImplicitAdjoint
 from deqops._batched import Roles, checked_roles, narrowed
+from deqops._equation import Given
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator, OperatorEquation
+from deqops._proximal import ProximalLayer
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, Solver
 from deqops._tolerance import Tolerance
@@ -88,7 +90,7 @@ def solve(
             proof=_proof(G, inputs, layout, tolerance),
             representable=rows.representable,
             unit=layout.unit,
-            structure=bound if batch is None else None,  # its terms lie node by node, not graph by graph
+            given=Given(G, inputs, layout) if batch is None else None,  # its terms lie node by node, not graph by graph
             narrow=None if batched is None else rows.narrow,
             trace=trace,
             callback=callback,
@@ -143,8 +145,8 @@ class _NarrowableRows:
 
 
 def _bound(G: Operator, inputs: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """G at these inputs; what an equation computes from them alone it computes once."""
-    return G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
+    """G at these inputs; what it computes from them alone it computes once."""
+    return G.at(*inputs) if isinstance(G, OperatorEquation | ProximalLayer) else lambda state: G(state, *inputs)
 
 
 def _finite_start(y0: Any, layout: Layout) -> Tensor:
