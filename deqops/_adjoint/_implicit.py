@@ -55,7 +55,7 @@ class ImplicitAdjoint:
                 raise InputError(f"{name}: a whole number of at least 1 is needed, got {value!r}")
         if isinstance(self.solver, ForwardBackward | PeacemanRachford):
             name = type(self.solver).__name__
-            raise InputError(f"solver: {name} solves z = s(Wz + c), an adjoint equation is none; use Anderson()")
+            raise InputError(f"solver: {name} solves z = s(Wz + c), an adjoint equation is none; use NewtonKrylov()")
         if self.tolerance.certificate is not None:
             raise InputError("tolerance: an adjoint equation has no certificate; leave it out of its tolerance")
 
