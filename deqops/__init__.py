@@ -15,9 +15,21 @@ from deqops._errors import DeqopsError, InputError, ModelFileError, UnsupportedO
 from deqops._from_torchdeq import from_torchdeq
 from deqops._layer import EquilibriumLayer
 from deqops._operators import OperatorEquation
+from deqops._prox import prox
+from deqops._proximal import ProximalForm, ProximalLayer, ProximalOperator
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solve import solve
-from deqops._solver import Anderson, Broyden, NewtonKrylov, Picard, SciPy, Solver, TorchDEQ
+from deqops._solver import (
+    Anderson,
+    Broyden,
+    ForwardBackward,
+    NewtonKrylov,
+    PeacemanRachford,
+    Picard,
+    SciPy,
+    Solver,
+    TorchDEQ,
+)
 from deqops._tolerance import ErrorCertificate, Tolerance
 
 if TYPE_CHECKING:
@@ -33,14 +45,19 @@ __all__ = [
     "DeqopsError",
     "EquilibriumLayer",
     "ErrorCertificate",
+    "ForwardBackward",
     "ImplicitAdjoint",
     "InputError",
     "JacobianFree",
     "ModelFileError",
     "NewtonKrylov",
     "OperatorEquation",
+    "PeacemanRachford",
     "Phantom",
     "Picard",
+    "ProximalForm",
+    "ProximalLayer",
+    "ProximalOperator",
     "Result",
     "SciPy",
     "Solution",
@@ -52,6 +69,7 @@ __all__ = [
     "export",
     "from_torchdeq",
     "load",
+    "prox",
     "solve",
 ]
 

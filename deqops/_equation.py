@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from deqops._errors import InputError
+from deqops._graph_layout import Layout
 from deqops._transforms import dual_level
 
 Rows = Callable[[Tensor], Tensor]
@@ -30,18 +31,28 @@ class Progress(Protocol):
         """As `Equation.lengths`."""
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The operator as the caller gave it, for solvers that ask for its structure."""
+
+    operator: object
+    inputs: tuple[Any, ...]
+    layout: Layout
+    """How its states lie as (problems, unknowns)."""
+
+
 @dataclass(eq=False)
 class Equation:
     """`z = G(z)` on (problems, unknowns).
 
     Args:
         image: G.
-        operator: G as the caller gave it, bound to its inputs where it is an equation; for structured solvers.
+        given: G as the caller gave it; None where its terms do not lie problem by problem.
         goal: the residual that ends a problem, from `||G(z)||`, (problems,); None where more is asked than that.
     """
 
     image: Rows
-    operator: object = None
+    given: Given | None = None
     goal: Callable[[Tensor], Tensor] | None = None
     extra: Tensor | None = field(default=None, init=False)
     """Evaluations beyond the loop's own since the solve began, (problems,) int64; None where there are none."""
@@ -60,6 +71,11 @@ class Equation:
     def lengths(self) -> NDArray[np.float64] | None:
         """`||G(z) - z||` of the point at hand, (problems,), on the host; None where it is not known."""
         return None if self.progress is None else self.progress.lengths
+
+    def charge(self, problems: Tensor) -> None:
+        """Count one more evaluation of these problems, (problems,) bool."""
+        counted = problems.to(torch.int64)
+        self.extra = counted if self.extra is None else self.extra + counted
 
     def jvp(self, z: Tensor, direction: Tensor, wanted: Tensor) -> Tensor:
         """`J(z) direction`, by forward differentiation; one evaluation for each wanted problem.
@@ -80,6 +96,5 @@ class Equation:
                 reason = " ".join(str(error).split())[:200]
                 raise InputError(f"G: it has no forward derivative ({reason}); use Broyden() or Anderson()") from error
             tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
-        counted = wanted.to(torch.int64)
-        self.extra = counted if self.extra is None else self.extra + counted
+        self.charge(wanted)
         return torch.zeros_like(z) if tangent is None else tangent

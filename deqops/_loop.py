@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deqops._equation import Equation
+from deqops._equation import Equation, Given
 from deqops._precision import CoarsestUnit, uncompiled
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
@@ -48,7 +48,7 @@ def iterate(
     representable: Rows | None = None,
     unit: float | None = None,
     coarser: float | None = None,
-    structure: object = None,
+    given: Given | None = None,
     narrow: Narrow | None = None,
     trace: bool = False,
     callback: Callback | None = None,
@@ -69,12 +69,12 @@ def iterate(
         unit: the unit of rounding of G's results; None for the dtype's.
         coarser: a unit that G may compute with: look at once, not when a residual stops improving, and take it for
             G's where nothing can be seen; None where no other is known.
-        structure: the operator as the caller gave it, for solvers that use its structure.
+        given: the operator as the caller gave it, for solvers that use its structure.
         narrow: gives G for some of the problems alone; None where that is not known.
         trace: keep every residual.
         callback: called with the number of evaluations so far and the residuals.
     """
-    equation = Equation(operator, structure, goal=tolerance.threshold if tolerance.error is None else None)
+    equation = Equation(operator, given, goal=tolerance.threshold if tolerance.error is None else None)
     # By attributes: `isinstance` of a protocol takes tens of microseconds, which short solves feel.
     solver = cast(PreparedSolver, solver).prepared(equation) if hasattr(solver, "prepared") else solver
     narrowing = cast(NarrowingSolver, solver) if hasattr(solver, "narrowed") and proof is None else None

@@ -14,11 +14,13 @@ from torch.utils import _pytree as pytree
 from deqops._adjoint import Adjoint, ImplicitAdjoint
 from deqops._batched import Roles, checked_roles, narrowed
 from deqops._between_graphs import between_graphs
+from deqops._equation import Given
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._operators import Operator, OperatorEquation
 from deqops._precision import Autocast, without_autocast
+from deqops._proximal import ProximalLayer
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solve_inside import check_inside, solve_inside
 from deqops._solver import Anderson, Solver
@@ -126,7 +128,7 @@ def solve(
             representable=rows.representable,
             unit=layout.unit,
             coarser=autocast.unit,
-            structure=bound if batch is None else None,  # its terms lie node by node, not graph by graph
+            given=Given(G, inputs, layout) if batch is None else None,  # its terms lie node by node, not graph by graph
             narrow=None if batched is None else rows.narrow,
             trace=trace,
             callback=callback,
@@ -184,8 +186,8 @@ class _NarrowableRows:
 
 
 def _bound(G: Operator, inputs: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """G at these inputs; what an equation computes from them alone it computes once."""
-    return G.at(*inputs) if isinstance(G, OperatorEquation) else lambda state: G(state, *inputs)
+    """G at these inputs; what it computes from them alone it computes once."""
+    return G.at(*inputs) if isinstance(G, OperatorEquation | ProximalLayer) else lambda state: G(state, *inputs)
 
 
 def _finite_start(y0: Any, layout: Layout) -> Tensor:

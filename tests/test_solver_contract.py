@@ -1,6 +1,7 @@
 """What every solver owes: equilibria, independence, honest failures, in every dtype and at every scale.
 
-A new solver is added to SOLVERS and inherits all of it.
+A new solver is added to SOLVERS and inherits all of it. The splitting solvers need operators that say their form:
+test_solve_splitting.py asks the same of them.
 """
 
 from __future__ import annotations

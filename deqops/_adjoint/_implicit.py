@@ -16,7 +16,7 @@ from deqops._errors import InputError
 from deqops._loop import iterate
 from deqops._precision import without_autocast
 from deqops._solution import ConvergenceError, Result, Solution
-from deqops._solver import Anderson, Solver
+from deqops._solver import Anderson, ForwardBackward, PeacemanRachford, Solver
 from deqops._tolerance import Tolerance
 from deqops._transforms import Lift, is_transformed, outside, without_derivatives
 
@@ -61,6 +61,9 @@ class ImplicitAdjoint:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}: a whole number of at least 1 is needed, got {value!r}")
+        if isinstance(self.solver, ForwardBackward | PeacemanRachford):
+            name = type(self.solver).__name__
+            raise InputError(f"solver: {name} solves z = s(Wz + c), an adjoint equation is none; use NewtonKrylov()")
         if self.tolerance.certificate is not None:
             raise InputError("tolerance: an adjoint equation has no certificate; leave it out of its tolerance")
 
