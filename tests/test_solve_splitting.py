@@ -293,6 +293,13 @@ def test_dtypes_are_kept_and_their_floor_is_reached(solver: Solver, dtype: torch
         assert (norms(solution.value.to(DOUBLE) - exact) <= 64 * eps * norms(exact)).all()
 
 
+def test_a_float32_layer_is_solved_to_its_own_rounding() -> None:
+    G, x = layer(2.0, 27.0), inputs()
+    G, x = G.to(torch.float32), x.to(torch.float32)
+    solution = run(G, start().to(torch.float32), x, solver=PeacemanRachford(), relative=0.0)
+    assert (solution.residual <= 27 * 4 * torch.finfo(torch.float32).eps * norms(solution.value)).all()
+
+
 @every_solver
 @pytest.mark.parametrize("intruder", [math.nan, math.inf, 1e200, -3.0])
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.Tanh()], ids=repr)

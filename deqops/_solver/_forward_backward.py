@@ -11,7 +11,6 @@ from torch import Tensor
 from deqops._equation import Equation
 from deqops._errors import InputError
 from deqops._prox import check_step_size
-from deqops._tree import at_least_float32
 
 from ._splitting import Affine, affine_of, charged, monotone_constants
 
@@ -24,7 +23,7 @@ class ForwardBackward:
     brings z nearer to the one equilibrium, by the factor `sqrt(1 - 2am + a^2 L^2)` in l2, whatever ||W|| is; at
     `a = m/L^2` it is `sqrt(1 - m^2/L^2)`. a = 1 is Picard's iteration. G has to say what W, c and s are: a
     `ProximalLayer`, or any `ProximalOperator`. What is judged and returned is G's own image, `||G(z) - z||` and
-    G(z). Each step takes a product with W, which counts as an evaluation besides that of G.
+    G(z). Each step takes a product with W, in float64, which counts as an evaluation besides that of G.
 
     Args:
         step_size: a > 0; None for `m/L^2` with m and L estimated, O(n^3) once a solve.
@@ -73,7 +72,7 @@ class Forward:
     def step(self, memory: Tensor, z: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         """The step; z itself where a problem has no evaluation left to pay for it."""
         able = charged(self.equation, z)
-        moved = self.affine.mixed(at_least_float32(z), memory, self.size)
+        moved = self.affine.mixed(z.to(torch.float64), memory, self.size)
         proposal = self.affine.prox(moved, self.size).to(z.dtype)
         return torch.where(able[:, None], proposal, z), memory
 

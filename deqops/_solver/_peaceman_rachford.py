@@ -11,7 +11,6 @@ from torch import Tensor
 from deqops._equation import Equation
 from deqops._errors import InputError
 from deqops._prox import check_step_size
-from deqops._tree import at_least_float32
 from deqops._watch import host
 
 from ._splitting import Affine, affine_of, charged, monotone_constants
@@ -24,10 +23,10 @@ class PeacemanRachford:
     s = prox_f has slopes in [0, 1]. With m > 0 the smallest eigenvalue of the symmetric part of I - W and L its norm,
     it converges for every a > 0; at a = 1/L each step brings u nearer to its limit by the factor
     `sqrt((L - m)/(L + m))` in l2, and z is no farther from the equilibrium than u from its limit. It starts from
-    `u = (1 - a) z + a (W z + c)`. The inverse is computed once a solve, O(n^3), in float64; its condition is at most
-    2 at a = 1/L. G has to say what W, c and s are: a `ProximalLayer`, or any `ProximalOperator`. What is judged and
-    returned is G's own image, `||G(z) - z||` and G(z). Each step takes a product with the inverse, which counts as
-    an evaluation besides that of G.
+    `u = (1 - a) z + a (W z + c)`. The inverse is computed once a solve, O(n^3); its condition is at most 2 at a = 1/L.
+    All of this is float64. G has to say what W, c and s are: a `ProximalLayer`, or any `ProximalOperator`. What is
+    judged and returned is G's own image, `||G(z) - z||` and G(z). Each step takes a product with the inverse, which
+    counts as an evaluation besides that of G.
 
     Args:
         step_size: a > 0; None for 1/L, L estimated.
@@ -64,13 +63,12 @@ class PeacemanRachford:
 
 def _resolvent(weight: Tensor, step: float) -> Tensor:
     """`(I + a (I - W))^-1`, by which rows are multiplied: a product of rows never mixes them."""
-    wide = weight.to(torch.float64)
-    eye = torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
-    inverse, info = torch.linalg.inv_ex(eye + step * (eye - wide))
+    eye = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    inverse: Tensor
+    inverse, info = torch.linalg.inv_ex(eye + step * (eye - weight))
     if int(info) or not bool(inverse.isfinite().all()):
         raise InputError(f"step_size: I + a(I - W) is singular at a = {step!r}; give another, or use Anderson()")
-    rounded: Tensor = inverse.to(weight.dtype)
-    return rounded
+    return inverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +77,7 @@ class ReflectedMemory:
 
     offset: Tensor  # (problems, unknowns): c
     u: Tensor | None = None  # (problems, unknowns)
-    z: Tensor | None = None  # (problems, unknowns), at least float32
+    z: Tensor | None = None  # (problems, unknowns), float64
     proposal: Tensor | None = None  # (problems, unknowns): z in the state's dtype
 
 
@@ -112,7 +110,7 @@ class Reflected:
     def _next(self, memory: ReflectedMemory, z: Tensor, able: Tensor) -> Tensor:
         """u of the next point; begun anew where z is not the point that was proposed."""
         if memory.u is None or memory.z is None or memory.proposal is None:
-            return self.affine.mixed(at_least_float32(z), memory.offset, self.size)
+            return self.affine.mixed(z.to(torch.float64), memory.offset, self.size)
         reflected = 2 * memory.z - memory.u
         h = self.affine.times(self.resolvent, reflected + self.size * memory.offset)
         u = 2 * h - reflected
@@ -121,4 +119,4 @@ class Reflected:
         replaced = (z != memory.proposal).any(dim=1) & able
         if not host(replaced.any()).any():
             return u
-        return torch.where(replaced[:, None], self.affine.mixed(at_least_float32(z), memory.offset, self.size), u)
+        return torch.where(replaced[:, None], self.affine.mixed(z.to(torch.float64), memory.offset, self.size), u)
