@@ -101,7 +101,7 @@ class Acceleration:
             return picard.to(z.dtype), AndersonMemory(ring, length, np.zeros(len(length), dtype=bool))
         memory.ring.push(point, picard)
         length = self._lengths(memory.ring)
-        dropped = (length > SETBACK * memory.best) & memory.rested
+        dropped = (length / SETBACK > memory.best) & memory.rested  # a product may overflow
         memory.best = np.where(dropped, length, np.fmin(memory.best, length))
         memory.rested = ~dropped
         if dropped.any():

@@ -124,7 +124,7 @@ class QuasiNewton:
         if memory.factors.count == self.settings.memory:
             memory.factors = Factors.none(len(point), point.device)
             memory.applied = -self.settings.damping * memory.residual
-        dropped = (length > SETBACK * memory.best) & memory.rested
+        dropped = (length / SETBACK > memory.best) & memory.rested  # a product may overflow
         applied = memory.factors.applied(start)
         change, step = _factor(point - memory.point, applied - memory.applied)  # H y = H r - H r_old
         memory.factors.append(change, step)
