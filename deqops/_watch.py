@@ -170,8 +170,9 @@ class Watch:
     ) -> NDArray[np.int64] | None:
         finite = np.isfinite(length) & np.isfinite(size)
         diverged = self._diverged(z, size, length)
-        stuck = self._stagnated(z, size, length, ended)
         done = finite & (length <= self._tolerance.threshold(size))
+        # What has converged need not be told from what is stuck, unless a proof is still to come.
+        stuck = self._stagnated(z, size, length, ended if self._tolerance.error is not None else ended | done)
         if self._tolerance.error is not None:
             done = self._proven(image, length, done & ~ended, stuck | last)
         status = np.where(diverged, int(Result.DIVERGED), RUNNING)
