@@ -57,6 +57,35 @@ def test_t1_contractions_have_their_constant(known: kit.Known) -> None:
     kit.assert_converges(known.operator, known.start, *known.inputs, within=400, batch_dims=known.batch_dims)
 
 
+@settings(max_examples=6)
+@given(kit.certificates())
+def test_certificates_are_accepted(certified: kit.Certified) -> None:
+    known = certified.known
+    kit.assert_accepted(certified.certificate, known.operator, known.start, *known.inputs)
+
+
+@settings(max_examples=20)
+@given(kit.lies())
+def test_lies_are_rejected(lie: kit.Lie) -> None:
+    kit.assert_rejected(lie.document, lie.known.operator, lie.known.start, *lie.known.inputs)
+
+
+TestLifecycle = kit.Lifecycle.TestCase
+TestLifecycle.settings = settings(max_examples=6, stateful_step_count=12)
+
+
+def test_the_machine_finds_a_certificate_of_other_weights() -> None:
+    machine = kit.Lifecycle()
+    machine.begin()
+    machine.certify()
+    machine.check()
+    machine.train(rate=0.1, seed=0)
+    machine.check()  # refused, and rightly
+    machine.is_current = True
+    with pytest.raises(AssertionError, match="fingerprint differs"):
+        machine.check()
+
+
 @settings(max_examples=8)
 @given(kit.operators())
 def test_t1_t5_t8_equilibria_are_certified_to_be_the_only_ones(known: kit.Known) -> None:

@@ -19,9 +19,12 @@ from ._assertions import (
     assert_contractive,
     assert_converges,
     assert_gradients_match,
+    assert_rejected,
     assert_unique_equilibrium,
 )
+from ._certificates import LIES, Certified, Lie, certificates, lies
 from ._code import code_of
+from ._lifecycle import Lifecycle
 from ._modules import Averaging, Convolution, Layer, TwoLayers
 from ._strategies import (
     KINDS,
@@ -40,10 +43,14 @@ from ._strategies import (
 
 __all__ = [
     "KINDS",
+    "LIES",
     "Averaging",
+    "Certified",
     "Convolution",
     "Known",
     "Layer",
+    "Lie",
+    "Lifecycle",
     "TwoLayers",
     "ambiguous",
     "assert_accepted",
@@ -52,10 +59,13 @@ __all__ = [
     "assert_contractive",
     "assert_converges",
     "assert_gradients_match",
+    "assert_rejected",
     "assert_unique_equilibrium",
+    "certificates",
     "code_of",
     "contractions",
     "expansions",
+    "lies",
     "matrices",
     "numbers",
     "operators",

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops import ConvergenceError, ImplicitAdjoint, Picard, Solver, Tolerance, Unrolled, solve
+from deqops._errors import ModelFileError
 from deqops._operators import Operator
 from deqops.verify import Certificate, Global, Norm, Region, Verdict, certify, check
 
@@ -116,6 +117,20 @@ def assert_accepted(certificate: Certificate, operator: Any, state: Any, *inputs
     report = check(certificate, operator, state, *inputs)
     if not report.accepted:
         _fail(f"{certificate.theorem}", f"the checker rejects the certificate:\n{report}", state, inputs)
+
+
+def assert_rejected(certificate: Any, operator: Any, state: Any, *inputs: Any) -> None:
+    """The independent checker does not accept the certificate, or its document; it may refuse to read it.
+
+    Raises:
+        AssertionError: it accepts it.
+    """
+    try:
+        report = check(certificate, operator, state, *inputs)
+    except ModelFileError:
+        return
+    if report.accepted:
+        _fail("checker", f"the checker accepts what is false:\n{report}", state, inputs)
 
 
 def assert_gradients_match(
