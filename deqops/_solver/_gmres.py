@@ -95,10 +95,11 @@ def _extend(krylov: _Krylov, image: Tensor) -> Tensor:
 
 def _orthogonalised(basis: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
     """What of J v is across the basis, and its components along it: Gram-Schmidt twice, inside a problem."""
-    first = torch.bmm(basis, image[:, :, None])
-    rest = image - torch.bmm(basis.mT, first)[:, :, 0]
-    second = torch.bmm(basis, rest[:, :, None])
-    return rest - torch.bmm(basis.mT, second)[:, :, 0], (first + second)[:, :, 0]
+    row = image[:, None]  # products of rows with matrices take a tenth of the time of those with columns
+    first = torch.bmm(row, basis.mT)
+    rest = row - torch.bmm(first, basis)
+    second = torch.bmm(rest, basis.mT)
+    return (rest - torch.bmm(second, basis))[:, 0], (first + second)[:, 0]
 
 
 def _remember(krylov: _Krylov, vector: Tensor) -> None:
@@ -112,7 +113,7 @@ def _remember(krylov: _Krylov, vector: Tensor) -> None:
 
 def _rotate(krylov: _Krylov, column: Tensor, beyond: Tensor, floor: Tensor) -> None:
     """Append the column (column, beyond) to H; one more rotation makes it triangular."""
-    turned = torch.bmm(krylov.turned, column[:, :, None])[:, :, 0]  # (problems, size)
+    turned = torch.bmm(column[:, None], krylov.turned.mT)[:, 0]  # (problems, size)
     pivot = turned[:, -1]
     length = torch.hypot(pivot, beyond)
     safe = torch.where(length > 0, length, 1.0)
@@ -133,4 +134,4 @@ def _solution(krylov: _Krylov) -> Tensor:
     triangle[:, -1, -1] = torch.where(krylov.sound, triangle[:, -1, -1], 1.0)
     goal[:, -1] = torch.where(krylov.sound, goal[:, -1], 0.0)
     weights = torch.linalg.solve_triangular(triangle, goal[:, :, None], upper=True)
-    return torch.bmm(krylov.basis[:, : krylov.size].mT, weights)[:, :, 0]
+    return torch.bmm(weights.mT, krylov.basis[:, : krylov.size])[:, 0]
