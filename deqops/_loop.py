@@ -110,6 +110,7 @@ class _Run:
         self.coarser = coarser  # a unit of rounding that may be G's, 0 where none is known
         self.z = self.image = start
         self.previous: Tensor | None = None  # the image before z
+        self.chained = False  # z is that image, where a row is running
         self.rounds = self.mended = 0
         self.seen: list[Tensor] = []
         self.numbers = np.arange(problems)  # which problem a row is
@@ -149,9 +150,8 @@ class _Run:
         """Apply G, judge, and take over what has ended."""
         self.image = self._observed_image() if self.watch.is_puzzled else self.operator(self.z)
         self.rounds += 1
-        chained = self.previous is self.z
         last = self._last()
-        verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=chained)
+        verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)
         status = verdict.status
         if status is not None and self._mend(status, ~last):
             last = self._last()
@@ -189,7 +189,7 @@ class _Run:
 
     def advance(self, proposal: Tensor) -> None:
         """The proposals of the running problems."""
-        self.previous = self.image
+        self.previous, self.chained = self.image, proposal is self.image
         self.z = proposal if self.frozen is None else torch.where(self.frozen, self.z, proposal)
 
     def narrow(self, narrow: Narrow, solver: NarrowingSolver, memory: Any) -> Any:
