@@ -80,6 +80,7 @@ def iterate(
     narrowing = cast(NarrowingSolver, solver) if hasattr(solver, "narrowed") and proof is None else None
     watch = Watch(start.shape[0], tolerance, unit or torch.finfo(start.dtype).eps, proof, puzzled=coarser is not None)
     equation.progress = run = _Run(operator, start, max_evaluations, watch, equation, coarser or 0.0)
+    watch.reserve(start)
     memory = solver.init(start)
     try:
         while True:
