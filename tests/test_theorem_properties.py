@@ -126,6 +126,14 @@ def test_damped_rate_holds(case: tuple[Layer, Tensor, Tensor], damping: float) -
         assert after <= mpmath.mpf(certificate.rate or 0) * before + mpmath.mpf(10) ** -35
 
 
+def test_t4_a_damped_rate_of_one_is_no_contraction() -> None:
+    """T4 needs `|1 - b| + |b| q` below 1: at b = 2 a constant map gives `y <- 2 c - y`, which turns for ever."""
+    y0 = torch.zeros(1, 3, dtype=torch.float64)
+    certificate = certify(lambda z: 0.0 * z + 1.0, y0, theorem="damped", damping=2.0)
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certify(lambda z: 0.0 * z + 1.0, y0, theorem="damped", damping=1.5).verdict is Verdict.CERTIFIED
+
+
 @given(layers(scale=0.9), st.sampled_from(ORDERS), st.floats(1e-3, 0.5))
 def test_local_picard_ball_holds_the_equilibrium(case: tuple[Layer, Tensor, Tensor], order: str, radius: float) -> None:
     """T2 `local_picard`: the ball is mapped into itself, and iterates from inside stay and converge at the rate."""
