@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class Defect:
 
     patch: Path
     sentence: str  # after `defect: `
-    tests: tuple[str, ...]  # after `tests: `, as pytest takes them; at least one of them fails
+    tests: tuple[str, ...]  # after `tests: `, as pytest takes them, quoted as in a shell; at least one fails
 
     @property
     def name(self) -> str:
@@ -38,7 +39,7 @@ def read(patch: Path) -> Defect:
     sentence, tests = (found.get(key, "").strip() for key in ("defect", "tests"))
     if not sentence or not tests:
         raise DefectError(f"{patch.name}: it must begin with the lines `defect: sentence` and `tests: path ...`")
-    return Defect(patch, sentence, tuple(tests.split()))
+    return Defect(patch, sentence, tuple(shlex.split(tests)))
 
 
 def defects(names: list[str] | None = None) -> list[Defect]:

@@ -181,6 +181,18 @@ def test_error_bound_shrinks_to_the_rounding_floor_at_the_equilibrium() -> None:
     assert not bool(ball.contains(y + 1).any())
 
 
+def test_the_error_bound_is_attained_on_a_line() -> None:
+    """T1: from 0 the equilibrium of `z -> 3/4 z + 1` is at distance 4, and the residual is 1."""
+
+    def line(z: Tensor) -> Tensor:
+        return 0.75 * z + 1.0
+
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    bound = certify(line, zero).error_bound(line, zero)
+    for distance in (bound.value, bound.l2, bound.linf):
+        assert 4.0 <= float(distance) <= 4.0 * (1 + 1e-9)
+
+
 def test_local_certificates_bound_no_error_outside_their_ball() -> None:
     module = nn.Tanh()
     center = torch.zeros(2, 3, dtype=torch.float64) + 2.0

@@ -192,3 +192,11 @@ def test_identity_is_refuted_not_certified(order: str) -> None:
     module = torch.nn.Identity()
     certificate = certify(module, torch.zeros(2, 3, dtype=torch.float64), theorem="picard", norm=order)
     assert certificate.verdict is Verdict.REFUTED
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_t9_a_contraction_by_less_than_a_rounding_is_not_refuted(order: str) -> None:
+    """`z - 2^-60 z` contracts, by what a float64 of z does not show: only enclosures know that nothing is refuted."""
+    y0 = torch.zeros(2, 3, dtype=torch.float64)
+    certificate = certify(lambda z: z - 2.0**-60 * z, y0, theorem="picard", norm=order)
+    assert certificate.verdict is Verdict.UNKNOWN
