@@ -83,6 +83,17 @@ def test_a_wrong_factor_that_is_called_right_costs_tightness_only(monkeypatch: p
     assert float(bound) <= 3 * truth
 
 
+def test_a_gram_matrix_that_errs_as_much_as_it_may_is_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of 4096 terms may be 4096 units too small, in some order; the bound stays one."""
+    matrix = torch.randn(4096, 2, generator=seeded(3), dtype=torch.float64)
+    right, unit = _spectral._lower_product, 2.0**-53
+    monkeypatch.setattr(_spectral, "_lower_product", lambda A, B: right(A, B) * (1 - 4000 * unit))
+    monkeypatch.setattr(_spectral, "_estimate", lambda V: float(torch.linalg.matrix_norm(V, 2)) * (1 - 1990 * unit))
+    bound = spectral_norm_bound(matrix)
+    assert bound.method == "Cholesky"
+    assert bounds_norm(matrix, float(bound))
+
+
 @pytest.mark.parametrize("size", [300, 520])
 def test_triangular_products_are_the_lower_triangles(size: int) -> None:
     """Sizes above one block, one of them no multiple of it; integers, so that both sides are exact."""

@@ -166,6 +166,16 @@ def test_refutation_witness_is_true(case: tuple[Layer, Tensor, Tensor], order: s
     assert after >= before > 0
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("radius", "expected"), [(1.5, Verdict.UNKNOWN), (2.125, Verdict.CERTIFIED)])
+def test_t2_a_ball_that_the_iteration_leaves_is_not_certified(order: str, radius: float, expected: Verdict) -> None:
+    """The image 1 of the centre of `z -> z/2 + 1` is in the smaller ball, the equilibrium 2 is not."""
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    region = Ball(zero, radius)
+    certificate = certify(lambda z: 0.5 * z + 1.0, zero, theorem="local_picard", norm=order, region=region)
+    assert certificate.verdict is expected
+
+
 def test_the_trap_of_a_full_scaling_matrix_is_not_certified() -> None:
     """T1's trap: `||P W P^-1|| < 1` for a full P proves nothing; relu(Wz + b) has two equilibria here."""
     weight = torch.tensor([[1.5, -2.0], [1.0, -1.2]], dtype=torch.float64)
