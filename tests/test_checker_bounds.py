@@ -95,11 +95,13 @@ def test_factored_bound_counts_the_radius_of_its_entries() -> None:
     assert bool(factored_bound(thick) >= 1.25)
 
 
-@pytest.mark.parametrize("radius", [2.0**-30, 2.0**-10, 0.5])
+@pytest.mark.parametrize("radius", [2.0**-20, 2.0**-10, 0.5])
 def test_the_lowest_eigenvalue_counts_the_radius_of_its_entries(radius: float) -> None:
-    """`[[1, 1], [1, 1]]` has 0, and with entries that far off as little as `-2 radius`."""
-    bound = _definite.lowest_eigenvalue(np.full((2, 2), arb(1, radius), dtype=object))
-    assert not bool(bound > -2 * radius)
+    """`[[1 + e, 1], [1, 1 + e]]` has e, and with entries that far off as little as `e - 2 radius`."""
+    e = 2.0**-20
+    diagonal, other = arb(1 + e, radius), arb(1, radius)
+    bound = _definite.lowest_eigenvalue(np.array([[diagonal, other], [other, diagonal]], dtype=object))
+    assert -5 * radius < float(bound) <= e - 2 * radius
 
 
 def test_the_lowest_eigenvalue_counts_what_a_wrong_factor_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
