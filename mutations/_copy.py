@@ -49,7 +49,8 @@ def apply(defect: Defect, folder: Path, *, only_check: bool = False) -> None:
 
 def environment_of(folder: Path) -> dict[str, str]:
     """Of a run in the copy: one thread, and the copy first of all places that modules come from."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of a run around it
+    return {**outer, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _tracked() -> list[str]:
