@@ -181,6 +181,20 @@ def test_error_bound_shrinks_to_the_rounding_floor_at_the_equilibrium() -> None:
     assert not bool(ball.contains(y + 1).any())
 
 
+@pytest.mark.parametrize(("norm", "distance"), [("l1", 16.0), ("l2", 8.0), ("linf", 4.0)])
+def test_the_error_bound_is_attained_on_a_line(norm: str, distance: float) -> None:
+    """T1: from 0 the equilibrium of `z -> 3/4 z + 1` is at 4, in four unknowns; the residual is 1 in each."""
+
+    def line(z: Tensor) -> Tensor:
+        return 0.75 * z + 1.0
+
+    zero = torch.zeros(1, 4, dtype=torch.float64)
+    bound = certify(line, zero, theorem="picard", norm=norm).error_bound(line, zero)
+    assert distance <= float(bound.value) <= distance * (1 + 1e-9)
+    assert 8.0 <= float(bound.l2) <= max(distance, 8.0) * (1 + 1e-9)
+    assert 4.0 <= float(bound.linf) <= distance * (1 + 1e-9)
+
+
 def test_local_certificates_bound_no_error_outside_their_ball() -> None:
     module = nn.Tanh()
     center = torch.zeros(2, 3, dtype=torch.float64) + 2.0

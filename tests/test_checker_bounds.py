@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deqops.verify.checker import _arithmetic as ball
+from deqops.verify.checker import _definite
 from deqops.verify.checker import _matrix as matrices
 from deqops.verify.checker._elementary import elementary
 from deqops.verify.checker._gains import lipschitz_bound
@@ -92,6 +93,23 @@ def test_factored_bound_of_rank_deficient_zero_and_tiny_matrices() -> None:
 def test_factored_bound_counts_the_radius_of_its_entries() -> None:
     thick = np.array([[arb(1, 0.25), arb(0)], [arb(0), arb(0.5)]], dtype=object)
     assert bool(factored_bound(thick) >= 1.25)
+
+
+@pytest.mark.parametrize("radius", [2.0**-20, 2.0**-10, 0.5])
+def test_the_lowest_eigenvalue_counts_the_radius_of_its_entries(radius: float) -> None:
+    """`[[1 + e, 1], [1, 1 + e]]` has e, and with entries that far off as little as `e - 2 radius`."""
+    e = 2.0**-20
+    diagonal, other = arb(1 + e, radius), arb(1, radius)
+    bound = _definite.lowest_eigenvalue(np.array([[diagonal, other], [other, diagonal]], dtype=object))
+    assert -5 * radius < float(bound) <= e - 2 * radius
+
+
+def test_the_lowest_eigenvalue_counts_what_a_wrong_factor_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The factor is LAPACK's; here it is one of `[[1, 1 - e], [1 - e, 1]]`, which is positive definite."""
+    right, off = _definite.factor_in_integers, 2.0**-20 * (1 - np.eye(2))
+    monkeypatch.setattr(_definite, "factor_in_integers", lambda matrix, bits: right(matrix - off / 2, bits))
+    bound = _definite.lowest_eigenvalue(ball.full(1, (2, 2)))
+    assert -(2.0**-19) < float(bound) <= 0
 
 
 @pytest.mark.parametrize("signed", [False, True])

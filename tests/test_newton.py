@@ -255,6 +255,14 @@ def test_a_kink_inside_the_ball(gain: float, expected: Verdict) -> None:
         assert check(certificate, layer, torch.zeros(1, 1), x).accepted
 
 
+@pytest.mark.parametrize(("radius", "expected"), [(0.6, Verdict.UNKNOWN), (1.625, Verdict.CERTIFIED)])
+def test_t6_a_ball_without_the_equilibrium_is_not_certified(radius: float, expected: Verdict) -> None:
+    """`0.8 relu(z) + 0.3` has its equilibrium at 1.5; around 0 it is Y = 0.5 and Z = 2/3, so that Y alone fits in."""
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    options = {"theorem": "newton_kantorovich", "norm": "linf", "region": Ball(zero, radius)}
+    assert certify(lambda z: 0.8 * z.relu() + 0.3, zero, **options).verdict is expected
+
+
 def test_a_trained_size_is_certified_around_its_computed_equilibrium() -> None:
     weight, x = normal(30, 3.0, 0).float(), torch.randn(2, 30, generator=seeded(0))
     layer, zero = Layer(weight), torch.zeros(2, 30)

@@ -71,6 +71,29 @@ def test_a_wrong_estimate_costs_tightness_only(share: float, monkeypatch: pytest
         assert float(bound) <= truth * (1 + 1e-5)
 
 
+def test_a_wrong_factor_that_is_called_right_costs_tightness_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is assumed of LAPACK: at half the norm there is no factor, and whatever it returns has a residual."""
+    matrix = torch.randn(6, 5, generator=seeded(11), dtype=torch.float64)
+    truth = float(torch.linalg.matrix_norm(matrix, 2))
+    success = torch.zeros((), dtype=torch.int32)
+    monkeypatch.setattr(_spectral, "_estimate", lambda V: 0.5 * float(torch.linalg.matrix_norm(V, 2)))
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda A: (torch.eye(len(A), dtype=A.dtype), success))
+    bound = spectral_norm_bound(matrix)
+    assert bounds_norm(matrix, float(bound))
+    assert float(bound) <= 3 * truth
+
+
+def test_a_gram_matrix_that_errs_as_much_as_it_may_is_paid_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product of 4096 terms may be 4096 units too small, in some order; the bound stays one."""
+    matrix = torch.randn(4096, 2, generator=seeded(3), dtype=torch.float64)
+    right, unit = _spectral._lower_product, 2.0**-53
+    monkeypatch.setattr(_spectral, "_lower_product", lambda A, B: right(A, B) * (1 - 4000 * unit))
+    monkeypatch.setattr(_spectral, "_estimate", lambda V: float(torch.linalg.matrix_norm(V, 2)) * (1 - 1990 * unit))
+    bound = spectral_norm_bound(matrix)
+    assert bound.method == "Cholesky"
+    assert bounds_norm(matrix, float(bound))
+
+
 @pytest.mark.parametrize("size", [300, 520])
 def test_triangular_products_are_the_lower_triangles(size: int) -> None:
     """Sizes above one block, one of them no multiple of it; integers, so that both sides are exact."""

@@ -126,6 +126,14 @@ def test_damped_rate_holds(case: tuple[Layer, Tensor, Tensor], damping: float) -
         assert after <= mpmath.mpf(certificate.rate or 0) * before + mpmath.mpf(10) ** -35
 
 
+def test_t4_a_damped_rate_of_one_is_no_contraction() -> None:
+    """T4 needs `|1 - b| + |b| q` below 1: at b = 2 a constant map gives `y <- 2 c - y`, which turns for ever."""
+    y0 = torch.zeros(1, 3, dtype=torch.float64)
+    certificate = certify(lambda z: 0.0 * z + 1.0, y0, theorem="damped", damping=2.0)
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certify(lambda z: 0.0 * z + 1.0, y0, theorem="damped", damping=1.5).verdict is Verdict.CERTIFIED
+
+
 @given(layers(scale=0.9), st.sampled_from(ORDERS), st.floats(1e-3, 0.5))
 def test_local_picard_ball_holds_the_equilibrium(case: tuple[Layer, Tensor, Tensor], order: str, radius: float) -> None:
     """T2 `local_picard`: the ball is mapped into itself, and iterates from inside stay and converge at the rate."""
@@ -158,6 +166,16 @@ def test_refutation_witness_is_true(case: tuple[Layer, Tensor, Tensor], order: s
     assert after >= before > 0
 
 
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("radius", "expected"), [(1.5, Verdict.UNKNOWN), (2.125, Verdict.CERTIFIED)])
+def test_t2_a_ball_that_the_iteration_leaves_is_not_certified(order: str, radius: float, expected: Verdict) -> None:
+    """The image 1 of the centre of `z -> z/2 + 1` is in the smaller ball, the equilibrium 2 is not."""
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    region = Ball(zero, radius)
+    certificate = certify(lambda z: 0.5 * z + 1.0, zero, theorem="local_picard", norm=order, region=region)
+    assert certificate.verdict is expected
+
+
 def test_the_trap_of_a_full_scaling_matrix_is_not_certified() -> None:
     """T1's trap: `||P W P^-1|| < 1` for a full P proves nothing; relu(Wz + b) has two equilibria here."""
     weight = torch.tensor([[1.5, -2.0], [1.0, -1.2]], dtype=torch.float64)
@@ -184,3 +202,11 @@ def test_identity_is_refuted_not_certified(order: str) -> None:
     module = torch.nn.Identity()
     certificate = certify(module, torch.zeros(2, 3, dtype=torch.float64), theorem="picard", norm=order)
     assert certificate.verdict is Verdict.REFUTED
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_t9_a_contraction_by_less_than_a_rounding_is_not_refuted(order: str) -> None:
+    """`z - 2^-60 z` contracts, by what a float64 of z does not show: only enclosures know that nothing is refuted."""
+    y0 = torch.zeros(2, 3, dtype=torch.float64)
+    certificate = certify(lambda z: z - 2.0**-60 * z, y0, theorem="picard", norm=order)
+    assert certificate.verdict is Verdict.UNKNOWN
