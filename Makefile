@@ -10,7 +10,7 @@ STAMP := $(VENV)/.deqops-installed
 # One thread per process keeps runs reproducible and lets two test workers share two cores.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test install format lint types unit wheel proofs campaign benchmarks experiments-pign clean
+.PHONY: demo test install format lint types unit wheel proofs campaign mutations benchmarks experiments-pign clean
 
 demo: install
 	$(BIN)/deqops demo
@@ -50,6 +50,9 @@ proofs:
 campaign: install
 	$(THREADS) $(BIN)/python -m pytest -n 2 -m slow
 	$(THREADS) $(BIN)/python -m campaign all --state $(STATE)
+
+mutations: install
+	$(THREADS) $(BIN)/python -m mutations
 
 benchmarks: install
 	set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script; done
