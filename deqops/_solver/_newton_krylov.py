@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -125,6 +125,10 @@ class Newton:
         tried = torch.addcmul(new.point, new.fraction[:, None], new.step)
         proposal = torch.where(new.searching[:, None], tried, new.point + new.residual)
         return proposal.to(z.dtype), new
+
+    def narrowed(self, memory: NewtonMemory, rows: Tensor) -> NewtonMemory:
+        """The memory of these problems alone."""
+        return NewtonMemory(*(getattr(memory, part.name)[rows] for part in fields(memory)))
 
     def _newton(
         self, old: NewtonMemory, z: Tensor, residual: Tensor, norm: Tensor, accepted: Tensor, floor: Tensor
