@@ -267,7 +267,7 @@ _PLAIN: dict[str, Callable[[], Elementary | Wave]] = {
     "sigmoid": lambda: Elementary(((_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),), (arb(0),), (arb(0), arb(0))),
     "relu": lambda: Elementary((ZERO, LINE), (arb(0),), (arb(0), arb(1))),
     "relu6": lambda: _clamp(0, 6),
-    "abs": lambda: Elementary(((_scaled(-1), _constant(1)), LINE), (arb(0),), (arb(-1), arb(1))),
+    "abs": lambda: Elementary(((_scaled(-1), _constant(-1)), LINE), (arb(0),), (arb(-1), arb(1))),
     "softsign": lambda: Elementary(
         (
             (lambda x: x / (1 - x), lambda x: 1 / (1 - x) ** 2),
