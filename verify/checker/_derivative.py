@@ -15,9 +15,11 @@ from flint import arb
 
 from . import _arithmetic as ball
 from ._affine import Source
+from ._interval import Interval
 from ._matrix_norm import factored_bound
-from ._network import Interval, Walk
+from ._network import Walk
 from ._refusal import Rejected
+from ._stack import simple_bound
 from ._subject import Subject
 from ._term import Form
 
@@ -40,7 +42,9 @@ def slope_products(walk: Walk, subject: Subject) -> Interval:
             values.append(_identity(subject, number, unknowns))
         else:
             columns = _forward(source.form, values, unknowns)
-            values.append(_sloped(columns if source.convolution is None else _convolved(columns, source), source))
+            values.append(
+                _sloped(columns if source.linear is None else source.linear.interval_columns(columns), source)
+            )
     rows = [_forward(form, values, unknowns) for form in outputs]
     problems = subject.shapes[0][0] if batch else 1
     parts = [[part.reshape(problems, -1, unknowns) for part in (row.middle, row.radius)] for row in rows]
@@ -61,7 +65,7 @@ def damped_slopes(slopes: Interval, b: Any) -> Interval:
 def _refuse_large(walk: Walk, outputs: list[Form], subject: Subject, unknowns: int) -> None:
     forms = [source.form for source in walk.network.sources if source.form is not None] + outputs
     widths = [term.widest() for form in forms for several in form.terms.values() for term in several]
-    widths += [source.convolution.widest() for source in walk.network.sources if source.convolution is not None]
+    widths += [source.linear.widest() for source in walk.network.sources if source.linear is not None]
     entries = unknowns * max([*widths, *(math.prod(shape) for shape in subject.shapes)])
     if unknowns > LARGEST_ORDER or entries > LARGEST_ENTRIES:
         raise Rejected(
@@ -92,20 +96,12 @@ def _forward(form: Form, values: list[Interval], unknowns: int) -> Interval:
     return Interval(middle, radius)
 
 
-def _convolved(columns: Interval, source: Source) -> Interval:
-    stage = source.convolution
-    if stage is None:
-        return columns
-    radius = stage.columns(columns.radius, ball.absolute(stage.kernel))
-    return Interval(stage.columns(columns.middle, stage.kernel), radius)
-
-
 def _sloped(columns: Interval, source: Source) -> Interval:
     """The rows times slopes in their intervals: `|m| r + h (|x| + r)` for slopes m +- h."""
+    if source.derivative is not None:
+        return Interval(*source.derivative.columns(columns.middle, columns.radius))
     shape = (*source.shape, columns.middle.shape[-1])
     middle, radius = columns.middle.reshape(shape), columns.radius.reshape(shape)
-    if source.derivative is not None:
-        return Interval(*source.derivative.columns(middle, radius))
     low, high = (ball.array(end) for end in source.interval)
     low, high = (end[..., None] if end.ndim else end for end in (low, high))
     centre, half = ball.array((low + high) / 2), ball.array((high - low) / 2)
@@ -128,16 +124,10 @@ def largest_norm(matrices: Interval, order: str, weights: ball.Balls | None) -> 
         rows, columns = (_largest_sum(magnitude[problem], axis) for axis in (1, 0))
         found = {"linf": rows, "l1": columns, "l2": (rows * columns).sqrt()}[order]
         if order == "l2" and not found <= top:
-            found = found.min(factored_bound(middle[problem]) + _simple_bound(radius[problem]))
+            found = found.min(factored_bound(middle[problem]) + simple_bound(radius[problem]))
         top = top.max(found)
     return top.upper()
 
 
 def _largest_sum(entries: ball.Balls, axis: int) -> Any:
     return ball.largest(ball.array(entries.sum(axis=axis)))
-
-
-def _simple_bound(radius: ball.Balls) -> Any:
-    """min(Frobenius, sqrt(l1 linf)) of a nonnegative matrix."""
-    mixed = (_largest_sum(radius, 0) * _largest_sum(radius, 1)).sqrt()
-    return mixed.min(ball.total(ball.times(radius, radius)).sqrt())
