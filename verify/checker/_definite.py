@@ -57,7 +57,7 @@ def _nearly_least(integers: Ints) -> int:
 
 
 def _least(integers: Ints, given: int) -> Any:
-    """A lower bound of the smallest eigenvalue of N: `given`, which is taken from the diagonal, and that of the rest."""
+    """A lower bound of the smallest eigenvalue of N: `given`, taken from the diagonal, and that of the rest."""
     taken = integers - given * np.eye(len(integers), dtype=np.int64)
     floats = np.ldexp(taken.astype(np.float64), -BITS)
     room = ROOM * float(np.abs(floats).sum(axis=1).max())
