@@ -294,6 +294,19 @@ def test_attention_and_gates_are_analytic_quotients_are_not() -> None:
     assert not is_analytic(problem_of(lambda z: z / (1 + z.square()), state).graph)
 
 
+@pytest.mark.parametrize("entries", [1, 100])
+def test_the_checker_may_take_a_few_columns_at_once(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    center = weight(22, 2, T, D)
+    problem, plain = problem_of(heads, center), CheckedNorm("linf", None)
+    subject, constants = subject_of(problem), Values(problem.graph, None, frozenset())
+    walk = walk_over_ball(subject, constants, CheckedBall((center.numpy(),), 0.1), plain, None)
+    whole = slope_products(walk, subject)
+    monkeypatch.setattr("deqops.verify.checker._derivative.LARGEST_ENTRIES", 200 + entries)
+    parts = slope_products(walk, subject)
+    assert floats(parts.middle).equal(floats(whole.middle))
+    assert floats(parts.radius).equal(floats(whole.radius))
+
+
 # -------------------------------------------------------------------------------------------------------- stacks
 
 
