@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from checker_builder import sealed, witness
+from checker_builder import witness
 from cli_cases import edit_certificate
 from exact import seeded
 from hypothesis import assume, given, settings
@@ -25,6 +25,7 @@ from zoo import Module, cases, randn
 from deqops import InputError, ModelFileError
 from deqops._errors import UnsupportedOperationError
 from deqops.graph import trace
+from deqops.testing import signed
 from deqops.verify import Certificate, Converges, Norm, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._dependence import Dependence
 from deqops.verify._enclosures import Constants
@@ -533,9 +534,9 @@ def spoilt(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_t8_causal_spoilt_certificates_are_rejected() -> None:
     G, y, x = example()
     document = causal(G, y, x).document()
-    assert check(sealed(document), G, y, x).accepted
+    assert check(signed(document), G, y, x).accepted
     for name, changed in spoilt(document).items():
-        assert not check(sealed(changed), G, y, x).accepted, name
+        assert not check(signed(changed), G, y, x).accepted, name
 
 
 def test_t8_causal_an_input_whose_zeros_count_cannot_be_declared_free() -> None:
@@ -543,7 +544,7 @@ def test_t8_causal_an_input_whose_zeros_count_cannot_be_declared_free() -> None:
     gated = Module(lambda m, y, g: ((g * m.W) @ y.T).T.square(), W=randn(4, 4, seed=2))
     document = causal(gated, y, gate).document()
     document["inputs"][0] |= {"status": "free", "sha256": None}
-    assert not check(sealed(document), gated, y, gate).accepted
+    assert not check(signed(document), gated, y, gate).accepted
 
 
 # ------------------------------------------------------------------------------------------------ the structure

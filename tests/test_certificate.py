@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from cli_cases import edit_certificate
-from known import TanhLayer
 from torch import Tensor, nn
 
+import deqops.testing as kit
 from deqops import EquilibriumLayer, OperatorEquation, Picard
 from deqops.verify import (
     Ball,
@@ -27,10 +27,12 @@ from deqops.verify import (
 )
 
 
-def layer(gain: float = 0.5, size: int = 6) -> TanhLayer:
-    generator = torch.Generator().manual_seed(3)
-    weight = torch.randn(size, size, generator=generator, dtype=torch.float64)
-    return TanhLayer(gain * weight / torch.linalg.matrix_norm(weight, 2), 2, generator)
+def layer(gain: float = 0.5, size: int = 6) -> kit.Layer:
+    g = torch.Generator().manual_seed(3)
+    weight, U, b = (
+        torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((size, size), (size, 2), (size,))
+    )
+    return kit.Layer(gain * weight / torch.linalg.matrix_norm(weight, 2), "tanh", U, b)
 
 
 def arguments(batch: int = 3, size: int = 6) -> tuple[Tensor, Tensor]:
@@ -256,7 +258,7 @@ def test_nan_weights_and_inputs_are_refused_by_name() -> None:
     y0, x = arguments()
     model = layer()
     with torch.no_grad():
-        model.W[0, 0] = float("nan")
+        model.weight[0, 0] = float("nan")
     with pytest.raises(InputError, match="weight"):
         certify(model, y0, x)
     with pytest.raises(InputError, match="input"):

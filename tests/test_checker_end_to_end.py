@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from checker_builder import sealed
 from torch import Tensor, nn
 
+from deqops.testing import signed
 from deqops.verify import Ball, Certificate, Norm, Verdict, certify, check
 
 
@@ -201,7 +201,7 @@ def test_rejects_after_each_change(tmp_path: Path) -> None:
         {"verdict": "refuted"},
     ]
     for edit in edits:
-        report = check(sealed(document | edit), layer, z, x)
+        report = check(signed(document | edit), layer, z, x)
         assert not report.accepted, edit
         assert report.reasons
     with torch.no_grad():
@@ -218,7 +218,7 @@ def test_a_batch_that_mixes_problems_is_rejected() -> None:
             return 0.25 * state + 0.25 * state.mean(0, keepdim=True)
 
     certificate = certified(Mixing(), torch.zeros(3, 8), batch_dims=0, norm="l2", theorem="picard")
-    report = check(sealed(certificate.document() | {"batch_dims": 1}), Mixing(), torch.zeros(3, 8))
+    report = check(signed(certificate.document() | {"batch_dims": 1}), Mixing(), torch.zeros(3, 8))
     assert not report.accepted
     assert "mixes" in report.reasons[0]
     assert not check(certificate, layer, z, x).accepted

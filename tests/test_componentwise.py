@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from deqops import InputError
 from deqops.graph import trace
+from deqops.testing import Layer
 from deqops.verify import (
     THEOREMS,
     Ball,
@@ -36,30 +37,6 @@ from deqops.verify._problem import Problem
 from deqops.verify._request import Request
 
 Vector = list[Any]
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`, s one of torch's functions or the identity."""
-
-    def __init__(self, weight: Tensor, name: str = "clone") -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-        self.name = name
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        value: Tensor = getattr(torch, self.name)(z @ self.W.T + x)
-        return value
-
-
-class Affine(nn.Module):
-    """`W z + x`."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return z @ self.W.T + x
 
 
 def matrix(rows: list[list[float]]) -> Tensor:
@@ -109,7 +86,7 @@ def test_t13_componentwise_the_exact_equilibrium_is_within_the_bound_of_each_com
     W *= radius / float(torch.linalg.eigvals(W.abs()).abs().max())
     x = torch.randn(1, size, generator=seeded(seed + 1), dtype=torch.float64)
     z = torch.zeros(1, size, dtype=torch.float64)
-    layer = trace(Affine(W), z, x)
+    layer = trace(Layer(W, "identity"), z, x)
     certificate = proven(layer, z, x)
     assert certificate.verdict is Verdict.CERTIFIED
     truth = affine_truth(W, x)
@@ -127,7 +104,7 @@ def test_t13_componentwise_the_bound_is_the_least_for_nonnegative_matrices(seed:
     W *= radius / float(torch.linalg.eigvals(W).abs().max())
     x = torch.randn(1, size, generator=seeded(seed + 1), dtype=torch.float64)
     y = torch.randn(1, size, generator=seeded(seed + 2), dtype=torch.float64)
-    layer = trace(Affine(W), y, x)
+    layer = trace(Layer(W, "identity"), y, x)
     certificate = proven(layer, y, x)
     assert certificate.verdict is Verdict.CERTIFIED
     (bound,) = componentwise_error_bound(certificate, layer, y, x)
@@ -148,15 +125,15 @@ def test_t13_componentwise_wants_the_radius_of_the_moduli(angle: float, scale: f
     assert (exact[0, 0] + exact[1, 1]) ** 2 < 4 * exact.det()
     assert abs(exact[0, 0]) + abs(exact[0, 1]) > 1  # both rows alike: (1, 1) is Perron's vector of |A|
     z = torch.zeros(1, 2, dtype=torch.float64)
-    assert not holds(Affine(A), z)
-    assert not holds(Affine(A), z, Ball(z, 1.0))
+    assert not holds(Layer(A, "identity"), z)
+    assert not holds(Layer(A, "identity"), z, Ball(z, 1.0))
 
 
 @pytest.mark.parametrize("last", [1.0, 1 + 2.0**-52])
 def test_t13_componentwise_a_spectral_radius_of_one_is_not_below_one(last: float) -> None:
     z = torch.zeros(1, 2, dtype=torch.float64)
     for rows in ([[0.5, 0.0], [0.0, last]], [[0.0, 1.0], [last, 0.0]]):
-        assert not holds(Affine(matrix(rows)), z)
+        assert not holds(Layer(matrix(rows), "identity"), z)
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])
@@ -176,7 +153,7 @@ def test_t13_componentwise_the_promised_number_of_steps_is_enough(seed: int, dam
     W *= 0.7 / float(torch.linalg.eigvals(W.abs()).abs().max())
     x = torch.randn(1, 3, generator=seeded(seed + 1), dtype=torch.float64)
     z = torch.zeros(1, 3, dtype=torch.float64)
-    layer = trace(Affine(W), z, x)
+    layer = trace(Layer(W, "identity"), z, x)
     certificate = proven(layer, z, x, norm=name, damping=damping)
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.norm is not None
@@ -191,7 +168,7 @@ def test_t13_componentwise_the_promised_number_of_steps_is_enough(seed: int, dam
 
 
 def test_t13_componentwise_claims_convergence_for_dampings_up_to_one() -> None:
-    layer, z = Affine(matrix([[0.5]])), torch.ones(1, 1, dtype=torch.float64)
+    layer, z = Layer(matrix([[0.5]]), "identity"), torch.ones(1, 1, dtype=torch.float64)
     for damping, kind in ((1.0, Converges), (0.25, Converges), (1.25, UniqueEquilibrium), (-0.5, UniqueEquilibrium)):
         certificate = proven(layer, z, z, damping=damping)
         assert certificate.verdict is Verdict.CERTIFIED
@@ -276,19 +253,19 @@ def test_t13_componentwise_the_slopes_of_the_box_count() -> None:
 
 
 def test_t13_componentwise_bounds_follow_from_contractions_in_linf_too() -> None:
-    layer, z = Affine(matrix([[0.5, 0.25], [0.125, 0.5]])), torch.ones(3, 2, dtype=torch.float64)
+    layer, z = Layer(matrix([[0.5, 0.25], [0.125, 0.5]]), "identity"), torch.ones(3, 2, dtype=torch.float64)
     for options in ({"norm": "linf"}, {"norm": "weighted_linf"}, {"norm": "linf", "theorem": "damped", "damping": 0.5}):
         certificate = certify(layer, z, z, **options)
         assert certificate.theorem in ("picard", "damped")
         (bound,) = componentwise_error_bound(certificate, layer, z, z)
-        assert all(errors_within(z[k], entries(affine_truth(layer.W.detach(), z[k])), bound[k]) for k in range(3))
+        assert all(errors_within(z[k], entries(affine_truth(layer.weight.detach(), z[k])), bound[k]) for k in range(3))
     with pytest.raises(InputError, match="bounds no components"):
         componentwise_error_bound(certify(layer, z, z, norm="l2"), layer, z, z)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "weighted_l1", Norm("l2")])
 def test_t13_componentwise_is_about_linf(norm: str | Norm) -> None:
-    layer, z = Affine(matrix([[0.5]])), torch.ones(1, 1, dtype=torch.float64)
+    layer, z = Layer(matrix([[0.5]]), "identity"), torch.ones(1, 1, dtype=torch.float64)
     with pytest.raises(InputError, match="linf"):
         proven(layer, z, z, norm=norm)
     with pytest.raises(InputError, match="linf"):
@@ -299,7 +276,7 @@ def test_t13_componentwise_is_about_linf(norm: str | Norm) -> None:
 def test_t13_componentwise_the_growth_is_an_upper_bound(seed: int, size: int) -> None:
     W = torch.randn(size, size, generator=seeded(seed), dtype=torch.float64)
     z = torch.zeros(1, size, dtype=torch.float64)
-    problem = Problem(trace(Affine(W), z, z), z, (z,))
+    problem = Problem(trace(Layer(W, "identity"), z, z), z, (z,))
     x = proposed_vector(problem.jacobian, 1)
     q = rational(growth(problem.jacobian, x, 1))
     moduli, vector = rational_matrix(W.abs()), column(x[0])

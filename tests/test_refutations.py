@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from deqops import ModelFileError
 from deqops.graph import trace
+from deqops.testing import Layer
 from deqops.verify import Ball, Certificate, Contraction, Converges, Norm, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._evidence import Evidence
 from deqops.verify._located import Iteration, enclosed
@@ -43,27 +44,16 @@ def double(values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-class Layer(nn.Module):
-    """`s(W z + c)`."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, activation: Map = torch.tanh) -> None:
-        super().__init__()
-        self.W, self.c, self.activation = nn.Parameter(weight), nn.Parameter(bias), activation
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + self.c)
-
-
 def linear(weight: Tensor, bias: Tensor | None = None) -> Layer:
-    return Layer(weight, torch.ones(len(weight), dtype=torch.float64) if bias is None else bias, lambda v: v)
+    return Layer(weight, "identity", bias=torch.ones(len(weight), dtype=torch.float64) if bias is None else bias)
 
 
 def unit(gain: float, bias: float, activation: Map = torch.tanh) -> Layer:
-    return Layer(double([[gain]]), double([bias]), activation)
+    return Layer(double([[gain]]), activation, bias=double([bias]))
 
 
 def start(layer: Layer) -> Tensor:
-    return torch.zeros(1, len(layer.c), dtype=torch.float64)
+    return torch.zeros(1, len(layer.bias), dtype=torch.float64)
 
 
 def problem_of(layer: nn.Module, state: Tensor) -> Problem:
@@ -163,7 +153,7 @@ def test_t9_relu_equilibria_by_enumeration(seed: int) -> None:
     """T9: uniqueness is refuted only where the exact equilibria are two or more."""
     weight = torch.round(8 * random_matrix(3, seed, 1.2)) / 8
     bias = torch.round(8 * torch.randn(3, generator=seeded(seed + 1), dtype=torch.float64)) / 8
-    layer = Layer(weight, bias, torch.relu)
+    layer = Layer(weight, "relu", bias=bias)
     certificate = certify(layer, start(layer), theorem="monotone")
     if certificate.verdict is Verdict.REFUTED:
         assert len(relu_equilibria(weight, bias)) >= 2
@@ -177,7 +167,7 @@ def test_t9_most_layers_with_several_equilibria_are_refuted() -> None:
         bias = torch.randn(3, generator=seeded(seed + 1000), dtype=torch.float64)
         if len(relu_equilibria(weight, bias)) < 2:
             continue
-        layer = Layer(weight, bias, torch.relu)
+        layer = Layer(weight, "relu", bias=bias)
         several += 1
         refuted += certify(layer, start(layer), theorem="monotone").verdict is Verdict.REFUTED
     assert several >= 5
@@ -207,7 +197,7 @@ def test_t9_a_cycle_of_two(gain: float) -> None:
 def test_t9_a_rotation_that_expands_is_unstable_and_settles_on_no_short_cycle() -> None:
     angle, gain = 1.0, 1.3
     weight = gain * double([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    layer = Layer(weight, double([0.1, 0.0]))
+    layer = Layer(weight, "tanh", bias=double([0.1, 0.0]))
     certificate = certify(layer, start(layer), theorem="damped")
     assert certificate.verdict is Verdict.REFUTED
     assert certificate.evidence is not None
@@ -437,7 +427,7 @@ def test_a_witness_against_other_weights_is_rejected(name: str) -> None:
     """The same points and forms, the fingerprint of a map that contracts."""
     layer, state, certificate = CASES[name]()
     with torch.no_grad():
-        layer.W.mul_(0.1)  # type: ignore[union-attr,operator]
+        layer.weight.mul_(0.1)  # type: ignore[union-attr,operator]
     calm = certify(layer, state)
     assert calm.verdict is Verdict.CERTIFIED
     forged = replace(certificate, fingerprint=calm.fingerprint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -348,8 +349,37 @@ def test_the_model_is_certified(certified):
 """
 
 
-def run(folder: Path, rate: float, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "test_model.py").write_text(PROJECT.replace("RATE", repr(rate)))
+MARKED = """
+import pytest
+import torch
+from deqops.testing import Layer
+
+G, zeros = Layer(0.5 * torch.eye(2, dtype=torch.float64), "tanh"), torch.zeros(1, 2, dtype=torch.float64)
+
+@pytest.mark.deqops(norm="linf", theorem="picard", rate=RATE)
+def test_options_of_the_marker_are_those_of_every_call(certified):
+    assert certified("first", G, zeros, zeros).norm.order == "linf"
+    assert certified("second", G, zeros, zeros).theorem == "picard"
+
+@pytest.mark.deqops(norm="linf", theorem="picard", rate=0.25)
+def test_options_of_a_call_go_before(certified):
+    assert certified("third", G, zeros, zeros, norm="l2", rate=0.75).norm.order == "l2"
+
+@pytest.mark.deqops(theorem="picard", rate=0.25)
+def test_the_rate_of_the_marker_fails_a_test(certified):
+    certified("too slow", G, zeros, zeros)
+
+@pytest.mark.deqops
+def test_a_marker_without_options(certified):
+    certified("fourth", G, zeros, zeros)
+
+def test_without_the_fixture():
+    raise AssertionError("not selected")
+"""
+
+
+def run(folder: Path, rate: float, *options: str, project: str = PROJECT) -> subprocess.CompletedProcess[str]:
+    (folder / "test_model.py").write_text(project.replace("RATE", repr(rate)))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "deqops", *options]
     if not any(point.value == "pytest_deqops" for point in entry_points(group="pytest11")):
         command += ["-p", "pytest_deqops"]  # deqops is on the path, but was installed before the plugin was there
@@ -371,6 +401,19 @@ def test_ten_lines_of_a_users_project_under_the_plugin(tmp_path: Path) -> None:
     lost = run(tmp_path, 2.0)
     assert lost.returncode == 1
     assert "model: refuted" in lost.stdout
+
+
+def test_the_markers_options_are_those_of_each_call(tmp_path: Path) -> None:
+    found = run(tmp_path, 0.75, "--strict-markers", project=MARKED)
+    assert "1 failed, 3 passed, 1 deselected" in found.stdout, found.stdout
+    assert re.search(r"too slow: its rate 0\.5\d* is above 0\.25", found.stdout)
+    assert all(f"certified  {name}" in found.stdout for name in ("first", "second", "third", "fourth", "too slow"))
+
+
+def test_an_update_without_a_file_is_refused(tmp_path: Path) -> None:
+    found = run(tmp_path, 0.5, "--deqops-update")
+    assert found.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--deqops-update: say which file" in found.stderr
 
 
 def test_baselines_and_rates_are_compared(tmp_path: Path) -> None:

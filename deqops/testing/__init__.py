@@ -31,7 +31,20 @@ from ._lifecycle import Lifecycle
 from ._modules import ACTIVATIONS, Convolution, Layer, Messages, TwoLayers
 from ._strategies import CONTRACTING, KINDS, ambiguous, contractions, expansions, layers, operators, saturated
 from ._tampering import TAMPERINGS, part, paths, signed, spoilt_bytes
-from ._tensors import balls, inputs, matrices, norms, numbers, rates, regions, states, tensors, weights
+from ._tensors import (
+    balls,
+    floats,
+    inputs,
+    matrices,
+    norms,
+    numbers,
+    orthogonals,
+    rates,
+    regions,
+    states,
+    tensors,
+    weights,
+)
 from ._weights import WEIGHTS, matrix_of_norm, reflection, signed_permutation, signs, with_singular_values
 
 __all__ = [
@@ -69,6 +82,7 @@ __all__ = [
     "code_of",
     "contractions",
     "expansions",
+    "floats",
     "graphs",
     "inputs",
     "layers",
@@ -79,6 +93,7 @@ __all__ = [
     "numbers",
     "one_of",
     "operators",
+    "orthogonals",
     "part",
     "paths",
     "rates",

@@ -58,11 +58,11 @@ class Seeded:
     """Choices of a seeded generator, for long campaigns.
 
     Args:
-        generator: numpy's.
+        generator: numpy's, or the seed of one.
     """
 
-    def __init__(self, generator: np.random.Generator) -> None:
-        self._generator = generator
+    def __init__(self, generator: np.random.Generator | int) -> None:
+        self._generator = np.random.default_rng(generator)
 
     def integer(self, least: int, most: int) -> int:
         """A whole number, both ends included."""

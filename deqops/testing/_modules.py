@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from ._code import code_of
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, Activation] = {
     "identity": lambda v: v,
     "relu": torch.relu,
     "leaky": lambda v: F.leaky_relu(v, 0.5),
@@ -49,13 +50,17 @@ class Layer(Shown):
 
     Args:
         weight: W, (n, n).
-        activation: a name in `ACTIVATIONS`.
+        activation: a name in `ACTIVATIONS`, or a function, which `repr` cannot write.
         inputs: U, (n, m); None for x itself, which may then be left out.
         bias: b, (n,); None for none.
     """
 
     def __init__(
-        self, weight: Tensor, activation: str = "identity", inputs: Tensor | None = None, bias: Tensor | None = None
+        self,
+        weight: Tensor,
+        activation: str | Activation = "identity",
+        inputs: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> None:
         super().__init__(weight=weight, activation=activation, inputs=inputs, bias=bias)
         self.weight = nn.Parameter(weight.clone())
@@ -68,7 +73,8 @@ class Layer(Shown):
         before = F.linear(z, self.weight, self.bias)
         if x is not None:
             before = before + (x if self.inputs is None else F.linear(x, self.inputs))
-        return ACTIVATIONS[self.activation](before)
+        function = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
+        return function(before)
 
 
 class TwoLayers(Shown):

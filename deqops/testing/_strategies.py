@@ -19,7 +19,7 @@ from ._choices import Drawn
 from ._graphs import Graph, graphs
 from ._known import Known
 from ._modules import ACTIVATIONS, Convolution, Layer, Messages, TwoLayers
-from ._tensors import SIDE, matrices, rates, tensors
+from ._tensors import SIDE, floats, matrices, rates, tensors
 from ._weights import doubles, shares
 
 CONTRACTING = ("linear", "activation", "layers", "graph", "convolution")
@@ -91,18 +91,12 @@ def layers(
     Args:
         activations: names in `ACTIVATIONS`.
         scale: factor of a weight with entries from -2 to 2, any numbers of float32.
-        most: unknowns.
+        most: unknowns, and entries of x.
     """
     size, inputs = draw(st.integers(1, most)), draw(st.integers(1, most))
-    weight, other = draw(_floats(size, size)) * scale, draw(_floats(size, inputs))
+    weight, other = draw(floats(size, size)) * scale, draw(floats(size, inputs))
     layer = Layer(weight, draw(st.sampled_from(activations)), other)
-    return layer, draw(_floats(1, size)), draw(_floats(1, inputs))
-
-
-@st.composite
-def _floats(draw: st.DrawFn, *shape: int) -> Tensor:
-    count = int(torch.Size(shape).numel())
-    return doubles(draw(st.lists(st.floats(-2, 2, width=32), min_size=count, max_size=count))).reshape(shape)
+    return layer, draw(floats(1, size)), draw(floats(1, inputs))
 
 
 def _identity(size: int) -> Tensor:
@@ -135,9 +129,10 @@ def _linear(draw: st.DrawFn, rate: Rate) -> Known:
 
 @st.composite
 def _activation(draw: st.DrawFn, rate: Rate) -> Known:
+    """W is invertible, so that all activations have slope 1 somewhere, and the constant is attained."""
     constant, size = draw(rate), draw(st.sampled_from(SIZES))
-    name = draw(st.sampled_from(("relu", "leaky")))
-    return _affine(draw, draw(matrices(size, constant)), name, "l2", constant, "picard")
+    name, weight = draw(st.sampled_from(("relu", "leaky"))), draw(matrices(size, constant, invertible=True))
+    return _affine(draw, weight, name, "l2", constant, "picard")
 
 
 @st.composite

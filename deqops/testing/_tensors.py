@@ -14,7 +14,7 @@ from deqops.verify import Ball, Norm, Region
 from deqops.verify._region import Global
 
 from ._choices import Drawn
-from ._weights import WEIGHTS, doubles, matrix_of_norm
+from ._weights import WEIGHTS, doubles, matrix_of_norm, rotation
 
 SIDE = 16
 """Denominator of drawn rates."""
@@ -38,6 +38,13 @@ def tensors(draw: st.DrawFn, *shape: int, largest: int = 2) -> Tensor:
     return doubles(draw(st.lists(numbers(largest), min_size=count, max_size=count))).reshape(shape)
 
 
+@st.composite
+def floats(draw: st.DrawFn, *shape: int) -> Tensor:
+    """float64 tensors of any numbers of float32 from -2 to 2: digits as weights have them in practice."""
+    count = int(torch.Size(shape).numel())
+    return doubles(draw(st.lists(st.floats(-2, 2, width=32), min_size=count, max_size=count))).reshape(shape)
+
+
 def states(batch: int = 1, unknowns: int = 2) -> st.SearchStrategy[Tensor]:
     """States (batch, unknowns)."""
     return tensors(batch, unknowns)
@@ -53,9 +60,15 @@ def inputs(draw: st.DrawFn, *like: Tensor, largest: int = 2) -> tuple[Tensor, ..
 
 
 @st.composite
-def matrices(draw: st.DrawFn, size: int, norm: Fraction) -> Tensor:
+def matrices(draw: st.DrawFn, size: int, norm: Fraction, *, invertible: bool = False) -> Tensor:
     """(size, size) of l2 norm exactly `norm`: `H_1 diag(norm, s_2, ..) H_2`, H Householder's; size 1, 2, 4 or 8."""
-    return matrix_of_norm(Drawn(draw), size, norm)
+    return matrix_of_norm(Drawn(draw), size, norm, least=int(invertible))
+
+
+@st.composite
+def orthogonals(draw: st.DrawFn, size: int) -> Tensor:
+    """(size, size), orthogonal and dyadic: a reflection where the size is a power of two, else a permutation."""
+    return rotation(Drawn(draw), size)
 
 
 @st.composite

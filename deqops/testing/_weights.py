@@ -47,12 +47,12 @@ def signed_permutation(choices: Choices, size: int) -> Tensor:
     return torch.eye(size, dtype=torch.float64)[order] * signs(choices, size)
 
 
-def matrix_of_norm(choices: Choices, size: int, norm: Fraction) -> Tensor:
+def matrix_of_norm(choices: Choices, size: int, norm: Fraction, *, least: int = 0, most: int = 8) -> Tensor:
     """(size, size) of l2 norm exactly `norm`, which has at most 36 binary places; size a power of two up to 256.
 
-    The other singular values are up to the norm, in 256ths: every product and sum is exact in float64.
+    The others are `least` to `most` eighths of it, in 256ths: every product and sum is exact in float64.
     """
-    others = [math.floor(256 * norm * k / 8) / 256 for k in choices.integers(size - 1, 0, 8)]
+    others = [math.floor(256 * norm * k / 8) / 256 for k in choices.integers(size - 1, least, most)]
     values = doubles([float(norm), *others])
     return with_singular_values(values, signs(choices, size), signs(choices, size))
 
