@@ -260,12 +260,6 @@ def test_several_equilibria_are_not_certified_to_be_one(known: kit.Known) -> Non
         kit.assert_unique_equilibrium(known.operator, known.start, *known.inputs)
 
 
-@settings(max_examples=5)
-@given(kit.contractions(("linear", "layers"), rate=kit.rates(most=Fraction(1, 2))))
-def test_t14_gradients_of_contractions_match(known: kit.Known) -> None:
-    kit.assert_gradients_match(known.operator, known.start, *known.inputs, steps=60)
-
-
 @pytest.mark.parametrize("solver", [None, Broyden(), Anderson(memory=2)])
 def test_our_solvers_keep_problems_apart(solver: Anderson | None) -> None:
     layer = kit.Layer(torch.tensor([[0.5, 0.25], [0.0, -0.5]], dtype=torch.float64), "tanh")
