@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from deqops import InputError, UnsupportedOperationError
 from deqops.graph import trace
-from deqops.testing import Layer
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Certificate, Converges, Global, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._absorbing import absorbing_box
 from deqops.verify._problem import Problem
@@ -130,7 +130,7 @@ def test_t11_absorbing_a_damped_iteration_is_not_claimed() -> None:
     certificate = certify(layer, z, bias[None], theorem="absorbing", damping=0.5)
     assert certificate.verdict is Verdict.CERTIFIED
     assert isinstance(certificate.claim, UniqueEquilibrium)
-    assert check(certificate, layer, z, bias[None]).accepted
+    assert_accepted(certificate, layer, z, bias[None])
 
 
 class Mixed(nn.Module):
@@ -270,7 +270,7 @@ def test_spoilt_certificates_are_rejected(
 ) -> None:
     layer, z, x, certificate = given_certificate
     document = certificate.document()
-    assert check(document, layer, z, x).accepted
+    assert_accepted(document, layer, z, x)
     assert not check(_spoilt(document, what, certificate), layer, z, x).accepted
 
 
@@ -304,4 +304,4 @@ def test_the_file_gives_the_same_certificate(
     loaded = Certificate.load(tmp_path / "c.json")
     assert loaded.document() == certificate.document()
     assert "box" in loaded.explain()
-    assert check(tmp_path / "c.json", layer, z, x).accepted
+    assert_accepted(tmp_path / "c.json", layer, z, x)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import deqops.testing as kit
 from deqops import EquilibriumLayer, OperatorEquation, Picard
+from deqops.testing import assert_accepted
 from deqops.verify import (
     Ball,
     Certificate,
@@ -84,7 +85,7 @@ def test_the_rate_is_that_of_the_damped_iteration(
     assert 0.5 <= certificate.bound <= 0.5 + 1e-6
     certificate.save(tmp_path / "c.json")
     assert Certificate.load(tmp_path / "c.json").document() == certificate.document()
-    assert check(tmp_path / "c.json", half, state).accepted
+    assert_accepted(tmp_path / "c.json", half, state)
     too_fast = edit_certificate(tmp_path / "c.json", rate=(certificate.bound).hex())
     assert certificate.bound < rate - 1e-3
     assert not check(too_fast, half, state).accepted

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from deqops import InputError
 from deqops.graph import trace
-from deqops.testing import Layer
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._lyapunov import Form, damped_slopes, proposed_form
 from deqops.verify._problem import Problem
@@ -106,7 +106,7 @@ def test_t12_local_lyapunov_is_not_vacuous() -> None:
         certificate = located(layer, x, 1e-5)
         found.append(certificate.verdict is Verdict.CERTIFIED)
         if found[-1]:
-            assert check(certificate, layer, x, x).accepted
+            assert_accepted(certificate, layer, x, x)
     assert sum(found) == 6
     assert certify(layer, x, x, theorem="local_picard", region=Ball(x, 1e-5)).verdict is Verdict.REFUTED
 
@@ -136,7 +136,7 @@ def test_t12_local_lyapunov_damping_may_repair_an_unstable_equilibrium() -> None
     assert located(layer, x, 1e-4).verdict is not Verdict.CERTIFIED
     certificate = located(layer, x, 1e-4, damping=0.5)
     assert certificate.verdict is Verdict.CERTIFIED
-    assert check(certificate, layer, x, x).accepted
+    assert_accepted(certificate, layer, x, x)
 
 
 def test_t12_local_lyapunov_says_nothing_of_a_kink_that_expands() -> None:
@@ -179,7 +179,7 @@ def test_numbers_that_are_too_small_are_rejected(name: str) -> None:
     certificate = located(layer, x, 1e-3)
     assert certificate.verdict is Verdict.CERTIFIED
     document = certificate.document()
-    assert check(document, layer, x, x).accepted
+    assert_accepted(document, layer, x, x)
     spoilt = copy.deepcopy(document)
     spoilt["evidence"][name] = (float.fromhex(document["evidence"][name]) * (1 - 1e-6)).hex()
     report = check(_with_digest(spoilt), layer, x, x)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deqops import InputError
-from deqops.testing import Layer
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._document import digest
 
@@ -73,7 +73,7 @@ def test_t5_log_norm_bounds_the_damped_iteration(W: Tensor, activation: Any, ord
     b = Fraction(certificate.claim.damping)
     constant = damped_constant(fractions(W), b, SLOPES[activation], weights_of(certificate), order)
     assert constant <= Fraction(certificate.rate) < 1
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
 
 
 @pytest.mark.parametrize("order", ["linf", "l1"])
@@ -92,7 +92,7 @@ def test_t5_log_norm_certifies_what_does_not_contract(order: str, n: int) -> Non
     assert certificate.evidence.numbers["least"] == pytest.approx(-20, rel=1e-9)
     assert isinstance(certificate.claim, Converges)
     assert certificate.claim.damping == pytest.approx(1 / 21, rel=1e-9)
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
 
 
 def test_auto_reaches_it_and_its_iteration_and_errors_hold() -> None:
@@ -146,7 +146,7 @@ def test_files_and_numbers_made_better(tmp_path: Path) -> None:
     certificate.save(tmp_path / "c.json")
     again = Certificate.load(tmp_path / "c.json")
     assert again.document() == certificate.document()
-    assert check(tmp_path / "c.json", layer, state, x).accepted
+    assert_accepted(tmp_path / "c.json", layer, state, x)
     for change in (better("rate", 0.99), better("mu", -1.0), better("factor", 0.5), better("least", 1.0), faster):
         document = certificate.document()
         change(document)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from deqops import Anderson, InputError, OperatorEquation, Tolerance, export, solve
 from deqops._tensorfile import write_tensors
 from deqops.cli import main
-from deqops.testing import Layer
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Norm, Verdict, certify, check
 from deqops.verify._definite import lowest_eigenvalue_bound
 from deqops.verify._midrad import MidRad
@@ -96,7 +96,7 @@ def test_monotone_one_equilibrium_within_the_error_bound(seed: int, size: int, n
         ((Fraction(v) - e) ** 2 for v, e in zip(y[0].double().tolist(), equilibria[0], strict=True)), Fraction()
     )
     assert square <= Fraction(float(bound.l2[0])) ** 2
-    assert check(certificate, Layer(weight, "relu"), state, x).accepted
+    assert_accepted(certificate, Layer(weight, "relu"), state, x)
 
 
 def test_a_layer_with_two_equilibria_is_not_certified() -> None:
@@ -126,7 +126,7 @@ def test_layers_of_norm_27_are_certified_and_their_contraction_refuted(size: int
     assert certificate.monotonicity is not None
     assert 0.0999 < certificate.monotonicity < 0.2
     assert certificate.inputs[0].free
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
     assert certify(layer, state, x, norm="l2").verdict is Verdict.REFUTED
 
 
@@ -150,7 +150,7 @@ def test_weights_are_found_and_then_proven(spread: float) -> None:
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.norm is not None
     assert certificate.norm.describe() == "weighted l2"
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_slopes_that_leave_the_unit_interval(activation: Any, gain: float, expec
     certificate = certify(layer, state, x, theorem="monotone")
     assert certificate.verdict is expected
     if expected is Verdict.CERTIFIED:
-        assert check(certificate, layer, state, x).accepted
+        assert_accepted(certificate, layer, state, x)
 
 
 @pytest.mark.parametrize("factor", [0.5, -0.5, 2.0, -2.0])
@@ -191,7 +191,7 @@ def test_the_papers_equation_with_a_factor(factor: float) -> None:
     assert (certificate.verdict is Verdict.CERTIFIED) == (plain.verdict is Verdict.CERTIFIED)
     if certificate.verdict is Verdict.CERTIFIED:
         assert certificate.monotonicity == pytest.approx(plain.monotonicity, rel=1e-6)
-        assert check(certificate, equation, state, x).accepted
+        assert_accepted(certificate, equation, state, x)
 
 
 @pytest.mark.parametrize("size", [1e30, 1e200, 1e308])
@@ -249,7 +249,7 @@ def test_the_file_gives_the_same_certificate(saved: tuple[Path, Layer, Tensor, T
     assert loaded.document() == certify(layer, state, x, theorem="monotone", norm="weighted_l2").document()
     with pytest.raises(InputError, match="proves no rate"):
         loaded.iterations(1e-3, 1.0)
-    assert check(path, layer, state, x).accepted
+    assert_accepted(path, layer, state, x)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from zoo import cases, randn
 
 from deqops import InputError, ModelFileError
 from deqops.graph import trace
-from deqops.testing import Layer
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Norm, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._gains import apply_magnitude
 from deqops.verify._interval_jacobian import interval_jacobian
@@ -147,7 +147,7 @@ def test_exactly_one_equilibrium_in_the_ball(seed: int, size: int, norm: float, 
     error = exact_norm([Fraction(v) - e for v, e in zip(y[0].tolist(), inside[0], strict=True)], certificate)
     if math.isfinite(float(bound.value[0])):
         assert error <= ball(float(bound.value[0]))
-    assert check(certificate, layer, center, x).accepted
+    assert_accepted(certificate, layer, center, x)
 
 
 @pytest.mark.parametrize("norm", [2.0, 3.0])
@@ -215,7 +215,7 @@ def test_a_rotation_that_expands(angle: float, factor: float) -> None:
     error = mpmath.norm(mpmath.matrix([mpmath.mpf(v) - t for v, t in zip(y[0].tolist(), truth, strict=True)]), 2)
     assert error <= mpmath.mpf(float(bound.l2[0]))
     assert float(bound.l2[0]) <= 200 * error
-    assert check(certificate, layer, zero, x).accepted
+    assert_accepted(certificate, layer, zero, x)
 
 
 def test_three_equilibria_are_told_apart() -> None:
@@ -227,7 +227,7 @@ def test_three_equilibria_are_told_apart() -> None:
     for radius in (0.96, 1.5, 10.0):
         several = located(layer, torch.zeros(1, 1), x, radius)
         assert several.verdict is Verdict.REFUTED
-        assert check(several, layer, torch.zeros(1, 1), x).accepted
+        assert_accepted(several, layer, torch.zeros(1, 1), x)
     assert located(layer, torch.full((1, 1), 0.5), x, 0.1).verdict is Verdict.UNKNOWN  # none in it
 
 
@@ -241,7 +241,7 @@ def test_a_kink_inside_the_ball(gain: float, expected: Verdict) -> None:
     certificate = located(layer, torch.zeros(1, 1), x, 0.5)
     assert certificate.verdict is expected
     if expected is Verdict.CERTIFIED:
-        assert check(certificate, layer, torch.zeros(1, 1), x).accepted
+        assert_accepted(certificate, layer, torch.zeros(1, 1), x)
 
 
 @pytest.mark.parametrize(("radius", "expected"), [(0.6, Verdict.UNKNOWN), (1.625, Verdict.CERTIFIED)])
@@ -261,7 +261,7 @@ def test_a_trained_size_is_certified_around_its_computed_equilibrium() -> None:
     assert not certificate.inputs[0].free
     assert certificate.factor is not None
     assert certificate.factor < 1000
-    assert check(certificate, layer, zero, x).accepted
+    assert_accepted(certificate, layer, zero, x)
     region = certificate.region
     assert isinstance(region, Ball)
     error = certificate.error_bound(layer, region.leaves[0].float(), x)
@@ -363,7 +363,7 @@ def test_the_file_gives_the_same_certificate(saved: tuple[Path, Layer, Tensor, T
     path, layer, state, x = saved
     loaded = Certificate.load(path)
     assert Certificate.from_document(loaded.document()).document() == loaded.document()
-    assert check(path, layer, state, x).accepted
+    assert_accepted(path, layer, state, x)
     with pytest.raises(InputError, match="proves no rate"):
         loaded.iterations(1e-3, 1.0)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from campaign._exact import diagonal, identity, is_semidefinite, rational, rational_matrix
 from deqops import InputError
 from deqops.graph import trace
-from deqops.testing import Layer
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._problem import Problem
 from deqops.verify._theorems._one_sided import one_sided
@@ -165,7 +165,7 @@ def test_t5_one_sided_weights_that_vary_along_other_dimensions() -> None:
     if certificate.verdict is Verdict.CERTIFIED:
         assert evidence is not None
         assert evidence.numbers["multiplier"] == 0
-        assert check(certificate, layer, z, z).accepted
+        assert_accepted(certificate, layer, z, z)
     stiff = Stiff(-2.0 * torch.eye(2, dtype=torch.float64), 0.1 * torch.eye(2, dtype=torch.float64))
     certificate = proven(stiff, z, norm=Norm("l2", (weights,)))
     assert certificate.verdict is Verdict.CERTIFIED
@@ -185,7 +185,7 @@ def test_numbers_that_do_not_follow_are_rejected(name: str) -> None:
 
     layer, z = Layer(skewed(3, 3.0, 0.5, 1), "relu"), torch.zeros(1, 3, dtype=torch.float64)
     document = proven(layer, z).document()
-    assert check(document, layer, z, z).accepted
+    assert_accepted(document, layer, z, z)
     spoilt = copy.deepcopy(document)
     if name == "rate":
         spoilt["rate"] = (float.fromhex(document["rate"]) * (1 - 1e-6)).hex()
