@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from deqops import EquilibriumLayer, InputError, export, load
-from deqops.verify import Norm, certify, check, convolution_norm_bound, operator_norm_bound, spectral_norm_bound
+from deqops.testing import assert_accepted
+from deqops.verify import Norm, certify, convolution_norm_bound, operator_norm_bound, spectral_norm_bound
 from deqops.verify.contractive import (
     ConvolutionBounded,
     Damped,
@@ -188,7 +189,7 @@ def test_t1_a_layer_that_trains_is_certified_checked_and_exported(tmp_path: obje
     certificate = certify(layer, x, theorem="picard", norm="l2")
     assert certificate.rate is not None
     assert RATE - 1e-3 < certificate.rate <= RATE
-    assert check(certificate, layer, torch.zeros(8, 6), x).accepted
+    assert_accepted(certificate, layer, torch.zeros(8, 6), x)
     path = f"{tmp_path}/model.pt2"
     export(path, layer.operator, torch.zeros(8, 6), x)
     assert torch.allclose(load(path)(torch.zeros(8, 6), x), layer.operator(torch.zeros(8, 6), x))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from deqops import EquilibriumLayer, InputError
-from deqops.verify import Verdict, certify, check
+from deqops.testing import assert_accepted
+from deqops.verify import Verdict, certify
 from deqops.verify.contractive import jacobian_penalty_estimate, norm_penalty_estimate, repair
 
 
@@ -40,7 +41,7 @@ def test_t1_a_repaired_module_is_certified_and_the_given_one_untouched(norm: str
     assert found.certificate.verdict is Verdict.CERTIFIED
     assert found.certificate.rate is not None
     assert 0.9 - 1e-2 < found.certificate.rate <= 0.9
-    assert check(found.certificate, found.module, torch.zeros(2, 6), X).accepted
+    assert_accepted(found.certificate, found.module, torch.zeros(2, 6), X)
     assert all(torch.equal(a, b) for a, b in zip(before.values(), module.state_dict().values(), strict=True))
     assert torch.equal(found.module.u.weight, module.u.weight)
     assert {change.name for change in found.changes} <= {"w.weight", "v.weight"}
