@@ -20,8 +20,9 @@ DESCRIPTIONS = {
     "propagation": "no free weights, Z = f(X) + rate A Z",
     "repair": "repaired, l2",
     "repair linf": "repaired, linf",
+    "tuned": "parametrised after training, l2, and tuned",
 }
-MARKS = dict(zip(DESCRIPTIONS, "sSx^v<>*do.", strict=False))
+MARKS = dict(zip(DESCRIPTIONS, "sSP^v<>*doXD", strict=False))
 Rows = dict[tuple[str, float | None], list[dict[str, Any]]]
 
 
@@ -86,10 +87,10 @@ def table(found: Mapping[Any, dict[str, Any]], task: Any) -> list[str]:
 
 
 def times(chosen: list[dict[str, Any]], base: list[dict[str, Any]], kind: str) -> float:
-    """Of the training against the unconstrained one; a repair comes on top of that."""
+    """Of the training against the unconstrained one; a repair or a tuning comes on top of that."""
     whole = sum(result["seconds"] for result in base) / len(base)
     own = sum(result["seconds"] for result in chosen) / len(chosen)
-    return own / whole + kind.startswith("repair")
+    return own / whole + kind.startswith(("repair", "tuned"))
 
 
 def evaluations(chosen: list[dict[str, Any]]) -> str:

@@ -90,7 +90,21 @@ class Task:
 
     def model(self, kind: str, rate: float) -> Any:
         """A new model, from torch's global generator; its `layer` is what is certified."""
+        model = self.plain(kind, rate)
+        if kind.startswith(("bounded", "damped")):
+            self.hold(model, kind, rate)
+        return model
+
+    def plain(self, kind: str, rate: float) -> Any:
+        """Without parametrisations."""
         raise NotImplementedError
+
+    def hold(self, model: Any, kind: str, rate: float) -> None:
+        """Parametrise what acts on the state, in place."""
+        raise NotImplementedError
+
+    def to_equilibrium(self, model: Any) -> None:
+        """Have a model that was trained by unrolled steps solve for the equilibrium."""
 
     def norm(self, kind: str) -> str:
         """In which the model is certified."""
@@ -150,19 +164,20 @@ class Images(Task):
     """An image DEQ on the digits."""
 
     name, title = "digits", "Image DEQ on the digits"
-    kinds = ("free", "jacobian", "penalty", "penalty linf", "bounded", "bounded linf", "repair", "repair linf")
+    kinds = ("free", "jacobian", "penalty", "penalty linf", "bounded", "bounded linf", "repair", "repair linf", "tuned")
 
-    def __init__(self, epochs: int = 20, training: int = 1200) -> None:
+    def __init__(self, epochs: int = 15, training: int = 1200) -> None:
         super().__init__(epochs)
         self.x, self.y = digit_images()
         self.training = training
 
-    def model(self, kind: str, rate: float) -> Classifier:
-        """The parametrised ones hold K's norm on 8 x 8."""
-        model = Classifier()
-        if kind.startswith("bounded"):
-            bounded(model.layer.operator.state, rate, norm=self.norm(kind), size=SIDE)
-        return model
+    def plain(self, kind: str, rate: float) -> Classifier:
+        """The same for every kind."""
+        return Classifier()
+
+    def hold(self, model: Classifier, kind: str, rate: float) -> None:
+        """K's norm on 8 x 8."""
+        bounded(model.layer.operator.state, rate, norm=self.norm(kind), size=SIDE)
 
     def losses(self, model: Classifier, kind: str, rate: float) -> Iterator[Tensor]:
         """Cross-entropy of batches of 100."""
@@ -240,24 +255,24 @@ class Denoising(Task):
     """
 
     name, title, metric = "denoiser", "Plug-and-play denoiser on the digits", "PSNR in dB"
-    kinds = ("free", "penalty", "bounded", "damped", "repair")
+    kinds = ("free", "penalty", "bounded", "damped", "repair", "tuned")
     sigma = 0.2
 
-    def __init__(self, epochs: int = 30, training: int = 1200) -> None:
+    def __init__(self, epochs: int = 25, training: int = 1200) -> None:
         super().__init__(epochs)
         self.x, _ = digit_images()
         self.training = training
         noise = torch.randn(self.x[1200:].shape, generator=torch.Generator().manual_seed(1))
         self.noisy = self.x[1200:] + self.sigma * noise
 
-    def model(self, kind: str, rate: float) -> Restoration:
-        """The step to the data halves the constant, so D may have `2 rate`; "damped" is D = (z + C(z)) / 2."""
-        denoiser = Denoiser()
-        if kind in ("bounded", "damped"):
-            whole = self._constant(kind, rate)
-            for kernel in denoiser.kernels:
-                bounded(cast(nn.Conv2d, kernel), whole ** (1 / 3), size=SIDE)
-        return Restoration(Damped(denoiser, 0.5) if kind == "damped" else denoiser)
+    def plain(self, kind: str, rate: float) -> Restoration:
+        """Kind "damped" is D = (z + C(z)) / 2."""
+        return Restoration(Damped(Denoiser(), 0.5) if kind == "damped" else Denoiser())
+
+    def hold(self, model: Restoration, kind: str, rate: float) -> None:
+        """The three norms alike."""
+        for kernel in [part for part in model.modules() if isinstance(part, nn.Conv2d)]:
+            bounded(kernel, self._constant(kind, rate) ** (1 / 3), size=SIDE)
 
     def losses(self, model: Restoration, kind: str, rate: float) -> Iterator[Tensor]:
         """Squared errors of batches of 100."""
@@ -286,7 +301,7 @@ class Denoising(Task):
 
     @staticmethod
     def _constant(kind: str, rate: float) -> float:
-        """What the product of the three norms may be: `(1/2) (1/2 + c/2) = rate` or `c / 2 = rate`."""
+        """What the product of the norms may be, the data step halving D: `(1/2) (1/2 + c/2) = rate` or `c / 2 = rate`."""
         return 4 * rate - 1 if kind == "damped" else 2 * rate
 
 
@@ -295,7 +310,7 @@ class Papers(Task):
 
     name, title = "pign", "PIGN on Cora"
     free = "unrolled"
-    kinds = ("unrolled", "free", "penalty", "bounded", "propagation", "repair")
+    kinds = ("unrolled", "free", "penalty", "bounded", "propagation", "repair", "tuned")
     settings = replace(CITATION, operator="convolution", channels=32, dropout=0.5, weight_decay=1e-3, limit=math.inf)
 
     def __init__(self, root: Path, epochs: int = 150) -> None:
@@ -304,11 +319,11 @@ class Papers(Task):
         self.x = self.data.x.to_sparse().coalesce()
         self.gain = self._graph_norm()
 
-    def model(self, kind: str, rate: float) -> PIGN:
+    def plain(self, kind: str, rate: float) -> PIGN:
         """Kind "unrolled" takes 15 steps with smoothing factor 0.5; "propagation" is `Z = f(X) + rate A Z`."""
         chosen = replace(CITATION, limit=rate / self.gain) if kind == "propagation" else self.settings
         steps, smoothing = (15, 0.5) if kind == "unrolled" else (0, 1.0)
-        model = PIGN(
+        return PIGN(
             self.data.x.shape[1],
             int(self.data.y.max()) + 1,
             operator=chosen.operator,
@@ -318,9 +333,14 @@ class Papers(Task):
             smoothing=smoothing,
             dropout=chosen.dropout,
         )
-        if kind == "bounded":
-            bounded(self._convolution(model), rate, gain=self.gain)
-        return model
+
+    def hold(self, model: PIGN, kind: str, rate: float) -> None:
+        """W, the graph's matrix being its gain."""
+        bounded(self._convolution(model), rate, gain=self.gain)
+
+    def to_equilibrium(self, model: PIGN) -> None:
+        """No steps, no smoothing."""
+        model.steps, model.smoothing = 0, 1.0
 
     def optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
         """That of `train_pign`."""

@@ -39,13 +39,10 @@ class Cell:
         return f"{self.task}-{self.kind.replace(' ', '_')}{rate}-{self.seed}"
 
 
-def cells_of(task: Any, rates: tuple[float, ...], seeds: int) -> list[Cell]:
+def cells_of(task: Any, rates: tuple[float, ...], seed: int) -> list[Cell]:
     """In an order in which what is repaired is trained before."""
     return [
-        Cell(task.name, kind, rate, seed)
-        for seed in range(seeds)
-        for kind in task.kinds
-        for rate in ((None,) if kind in RATELESS else rates)
+        Cell(task.name, kind, rate, seed) for kind in task.kinds for rate in ((None,) if kind in RATELESS else rates)
     ]
 
 
@@ -57,10 +54,13 @@ def run_cell(cell: Cell, task: Any, out: Path) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     torch.manual_seed(cell.seed)
-    model = task.model(task.free if cell.kind.startswith("repair") else cell.kind, cell.rate)
-    begin = time.perf_counter()
-    work = repaired if cell.kind.startswith("repair") else fitted
-    result: dict[str, Any] = {**asdict(cell), **work(cell, task, model, out), "seconds": time.perf_counter() - begin}
+    model, begin = task.model(task.free if cell.kind in AFTERWARDS else cell.kind, cell.rate), time.process_time()
+    if cell.kind in AFTERWARDS:
+        free = Cell(cell.task, task.free, None, cell.seed)
+        model.load_state_dict(torch.load(weights_file(free, out), weights_only=True))
+        task.to_equilibrium(model)
+    work = AFTERWARDS.get(cell.kind, fitted)
+    result: dict[str, Any] = {**asdict(cell), **work(cell, task, model), "seconds": time.process_time() - begin}
     result |= task.score(model.eval())._asdict() | verdict(cell, task, model)
     if cell.kind == task.free:
         torch.save(model.state_dict(), weights_file(cell, out))
@@ -68,12 +68,12 @@ def run_cell(cell: Cell, task: Any, out: Path) -> dict[str, Any]:
     return result
 
 
-def fitted(cell: Cell, task: Any, model: Any, out: Path) -> dict[str, Any]:
-    """Train; a step whose backward solve fails is left out and counted."""
+def fitted(cell: Cell, task: Any, model: Any, part: int = 1) -> dict[str, Any]:
+    """Train, for a part of the epochs; a step whose backward solve fails is left out and counted."""
     from deqops import ConvergenceError
 
     optimiser, skipped, best = task.optimiser(model), 0, (-1.0, {})
-    for epoch in range(task.epochs):
+    for epoch in range(max(1, task.epochs // part)):
         for loss in task.losses(model.train(), cell.kind, cell.rate):
             optimiser.zero_grad()
             try:
@@ -90,19 +90,23 @@ def fitted(cell: Cell, task: Any, model: Any, out: Path) -> dict[str, Any]:
     return {"skipped": skipped}
 
 
-def repaired(cell: Cell, task: Any, model: Any, out: Path) -> dict[str, Any]:
-    """The network that was trained without a constraint, repaired; "unrolled" ones then go to the equilibrium."""
-    import torch
-
+def repaired(cell: Cell, task: Any, model: Any) -> dict[str, Any]:
+    """A network that was trained without a constraint, repaired."""
     from deqops.verify.contractive import repair
 
-    free = Cell(cell.task, task.free, None, cell.seed)
-    model.load_state_dict(torch.load(weights_file(free, out), weights_only=True))
     found = repair(model.layer, *task.example(), rate=cell.rate, norm=task.norm(cell.kind))
     model.layer = found.module
-    if task.free == "unrolled":
-        model.steps, model.smoothing = 0, 1.0
     return {"change": found.relative_change}
+
+
+def tuned(cell: Cell, task: Any, model: Any) -> dict[str, Any]:
+    """The same network parametrised, which scales its weights down, and trained for a fifth of the epochs more."""
+    task.hold(model, "bounded", cell.rate)
+    return fitted(cell, task, model, part=5)
+
+
+AFTERWARDS: dict[str, Any] = {"repair": repaired, "repair linf": repaired, "tuned": tuned}
+"""What begins with the weights of the unconstrained training of its seed."""
 
 
 def verdict(cell: Cell, task: Any, model: Any) -> dict[str, Any]:
@@ -174,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     tasks = all_tasks(options.root, options.smoke)
     seeds, rates = (1, RATES[:1]) if options.smoke else (options.seeds, RATES)
-    cells = [cell for task in tasks.values() for cell in cells_of(task, rates, seeds)]
+    cells = [cell for seed in range(seeds) for task in tasks.values() for cell in cells_of(task, rates, seed)]
     run(cells, tasks, options.out)
     write_page(results(cells, options.out), tasks, seeds, options.page)
     say(f"wrote {options.page} and its plot; the cells are in {options.out}")
