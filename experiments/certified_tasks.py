@@ -301,7 +301,7 @@ class Denoising(Task):
 
     @staticmethod
     def _constant(kind: str, rate: float) -> float:
-        """What the product of the norms may be, the data step halving D: `(1/2) (1/2 + c/2) = rate` or `c / 2 = rate`."""
+        """What the product of the norms may be: `(1/2) (1/2 + c/2) = rate`, or `c / 2 = rate`."""
         return 4 * rate - 1 if kind == "damped" else 2 * rate
 
 
