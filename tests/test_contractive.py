@@ -126,6 +126,20 @@ def test_modes_copies_loads_and_pickles_give_the_same_weight(name: str) -> None:
     assert torch.equal(pickle.loads(pickle.dumps(maps[0]))(*stored(layer)), expected)
 
 
+def test_a_graph_convolution_that_saves_its_weight_by_itself_is_loaded() -> None:
+    from torch_geometric.nn import GCNConv
+
+    def convolution() -> nn.Module:
+        layer = GCNConv(4, 4)
+        bounded(layer.lin, 0.5)
+        return layer
+
+    first, second = copy.deepcopy(convolution()), convolution()
+    second.load_state_dict(first.state_dict())
+    assert list(first.state_dict()) == ["bias", "lin.parametrizations.weight.original"]
+    assert torch.equal(first.lin.weight, second.lin.weight)
+
+
 @every_case
 def test_numbers_written_past_every_counter_are_seen(name: str) -> None:
     make, measured, most = CASES[name]
