@@ -170,9 +170,10 @@ def impurities(node: RawNode) -> list[str]:
         return [f"{node.op}: not known to deqops, so it may change its operands"]
     if "dropout" in node.op and arguments.get("train") is True and arguments.get("p") != 0.0:
         return [f"dropout in training mode: {node.op}"]
-    training = (
-        arguments.get("training") is True or arguments.get("train") is True or arguments.get("use_input_stats") is True
-    )
+    if arguments.get("dropout_p", 0.0) not in (0, None):
+        return [f"dropout: {node.op}"]
+    own = arguments.get("use_input_stats") is True and arguments.get("running_mean") is not None
+    training = arguments.get("training") is True or arguments.get("train") is True or own
     if "_norm" in node.op and training:
         return [f"batch statistics in training mode: {node.op}"]
     return []

@@ -19,6 +19,7 @@ from deqops.graph._arguments import (
     sliced,
 )
 from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+from deqops.graph._rules_scatter import index_written
 
 
 def _joined(low: Lowering, x: Any, dim: int, start: int, stop: int, part: Any) -> Any:
@@ -55,17 +56,19 @@ def _slice_scatter(low: Lowering, a: Arguments) -> Any:
 
 @lowers("index_put")
 def _index_put(low: Lowering, a: Arguments) -> Any:
-    """Accumulating along one dimension is an `index_add`; a value that must be expanded is left alone."""
+    """Accumulating along one dimension is an `index_add`."""
     given = [(dim, index) for dim, index in enumerate(a["indices"]) if index is not None]
     if not a.get("accumulate", False) or len(given) != 1:
-        return NotImplemented
+        return index_written(low, a)
     dim, index = given[0]
     if not isinstance(index, Known) or index.value.dtype == torch.bool or index.value.ndim != 1:
-        return NotImplemented
+        return index_written(low, a)
     size = shape_of(a["self"])[dim]
     rows = Known(torch.where(index.value < 0, index.value + size, index.value).long(), index.inputs)
     expected = (*shape_of(a["self"])[:dim], len(rows.value), *shape_of(a["self"])[dim + 1 :])
-    return added(low, a["self"], dim, rows, a["values"]) if shape_of(a["values"]) == expected else NotImplemented
+    if shape_of(a["values"]) != expected:
+        return index_written(low, a)
+    return added(low, a["self"], dim, rows, a["values"])
 
 
 @lowers("fill.Scalar")
