@@ -126,11 +126,12 @@ def _gathered(terms: list[tuple[int, Fraction]], size: int) -> Weights:
 
 
 def _weighted(low: Lowering, a: Arguments, rule: Callable[[Fraction, int], Weights]) -> Any:
+    """Where the size stays as it is, linear weights copy, whatever the scale factor."""
     item: Any
     item, plan = _planned(low, a)
     corners = bool(a.get("align_corners", False))
     for dim, (size, outputs, factor) in enumerate(plan, start=2):
-        if size == outputs and (corners or factor in (None, 1.0)):
+        if size == outputs and (rule is _linear or corners or factor in (None, 1.0)):
             continue
         rows = [rule(_source(o, size, outputs, factor, corners), size) for o in range(outputs)]
         item = _mixed(low, item, dim, rows)

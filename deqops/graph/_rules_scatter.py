@@ -150,6 +150,24 @@ def _gather(low: Lowering, a: Arguments) -> Any:
     return places.unfold(low, selected(low, places.fold(low, x), places.first, places.known), places.shape)
 
 
+@lowers("take_along_dim")
+def _take_along_dim(low: Lowering, a: Arguments) -> Any:
+    """A gather with the other dimensions broadcast; without a dimension from the flattened tensor."""
+    x, index = low.as_dynamic(a["self"]), a["indices"]
+    if not isinstance(index, Known):
+        return NotImplemented
+    if a.get("dim") is None:
+        flat = Known(index.value.reshape(-1), index.inputs)
+        return _gather(low, {"self": reshaped(low, x, (-1,), []), "dim": 0, "index": flat})
+    dim = dim_of(a["dim"], rank_of(x))
+    lead, chosen = list(x.shape), list(index.value.shape)
+    lead[dim] = chosen[dim] = 1
+    whole = list(torch.broadcast_shapes(lead, chosen))
+    sizes = [tuple(whole[:dim] + [n] + whole[dim + 1 :]) for n in (x.shape[dim], index.value.shape[dim])]
+    wide = x if x.shape == sizes[0] else expanded(low, x, sizes[0], [])
+    return _gather(low, {"self": wide, "dim": dim, "index": Known(index.value.expand(sizes[1]), index.inputs)})
+
+
 @lowers("repeat_interleave.self_int", "repeat_interleave.self_Tensor")
 def _repeat_interleave(low: Lowering, a: Arguments) -> Any:
     """Each entry several times in a row; without a dimension of the flattened tensor."""
