@@ -17,7 +17,6 @@ from deqops.graph._arguments import (
     matmul_of,
     number,
     rank_of,
-    shape_of,
     swapped,
 )
 from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
@@ -79,6 +78,4 @@ def _masked(low: Lowering, scores: Dynamic, mask: Any) -> Dynamic:
     if isinstance(mask, Known) and not bool(mask.value.any(dim=-1).all()):
         raise UnsupportedOperationError(low.source, "masks a whole row, which has no softmax")
     beyond = Known(torch.full((), -math.inf, dtype=scores.meta.dtype))
-    if torch.broadcast_shapes(shape_of(mask), scores.shape) != scores.shape:
-        raise UnsupportedOperationError(low.source, "has a mask of more dimensions than its scores")
     return low.emit("where", [mask, scores, beyond], torch.where)

@@ -32,6 +32,7 @@ from deqops.graph._arguments import (
 from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
 
 _LARGEST = 2**16
+_EXACT = 2**53
 
 
 def _planned(low: Lowering, a: Arguments) -> tuple[Dynamic, list[tuple[int, int, float | None]]]:
@@ -145,7 +146,7 @@ def _mixed(low: Lowering, item: Any, dim: int, rows: list[Weights]) -> Any:
     for column, row in enumerate(rows):
         for place, weight in row.items():
             numerator = weight * common
-            if max(abs(numerator), common) > 2**53:
+            if abs(numerator) > _EXACT or common > _EXACT:
                 raise UnsupportedOperationError(low.source, "has weights that are no ratios of integers below 2^53")
             matrix[place, column] = float(numerator)
     total = transformed(low, item, dim, matrix)

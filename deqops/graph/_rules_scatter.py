@@ -110,9 +110,8 @@ def _indexed(low: Lowering, indices: list[Any], shape: Shape) -> tuple[tuple[int
     if not found:
         return None
     dims = tuple(d for d, _ in found)
-    values = torch.broadcast_tensors(*(value for _, value in found))
-    flat = torch.zeros(values[0].shape, dtype=torch.int64)
-    for d, value in zip(dims, values, strict=True):
+    flat = torch.zeros((), dtype=torch.int64)
+    for d, value in found:
         size = shape[d]
         if value.numel() and (int(value.min()) < -size or int(value.max()) >= size):
             raise UnsupportedOperationError(low.source, f"has an index outside 0..{size - 1}")
@@ -152,7 +151,7 @@ def _gather(low: Lowering, a: Arguments) -> Any:
 
 @lowers("take_along_dim")
 def _take_along_dim(low: Lowering, a: Arguments) -> Any:
-    """A gather with the other dimensions broadcast; without a dimension from the flattened tensor."""
+    """A gather with the index broadcast along the other dimensions; without one from the flattened tensor."""
     x, index = low.as_dynamic(a["self"]), a["indices"]
     if not isinstance(index, Known):
         return NotImplemented
@@ -160,12 +159,10 @@ def _take_along_dim(low: Lowering, a: Arguments) -> Any:
         flat = Known(index.value.reshape(-1), index.inputs)
         return _gather(low, {"self": reshaped(low, x, (-1,), []), "dim": 0, "index": flat})
     dim = dim_of(a["dim"], rank_of(x))
-    lead, chosen = list(x.shape), list(index.value.shape)
-    lead[dim] = chosen[dim] = 1
-    whole = list(torch.broadcast_shapes(lead, chosen))
-    sizes = [tuple(whole[:dim] + [n] + whole[dim + 1 :]) for n in (x.shape[dim], index.value.shape[dim])]
-    wide = x if x.shape == sizes[0] else expanded(low, x, sizes[0], [])
-    return _gather(low, {"self": wide, "dim": dim, "index": Known(index.value.expand(sizes[1]), index.inputs)})
+    both = index.value.narrow(dim, 0, 1).expand_as(x.meta.narrow(dim, 0, 1)) if x.shape[dim] else index.value
+    lead, rest = both.shape[:dim], both.shape[dim + 1 :]
+    chosen = index.value.expand(*lead, index.value.shape[dim], *rest)
+    return _gather(low, {"self": x, "dim": dim, "index": Known(chosen, index.inputs)})
 
 
 @lowers("repeat_interleave.self_int", "repeat_interleave.self_Tensor")
@@ -220,7 +217,7 @@ def scatter_added(low: Lowering, a: Arguments) -> Any:
 
 def _overwritten(low: Lowering, base: Any, places: Places, source: Any) -> Any:
     """base with the entries at the places replaced; NotImplemented where a place is named twice."""
-    if len(places.flat.unique()) != len(places.flat):
+    if places.flat.numel() and int(torch.bincount(places.flat).max()) > 1:
         return NotImplemented
     dim, size = places.first, shape_of(base)[places.first]
     both = low.emit("cat", [base, source], lambda *ts: torch.cat(ts, dim), dim=dim)
