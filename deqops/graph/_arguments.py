@@ -114,6 +114,16 @@ def expanded(low: Lowering, item: Any, shape: tuple[int, ...], uses: list[Item])
     return low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape)
 
 
+def in_dtype(low: Lowering, item: Any, dtype: torch.dtype | None) -> Any:
+    """A floating item in another floating dtype; None leaves it as it is."""
+    x = low.as_dynamic(item)
+    if dtype is None or dtype == x.meta.dtype:
+        return x
+    if not (dtype.is_floating_point and x.meta.dtype.is_floating_point):
+        raise UnsupportedOperationError(low.source, f"computes in {dtype}")
+    return low.emit("cast", [x], lambda t: t.to(dtype), dtype=str(dtype).removeprefix("torch."))
+
+
 def per_dimension(values: Any, dims: int, default: int) -> tuple[int, ...]:
     """One integer for each dimension, from an exported list of one or of all."""
     if values is None or values == []:
@@ -144,15 +154,12 @@ def transformed(low: Lowering, item: Any, dim: int, matrix: Tensor) -> Any:
     x = low.as_dynamic(item)
     dtype, rank = x.meta.dtype, rank_of(x)
     wide = not torch.equal(matrix.to(dtype).double(), matrix.double())
-    if wide:
-        x = low.emit("cast", [x], lambda t: t.double(), dtype="float64")
+    x = in_dtype(low, x, torch.float64) if wide else x
     order = (*(d for d in range(rank) if d != dim), dim)
     moved = x if dim == rank - 1 else permuted(low, x, order)
     product: Any = matmul_of(low, moved, Known(matrix.to(x.meta.dtype)))
     result = product if dim == rank - 1 else permuted(low, product, tuple(order.index(d) for d in range(rank)))
-    if not wide:
-        return result
-    return low.emit("cast", [result], lambda t: t.to(dtype), dtype=str(dtype).removeprefix("torch."))
+    return in_dtype(low, result, dtype)
 
 
 def sliced(low: Lowering, item: Dynamic, dim: int, part: slice, uses: list[Item]) -> Any:

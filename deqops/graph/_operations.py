@@ -40,7 +40,8 @@ upsample_linear1d:default,vec upsample_bilinear2d:default,vec upsample_trilinear
 upsample_bicubic2d:default,vec im2col
 layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm _weight_norm
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
-gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell cosine_similarity
+gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell gru:input lstm:input rnn_tanh:input rnn_relu:input
+cosine_similarity cdist logaddexp rrelu linalg_cross tensordot inner vdot diag_embed
 sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin aminmax argmax argmin
 std:default,dim,correction var:default,dim,correction std_mean:default,dim,correction var_mean:default,dim,correction
 norm:Scalar,ScalarOpt_dim linalg_vector_norm linalg_norm all:default,dim any:default,dim cumsum cumprod
@@ -68,7 +69,9 @@ _MAY_ALIAS = """
 reshape flatten:using_ints unflatten:int contiguous to:dtype,dtype_layout,device,other type_as expand expand_as
 broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist narrow chunk
 split:Tensor,sizes split_with_sizes unbind:int tensor_split:sections diagonal dropout feature_dropout positive
-einsum ravel real imag unfold sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
+einsum ravel real imag unfold
+mH hstack vstack dstack column_stack alpha_dropout feature_alpha_dropout
+sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
 pixel_shuffle pixel_unshuffle channel_shuffle
 """
 
@@ -82,6 +85,10 @@ _CHECKS = frozenset(
         "aten.sym_constrain_range_for_size.default",
         "aten._print.default",
     ]
+)
+
+_RANDOM_IN_TRAINING = frozenset(
+    {"aten.rrelu.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default"}
 )
 
 _RANDOM_BASES = frozenset(
@@ -209,6 +216,11 @@ def is_random(name: str) -> bool:
     """Whether the operation draws random numbers."""
     parts = name.split(".")
     return len(parts) >= 2 and parts[0] == "aten" and parts[1].rstrip("_") in _RANDOM_BASES
+
+
+def is_random_in_training(name: str) -> bool:
+    """Whether the operation draws random numbers in training mode only."""
+    return name in _RANDOM_IN_TRAINING
 
 
 def functional_name(name: str) -> str | None:

@@ -6,7 +6,17 @@ from typing import Any
 
 import torch
 
-from deqops.graph._arguments import Arguments, applied, combined, literal, number, rank_of, reshaped, shape_of
+from deqops.graph._arguments import (
+    Arguments,
+    applied,
+    combined,
+    in_dtype,
+    literal,
+    number,
+    rank_of,
+    reshaped,
+    shape_of,
+)
 from deqops.graph._lowering import Known, Lowering, lowers
 
 
@@ -69,3 +79,60 @@ def _prelu(low: Lowering, a: Arguments) -> Any:
         weight = reshaped(low, weight, (1,) * min(1, rank - 1) + (-1,) + (1,) * (rank - 2), [])
     rest = combined(low, "sub", literal(1.0), weight)
     return combined(low, "add", combined(low, "mul", x, weight), combined(low, "mul", applied(low, "relu", x), rest))
+
+
+@lowers("rrelu")
+def _rrelu(low: Lowering, a: Arguments) -> Any:
+    """Outside training the mean slope, in torch's arithmetic."""
+    if a.get("training", False):
+        return NotImplemented
+    slope = (float(number(a.get("lower", 0.125))) + float(number(a.get("upper", 1.0 / 3.0)))) / 2
+    return low.emit("leaky_relu", [a["self"]], torch.nn.functional.leaky_relu, negative_slope=slope)
+
+
+@lowers("erfc")
+def _erfc(low: Lowering, a: Arguments) -> Any:
+    """1 - erf(x)."""
+    return combined(low, "sub", literal(1.0), applied(low, "erf", a["self"]))
+
+
+@lowers("logaddexp")
+def _logaddexp(low: Lowering, a: Arguments) -> Any:
+    """log(e^a + e^b) = b + softplus(a - b)."""
+    gap = combined(low, "sub", a["self"], a["other"])
+    smooth = low.emit("softplus", [gap], torch.nn.functional.softplus, beta=1.0, threshold=20.0)
+    return combined(low, "add", a["other"], smooth)
+
+
+def _natural(low: Lowering, base: float, like: Any) -> Any:
+    """The natural logarithm of a base, enclosed where it is needed."""
+    return in_dtype(low, applied(low, "log", literal(base)), low.as_dynamic(like).meta.dtype)
+
+
+@lowers("log2", "log10")
+def _other_logarithm(low: Lowering, a: Arguments) -> Any:
+    base = 2.0 if low.source == "aten.log2.default" else 10.0
+    return combined(low, "div", applied(low, "log", a["self"]), _natural(low, base, a["self"]))
+
+
+@lowers("exp2")
+def _exp2(low: Lowering, a: Arguments) -> Any:
+    return applied(low, "exp", combined(low, "mul", a["self"], _natural(low, 2.0, a["self"])))
+
+
+@lowers("sinh", "cosh")
+def _hyperbolic(low: Lowering, a: Arguments) -> Any:
+    """(e^x -+ e^-x) / 2."""
+    op = "sub" if low.source == "aten.sinh.default" else "add"
+    both = combined(low, op, applied(low, "exp", a["self"]), applied(low, "exp", applied(low, "neg", a["self"])))
+    return combined(low, "div", both, literal(2.0))
+
+
+@lowers("logit")
+def _logit(low: Lowering, a: Arguments) -> Any:
+    """log(x / (1 - x)), the argument kept eps away from the ends."""
+    x = low.as_dynamic(a["self"])
+    if a.get("eps") is not None:
+        eps = float(number(a["eps"]))
+        x = low.emit("clamp", [x], lambda t: t.clone(), minimum=eps, maximum=1.0 - eps)
+    return applied(low, "log", combined(low, "div", x, combined(low, "sub", literal(1.0), x)))

@@ -13,6 +13,7 @@ from deqops.graph._arguments import (
     applied,
     combined,
     dim_of,
+    in_dtype,
     literal,
     matmul_of,
     number,
@@ -24,9 +25,9 @@ from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
 
 @lowers("softmax.int", "_softmax")
 def _softmax(low: Lowering, a: Arguments) -> Any:
-    if a.get("dtype") is not None or a.get("half_to_float"):
+    if a.get("half_to_float"):
         return NotImplemented
-    return _softmax_over(low, a["self"], dim_of(a["dim"], rank_of(a["self"])))
+    return _softmax_over(low, in_dtype(low, a["self"], a.get("dtype")), dim_of(a["dim"], rank_of(a["self"])))
 
 
 def _softmax_over(low: Lowering, x: Any, dim: int) -> Dynamic:
@@ -51,13 +52,7 @@ def _scaled_query(low: Lowering, query: Dynamic, scale: Any) -> Dynamic:
     length = query.shape[-1]
     root = math.isqrt(length)
     divisor = literal(root) if root * root == length else applied(low, "sqrt", literal(length))
-    if root * root != length:
-        divisor = low.emit("cast", [divisor], lambda t: t.to(query.meta.dtype), dtype=_name(query.meta.dtype))
-    return combined(low, "div", query, divisor)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return combined(low, "div", query, divisor if root * root == length else in_dtype(low, divisor, query.meta.dtype))
 
 
 def _mask(low: Lowering, a: Arguments, scores: Dynamic) -> Any:

@@ -1,10 +1,24 @@
-"""Recurrent cells: one step of a GRU, an LSTM or a plain recurrent network."""
+"""Recurrent cells and layers: a GRU, an LSTM or a plain recurrent network."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from deqops.graph._arguments import Arguments, applied, combined, literal, matmul_of, rank_of, sliced, swapped
+import torch
+
+from deqops.graph._arguments import (
+    Arguments,
+    applied,
+    combined,
+    literal,
+    matmul_of,
+    number,
+    rank_of,
+    reshaped,
+    sliced,
+    swapped,
+)
 from deqops.graph._lowering import Dynamic, Lowering, lowers
 
 
@@ -60,3 +74,70 @@ def _rnn_tanh(low: Lowering, a: Arguments) -> Any:
 @lowers("rnn_relu_cell")
 def _rnn_relu(low: Lowering, a: Arguments) -> Any:
     return _gate(low, "relu", *_both(low, a, a["hx"]))
+
+
+# ------------------------------------------------------------------------------------------------ whole sequences
+
+_LONGEST = 256
+_CELLS: dict[str, Callable[[Lowering, Arguments], Any]] = {
+    "gru": _gru,
+    "lstm": _lstm,
+    "rnn_tanh": _rnn_tanh,
+    "rnn_relu": _rnn_relu,
+}
+
+
+@lowers("gru.input", "lstm.input", "rnn_tanh.input", "rnn_relu.input")
+def _sequence(low: Lowering, a: Arguments) -> Any:
+    """Layer by layer and step by step, forwards and, where asked for, backwards."""
+    kind, x = low.source.split(".")[1], low.as_dynamic(a["input"])
+    biased, layers, both = bool(a["has_biases"]), int(number(a["num_layers"])), bool(a["bidirectional"])
+    per_pass = len(a["params"]) // (layers * (2 if both else 1))
+    time = 1 if a["batch_first"] and rank_of(x) == 3 else 0
+    if per_pass != (4 if biased else 2) or not 0 < x.shape[time] <= _LONGEST or (a["train"] and float(a["dropout"])):
+        return NotImplemented
+    initial = [low.as_dynamic(h) for h in (a["hx"] if kind == "lstm" else [a["hx"]])]
+    steps = [_at(low, x, time, t) for t in range(x.shape[time])]
+    last: list[list[Any]] = []
+    for _ in range(layers):
+        passes = []
+        for back in (False, True) if both else (False,):
+            position = len(last)
+            weights = dict(zip(_NAMES, a["params"][position * per_pass : (position + 1) * per_pass], strict=False))
+            state = [_at(low, h, 0, position) for h in initial]
+            found, state = _run(low, kind, steps[::-1] if back else steps, state, weights)
+            passes.append(found[::-1] if back else found)
+            last.append(state)
+        steps = [parts[0] if len(parts) == 1 else _joined(low, list(parts)) for parts in zip(*passes, strict=True)]
+    return [_stacked(low, steps, time), *(_stacked(low, list(parts), 0) for parts in zip(*last, strict=True))]
+
+
+_NAMES = ("w_ih", "w_hh", "b_ih", "b_hh")
+
+
+def _run(
+    low: Lowering, kind: str, steps: list[Any], state: list[Any], weights: Arguments
+) -> tuple[list[Any], list[Any]]:
+    """(h after each step, the state at the end) of one pass."""
+    found = []
+    for step in steps:
+        hidden: Any = state if kind == "lstm" else state[0]
+        result = _CELLS[kind](low, {"input": step, "hx": hidden, **weights})
+        state = list(result) if kind == "lstm" else [result]
+        found.append(state[0])
+    return found, state
+
+
+def _at(low: Lowering, x: Dynamic, dim: int, index: int) -> Dynamic:
+    return low.emit("select", [x], lambda t: t.select(dim, index), dim=dim, index=index)
+
+
+def _joined(low: Lowering, parts: list[Any]) -> Dynamic:
+    dim = rank_of(parts[0]) - 1
+    return low.emit("cat", parts, lambda *ts: torch.cat(ts, dim), dim=dim)
+
+
+def _stacked(low: Lowering, parts: list[Any], dim: int) -> Dynamic:
+    shape = parts[0].shape
+    rows = [reshaped(low, part, (*shape[:dim], 1, *shape[dim:]), []) for part in parts]
+    return low.emit("cat", rows, lambda *ts: torch.cat(ts, dim), dim=dim)

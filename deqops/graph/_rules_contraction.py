@@ -6,17 +6,21 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from deqops._errors import UnsupportedOperationError
 from deqops.graph._arguments import (
     Arguments,
     combined,
+    dim_of,
     matmul_of,
     permuted,
     rank_of,
     reduced,
     reshaped,
+    selected,
 )
-from deqops.graph._lowering import Dynamic, Lowering, lowers
+from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,3 +146,35 @@ def _bilinear(low: Lowering, a: Arguments) -> Any:
     column = reshaped(low, y, (*y.shape, 1), [])
     result = reshaped(low, matmul_of(low, forms, column), (*x.shape[:-1], outputs), [])
     return result if a.get("bias") is None else combined(low, "add", result, a["bias"])
+
+
+@lowers("tensordot", "inner", "outer")
+def _tensordot(low: Lowering, a: Arguments) -> Any:
+    """As einsum: over listed pairs of dimensions, over the last ones, over none."""
+    first, second = (low.as_dynamic(a[key]) for key in ("self", "vec2" if "vec2" in a else "other"))
+    left, right = rank_of(first), rank_of(second)
+    if low.source == "aten.tensordot.default":
+        pairs = [(dim_of(i, left), dim_of(j, right)) for i, j in zip(a["dims_self"], a["dims_other"], strict=True)]
+    else:
+        pairs = [(left - 1, right - 1)] if low.source == "aten.inner.default" and left and right else []
+    names = [chr(ord("a") + k) for k in range(left + right)]
+    one, two = names[:left], names[left:]
+    for i, j in pairs:
+        two[j] = one[i]
+    summed = {one[i] for i, _ in pairs}
+    result = "".join(n for n in [*one, *two] if n not in summed)
+    equation = f"{''.join(one)},{''.join(two)}->{result}"
+    return _einsum(low, {"equation": equation, "tensors": [first, second]})
+
+
+@lowers("linalg_cross")
+def _cross(low: Lowering, a: Arguments) -> Any:
+    """a_1 b_2 - a_2 b_1 and so on around."""
+    x, y = low.as_dynamic(a["self"]), low.as_dynamic(a["other"])
+    if rank_of(x) != rank_of(y):
+        return NotImplemented
+    dim = dim_of(a.get("dim", -1), rank_of(x))
+    around = [Known(torch.arange(3).roll(-k)) for k in (1, 2)]
+    turned = [[selected(low, t, dim, index) for index in around] for t in (x, y)]
+    forward = combined(low, "mul", turned[0][0], turned[1][1])
+    return combined(low, "sub", forward, combined(low, "mul", turned[0][1], turned[1][0]))

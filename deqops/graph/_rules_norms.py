@@ -114,3 +114,12 @@ def _addcmul(low: Lowering, a: Arguments) -> Any:
     value = float(a.get("value", 1))
     scaled = product if value == 1.0 else _arithmetic(low, "mul", product, _literal(value))
     return _arithmetic(low, "add", a["self"], scaled)
+
+
+@lowers("addcdiv")
+def _addcdiv(low: Lowering, a: Arguments) -> Any:
+    """x + value a / b."""
+    quotient = _arithmetic(low, "div", a["tensor1"], a["tensor2"])
+    value = float(a.get("value", 1))
+    scaled = quotient if value == 1.0 else _arithmetic(low, "mul", quotient, _literal(value))
+    return _arithmetic(low, "add", a["self"], scaled)

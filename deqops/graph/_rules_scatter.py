@@ -219,11 +219,18 @@ def _overwritten(low: Lowering, base: Any, places: Places, source: Any) -> Any:
     """base with the entries at the places replaced; NotImplemented where a place is named twice."""
     if places.flat.numel() and int(torch.bincount(places.flat).max()) > 1:
         return NotImplemented
-    dim, size = places.first, shape_of(base)[places.first]
+    return replaced(low, base, places.first, places.flat, source, places.inputs)
+
+
+def replaced(
+    low: Lowering, base: Any, dim: int, flat: Tensor, source: Any, inputs: frozenset[int] = frozenset()
+) -> Any:
+    """base with the entries at different places along one dimension replaced by the source's."""
+    size = shape_of(base)[dim]
     both = low.emit("cat", [base, source], lambda *ts: torch.cat(ts, dim), dim=dim)
     which = torch.arange(size)
-    which[places.flat] = size + torch.arange(len(places.flat))
-    return selected(low, both, dim, Known(which, places.inputs))
+    which[flat] = size + torch.arange(len(flat))
+    return selected(low, both, dim, Known(which, inputs))
 
 
 @lowers("scatter.src")

@@ -13,6 +13,7 @@ from deqops.graph._arguments import (
     combined,
     dim_of,
     dims_given,
+    in_dtype,
     literal,
     number,
     rank_of,
@@ -40,9 +41,7 @@ def _norm(low: Lowering, x: Any, order: Any, dims: tuple[int, ...], keepdim: boo
 
 @lowers("linalg_vector_norm", "norm.ScalarOpt_dim", "norm.Scalar")
 def _vector_norm(low: Lowering, a: Arguments) -> Any:
-    x = low.as_dynamic(a["self"])
-    if a.get("dtype") is not None:
-        return NotImplemented
+    x = in_dtype(low, a["self"], a.get("dtype"))
     order = a.get("ord", 2) if low.source == "aten.linalg_vector_norm.default" else a.get("p", 2)
     return _norm(low, x, order, dims_given(a.get("dim"), rank_of(x)), bool(a.get("keepdim", False)))
 
@@ -50,9 +49,9 @@ def _vector_norm(low: Lowering, a: Arguments) -> Any:
 @lowers("linalg_norm")
 def _linalg_norm(low: Lowering, a: Arguments) -> Any:
     """Of vectors; over two dimensions only the Frobenius norm (no order given)."""
-    x = low.as_dynamic(a["self"])
+    x = in_dtype(low, a["self"], a.get("dtype"))
     dims, order = dims_given(a.get("dim"), rank_of(x)), a.get("ord")
-    if a.get("dtype") is not None or (order is not None and len(dims) != 1):
+    if order is not None and len(dims) != 1:
         return NotImplemented
     return _norm(low, x, order, dims, bool(a.get("keepdim", False)))
 
@@ -83,6 +82,16 @@ def _cosine_similarity(low: Lowering, a: Arguments) -> Any:
         clamped = low.emit("clamp", [size], lambda s: s.clone(), minimum=eps, maximum=None)
         total = combined(low, "div", total, clamped)
     return total
+
+
+@lowers("cdist")
+def _cdist(low: Lowering, a: Arguments) -> Any:
+    """The norm of each row of one matrix minus each row of the other."""
+    x, y = low.as_dynamic(a["x1"]), low.as_dynamic(a["x2"])
+    first = reshaped(low, x, (*x.shape[:-1], 1, x.shape[-1]), [])
+    second = reshaped(low, y, (*y.shape[:-2], 1, *y.shape[-2:]), [])
+    gap = combined(low, "sub", first, second)
+    return _norm(low, gap, a.get("p", 2.0), (rank_of(gap) - 1,), keepdim=False)
 
 
 # ---------------------------------------------------------------------------------------------------- deviations
@@ -163,8 +172,8 @@ def _logsumexp(low: Lowering, a: Arguments) -> Any:
 @lowers("log_softmax.int", "_log_softmax")
 def _log_softmax(low: Lowering, a: Arguments) -> Any:
     """x - log(sum(exp(x)))."""
-    x = low.as_dynamic(a["self"])
-    if a.get("dtype") is not None or a.get("half_to_float"):
+    x = in_dtype(low, a["self"], a.get("dtype"))
+    if a.get("half_to_float"):
         return NotImplemented
     return combined(low, "sub", x, _log_of_sum(low, x, (dim_of(a["dim"], rank_of(x)),), keepdim=True))
 
