@@ -665,3 +665,15 @@ def test_writing_by_known_indices(function: Function) -> None:
 def test_writing_twice_to_one_place_is_left_alone() -> None:
     graph = read(lambda z: torch.index_put(z, (ROW,), z.sin()), normal(5, 3), batch_dims=0)
     assert any(node.op == "aten.index_put.default" for node in graph.nodes)
+
+
+def test_the_page_names_every_operation_that_is_read() -> None:
+    import re
+    from pathlib import Path
+
+    from deqops.graph._lowering import RULES
+
+    page = (Path(__file__).parent.parent / "docs" / "operators.md").read_text()
+    named = set(re.findall(r"`(\w+)[`(]", page))
+    missing = {rule.split(".")[1].removesuffix("_with_indices") for rule in RULES} - named
+    assert missing <= {"lt", "le", "gt", "ne"}, missing  # "`eq` .. `ge`"
