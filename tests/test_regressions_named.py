@@ -566,7 +566,9 @@ def test_torch_spectral_norm_after_optimiser_steps_exceeds_one(steps: int) -> No
     assert spectral_norm_bound(W).upper > 1
     z = torch.zeros(1, size)
     assert certify(module, z, norm="l2", theorem="picard").verdict is not Verdict.CERTIFIED
-    assert certify(module, z).verdict is not Verdict.CERTIFIED or is_local(certify(module, z))
+    found = certify(module, z)  # no contraction, but the powers of W go to 0: that may be certified
+    radius = float(torch.linalg.eigvals(W.double()).abs().max())
+    assert found.verdict is not Verdict.CERTIFIED or (found.theorem != "picard" and radius < 1)
 
 
 def test_torch_spectral_norm_in_train_mode_is_not_one_fixed_map() -> None:
