@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -66,25 +67,32 @@ def softmax_slopes(groups: int, size: int) -> SoftmaxSlopes:
 
 
 def softmax_over(x: MidRad) -> SoftmaxSlopes:
-    """The ranges over a box, (groups, n): p_i is largest where x_i is and the others are least."""
-    if x.shape[1] == 1:
-        return softmax_slopes(x.shape[0], 1)
-    known = (x.mid.isfinite() & x.rad.isfinite()).all(dim=1, keepdim=True)
-    x = MidRad(torch.where(known, x.mid, 0.0), torch.where(known, x.rad, 0.0))
-    low, high = (midrad.sub(MidRad.exact(end), _shift(x)) for end in (x.lower(), x.upper()))
-    small, large = exp(low), exp(high)
+    """The ranges over a box, (groups, n): p_i is largest where x_i is and the others are least.
+
+    An entry that is exactly minus infinity has p_i = 0; where all of a group are, nothing is known of it.
+    """
+    gone = (x.mid == -math.inf) & x.rad.isfinite()
+    known = (x.mid.isfinite() & x.rad.isfinite() | gone).all(dim=1, keepdim=True) & ~gone.all(dim=1, keepdim=True)
+    gone = gone & known
+    kept = known & ~gone
+    x = MidRad(torch.where(kept, x.mid, 0.0), torch.where(kept, x.rad, 0.0))
+    top = MidRad.exact(torch.where(gone, -math.inf, x.mid).amax(dim=1, keepdim=True))
+    low, high = (midrad.sub(MidRad.exact(end), top) for end in (x.lower(), x.upper()))
+    small, large = (_without(exp(end), gone) for end in (low, high))
     least = sub_down(_sum_down(small.lower().clamp(min=0)), small.upper()).clamp(min=0)
     most = sub_up(sum_up(large.upper(), dim=1, keepdim=True), large.lower().clamp(min=0))
     upper = div_up(1.0, add_down(1.0, div_down(least, large.upper())))
     lower = div_down(1.0, add_up(1.0, div_up(most, small.lower().clamp(min=0))))
     upper = torch.where(known & upper.isfinite(), upper, 1.0).clamp(0.0, 1.0)
     lower = torch.where(known & lower.isfinite(), lower, 0.0).clamp(0.0, 1.0)
+    alone = (kept.sum(dim=1, keepdim=True) == 1) & kept
+    lower, upper = torch.where(gone, 0.0, lower), torch.where(gone, 0.0, upper)
+    lower = torch.where(alone, 1.0, lower)
     return SoftmaxSlopes(MidRad.from_bounds(torch.minimum(lower, upper), upper))
 
 
-def _shift(x: MidRad) -> MidRad:
-    """About the largest entry of each group: exponentials stay near 1."""
-    return MidRad.exact(x.mid.amax(dim=1, keepdim=True))
+def _without(x: MidRad, gone: Tensor) -> MidRad:
+    return MidRad(torch.where(gone, 0.0, x.mid), torch.where(gone, 0.0, x.rad))
 
 
 def _sum_down(x: Tensor) -> Tensor:
