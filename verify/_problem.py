@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from deqops._errors import InputError
 from deqops.graph import ConcreteGraph, OperatorGraph
 
-from . import _jacobian_rules as _registered  # noqa: F401  (fills the table of Jacobian rules)
+from . import _jacobian_rules, _product_rules  # noqa: F401  (fill the table of Jacobian rules)
 from ._defined import refuse_attributes
 from ._enclosures import Constants, enclose_image
 from ._jacobian import Builder, Jacobian

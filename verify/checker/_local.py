@@ -11,7 +11,8 @@ from . import _arithmetic as ball
 from ._affine import Network
 from ._document import Ball, Norm
 from ._gains import Composition, row_norms
-from ._network import Interval, Walk, intersected, is_nonlinear
+from ._interval import Interval, intersected
+from ._network import Walk, is_nonlinear
 from ._subject import Subject
 from ._term import Form
 from ._values import Values

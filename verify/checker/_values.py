@@ -22,6 +22,7 @@ from ._convolution import convolved
 from ._elementary import elementary
 from ._normalisation import normalisation_of
 from ._refusal import Rejected
+from ._softmax import softmax_at
 
 
 class Unknown(Enum):
@@ -119,9 +120,6 @@ class Values:
             if self._state_known or node.output not in self._graph.state_dependent:
                 must_be_total(node, operands)
             return UNKNOWN
-        if node.op in _UNEVALUATED:
-            must_be_total(node, operands)
-            return UNKNOWN
         return evaluate(node, operands)
 
 
@@ -140,7 +138,6 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
     return {v for node in graph.nodes if node.output in graph.state_dependent for v in node.operands}
 
 
-_UNEVALUATED = frozenset(("softmax",))  # defined for all real numbers, but not needed as numbers
 _TOTAL = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu
     leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax
@@ -391,6 +388,7 @@ _RULES: dict[str, Rule] = {
     "where": _where,
     "sum": _reduce,
     "mean": _reduce,
+    "softmax": lambda node, x: softmax_at(as_balls(x), integer(node, "dim")),
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,
