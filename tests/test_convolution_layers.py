@@ -240,12 +240,22 @@ def test_the_bound_of_an_error_holds_the_equilibrium() -> None:
 # ------------------------------------------------------------------------------------------------ what is refused
 
 
-def test_convolutions_without_a_rule_are_unknown_by_name() -> None:
-    three = Written(lambda m, z, x: torch.tanh(m["a"](z) + x), a=nn.Conv3d(1, 1, 3, padding=1).double())
+def test_a_convolution_of_volumes_has_the_norm_of_its_matrix() -> None:
+    """Read as one over height and width: certified just below 1, and accepted by the checker."""
+    conv = nn.Conv3d(1, 1, 3, padding=1, bias=False).double()
     state = torch.zeros(1, 1, 3, 3, 3, dtype=torch.float64)
-    certificate = certify(three, state, state, batch_dims=0)
-    assert certificate.verdict is Verdict.UNKNOWN
-    assert "conv3d" in certificate.explain()
+    matrix = torch.autograd.functional.jacobian(lambda z: conv(z).reshape(-1), state).reshape(27, 27)
+    norm = float(matrix.abs().sum(dim=1).max())
+    for share, verdict in ((0.999, Verdict.CERTIFIED), (1.001, Verdict.REFUTED)):
+        conv.weight.data.mul_(share / norm)
+        norm = share
+        operator = Written(lambda m, z, x: torch.tanh(m["a"](z) + x), a=conv)
+        certificate = certify(operator, state, state, norm="linf", theorem="picard")
+        assert certificate.verdict is verdict
+        assert check(certificate, operator, state, state).accepted
+
+
+def test_convolutions_without_a_rule_are_unknown_by_name() -> None:
     by_state = Written(lambda m, z, x: 0.1 * nn.functional.conv1d(x, z, padding=1))
     z = x = torch.ones(3, 3, 3, dtype=torch.float64)
     certificate = certify(by_state, z, x, batch_dims=0)

@@ -95,3 +95,20 @@ def test_a_free_input_may_take_every_value() -> None:
 def test_open_clamps_and_unused_infinities_are_fine() -> None:
     assert certify(lambda z: 0.5 * z.clamp(min=-INF, max=1.0), Z).verdict is Verdict.CERTIFIED
     assert certify(lambda z: 0.5 * z + torch.where(full(1.0) > 0, full(1.0), full(INF)), Z).verdict is Verdict.CERTIFIED
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda: torch.tanh(torch.zeros(3) / torch.zeros(3)),
+        lambda: torch.softmax(torch.zeros(3) / torch.zeros(3), -1),
+        lambda: torch.softmax(torch.ones(3) / torch.zeros(3), -1),
+        lambda: torch.softmax(torch.zeros(3).masked_fill(torch.ones(3, dtype=torch.bool), -math.inf), -1),
+        lambda: (torch.zeros(3) / torch.zeros(3)).clamp(0, 1),
+    ],
+)
+def test_a_bounded_function_does_not_hide_what_is_no_number(hidden: Callable[[], Tensor]) -> None:
+    """NaN for every state, though an enclosure of tanh lies in [-1, 1] whatever it is taken of."""
+    z = torch.zeros(2, 3)
+    assert certify(lambda z: 0.1 * z + hidden(), z).verdict is not Verdict.CERTIFIED
+    assert certify(lambda z: 0.1 * z + torch.tanh(torch.ones(3)), z).verdict is Verdict.CERTIFIED

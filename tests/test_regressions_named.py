@@ -568,7 +568,10 @@ def test_torch_spectral_norm_after_optimiser_steps_exceeds_one(steps: int) -> No
     assert spectral_norm_bound(W).upper > 1
     z = torch.zeros(1, size)
     assert certify(module, z, norm="l2", theorem="picard").verdict is not Verdict.CERTIFIED
-    assert certify(module, z).verdict is not Verdict.CERTIFIED or is_local(certify(module, z))
+    found = certify(module, z)  # no contraction in plain l2, but where the powers of W go to 0 it converges
+    radius = float(torch.linalg.eigvals(W.double()).abs().max())
+    plain = found.theorem == "picard" and found.norm.weights is None
+    assert found.verdict is not Verdict.CERTIFIED or (radius < 1 and not plain)
 
 
 def test_torch_spectral_norm_in_train_mode_is_not_one_fixed_map() -> None:

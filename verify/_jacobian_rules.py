@@ -151,6 +151,11 @@ def _where(builder: Builder, node: Node) -> Combination:
     return total
 
 
+@register_jacobian("eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round")
+def _jump(builder: Builder, node: Node) -> Combination:
+    raise UnsupportedOperationError(node.source, "decides by the state: a jump, with no Lipschitz constant")
+
+
 @register_jacobian("sum", "mean")
 def _reduction(builder: Builder, node: Node) -> Combination:
     result = builder.combinations[node.operands[0]]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -66,25 +67,41 @@ def softmax_slopes(groups: int, size: int) -> SoftmaxSlopes:
 
 
 def softmax_over(x: MidRad) -> SoftmaxSlopes:
-    """The ranges over a box, (groups, n): p_i is largest where x_i is and the others are least."""
-    if x.shape[1] == 1:
-        return softmax_slopes(x.shape[0], 1)
-    known = (x.mid.isfinite() & x.rad.isfinite()).all(dim=1, keepdim=True)
-    x = MidRad(torch.where(known, x.mid, 0.0), torch.where(known, x.rad, 0.0))
-    low, high = (midrad.sub(MidRad.exact(end), _shift(x)) for end in (x.lower(), x.upper()))
-    small, large = exp(low), exp(high)
+    """The ranges over a box, (groups, n): p_i is largest where x_i is and the others are least.
+
+    An entry that is minus infinity gives 0 and counts for nothing. Beside plus infinity or NaN, and where
+    every entry is minus infinity, there is no softmax: the range is not finite.
+    """
+    masked = (x.mid == -math.inf) & x.rad.isfinite()
+    undefined = ((x.mid == math.inf) | x.mid.isnan() | x.rad.isnan()).any(dim=1, keepdim=True)
+    undefined = undefined | masked.all(dim=1, keepdim=True)
+    known = (masked | (x.mid.isfinite() & x.rad.isfinite())).all(dim=1, keepdim=True)
+    shift = _shift(x, masked | ~known)
+    x = MidRad(torch.where(known & ~masked, x.mid, shift), torch.where(known & ~masked, x.rad, 0.0))
+    low, high = (midrad.sub(MidRad.exact(end), MidRad.exact(shift)) for end in (x.lower(), x.upper()))
+    small, large = (_without(exp(end), masked) for end in (low, high))
     least = sub_down(_sum_down(small.lower().clamp(min=0)), small.upper()).clamp(min=0)
     most = sub_up(sum_up(large.upper(), dim=1, keepdim=True), large.lower().clamp(min=0))
     upper = div_up(1.0, add_down(1.0, div_down(least, large.upper())))
     lower = div_down(1.0, add_up(1.0, div_up(most, small.lower().clamp(min=0))))
     upper = torch.where(known & upper.isfinite(), upper, 1.0).clamp(0.0, 1.0)
     lower = torch.where(known & lower.isfinite(), lower, 0.0).clamp(0.0, 1.0)
-    return SoftmaxSlopes(MidRad.from_bounds(torch.minimum(lower, upper), upper))
+    upper, lower = upper.masked_fill(masked, 0.0), lower.masked_fill(masked, 0.0)
+    if x.shape[1] == 1:
+        lower, upper = torch.ones_like(lower), torch.ones_like(upper)
+    found = MidRad.from_bounds(torch.minimum(lower, upper), upper)
+    return SoftmaxSlopes(MidRad(found.mid, torch.where(undefined, math.inf, found.rad)))
 
 
-def _shift(x: MidRad) -> MidRad:
+def _without(x: MidRad, masked: Tensor) -> MidRad:
+    """Exactly 0 where masked."""
+    return MidRad(x.mid.masked_fill(masked, 0.0), x.rad.masked_fill(masked, 0.0))
+
+
+def _shift(x: MidRad, left_out: Tensor) -> Tensor:
     """About the largest entry of each group: exponentials stay near 1."""
-    return MidRad.exact(x.mid.amax(dim=1, keepdim=True))
+    found = x.mid.masked_fill(left_out, -math.inf).amax(dim=1, keepdim=True)
+    return torch.where(found.isfinite(), found, 0.0)
 
 
 def _sum_down(x: Tensor) -> Tensor:
