@@ -156,21 +156,26 @@ def plain_row_norms(rows: Tensor) -> Tensor:
 
 def row_norms(rows: Tensor) -> Tensor:
     """The l2 norm of each row in at least float32, without overflow or underflow on the way; (problems,)."""
+    return known_row_norms(rows)[0]
+
+
+def known_row_norms(rows: Tensor) -> tuple[Tensor, NDArray[np.float64]]:
+    """`row_norms`, and the same numbers on the host."""
     plain = plain_row_norms(rows)
     least, most = ordinary_range(plain.dtype)
-    smallest, greatest = plain.aminmax()
-    if float(smallest) > least and float(greatest) < most:  # false for NaN
-        return plain
+    numbers = host(plain)
+    if np.count_nonzero((numbers > least) & (numbers < most)) == len(numbers):  # false for NaN
+        return plain, numbers
     # Each row decides by its own size, so companions do not change its bits.
     extreme = ~((plain > least) & (plain < most))
     wide = rows.to(plain.dtype)
-    largest = wide.abs().amax(dim=1)
+    largest = torch.linalg.vector_norm(wide, torch.inf, dim=1)
     if float(largest.max()) == 0.0:  # as many starts are
-        return plain
+        return plain, numbers
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
-    norms: Tensor = torch.where(extreme, scaled, plain)
-    return norms
+    norms = torch.where(extreme, scaled, plain)
+    return norms, host(norms)
 
 
 def host(numbers: Tensor) -> NDArray[np.float64]:
