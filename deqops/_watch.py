@@ -201,13 +201,21 @@ class Watch:
 
     def _diverged(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
         if self._reference is None:
-            self._reference = np.fmax(np.fmax(size, known_row_norms(z)[1]), length)
+            self._reference = self._start(z, np.fmax(size, length))
             least, most = ordinary_range(at_least_float32(z).dtype)
             self._least, self._most = max(self._least, least), np.minimum(GROWTH * self._reference, most)
         grows = length > self._previous
         self._previous = length
         above: Mask = grows & (length > GROWTH * self._reference)
         return above
+
+    @staticmethod
+    def _start(z: Tensor, least: Numbers) -> Numbers:
+        """The size of each start, or these where they are larger; most starts are 0, which needs no exact norm."""
+        plain = host(plain_row_norms(z))
+        lowest, highest = ordinary_range(z.dtype)
+        ordinary = (plain < highest) & (np.fmax(plain, least) > SLACK * lowest)
+        return np.fmax(plain if np.count_nonzero(ordinary) == len(plain) else known_row_norms(z)[1], least)
 
     def _stagnated(self, z: Tensor, size: Numbers, length: Numbers, ended: Mask) -> Mask:
         low = self._floor * size
