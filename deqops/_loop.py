@@ -131,12 +131,12 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        return np.count_nonzero(self.ended) == len(self.ended)
+        return bool(np.count_nonzero(self.ended) == len(self.ended))
 
     @property
     def is_sparse(self) -> bool:
         """At least half of the rows have ended."""
-        return 2 * np.count_nonzero(self.ended) >= len(self.ended)
+        return bool(2 * np.count_nonzero(self.ended) >= len(self.ended))
 
     @property
     def spent(self) -> NDArray[np.int64]:

@@ -175,12 +175,12 @@ class Watch:
         """Whether no problem can have ended; false alarms cost time, nothing else."""
         quiet = (length > self._low) & (length < self._most)
         count = len(quiet)  # counting takes a fifth of the time of `all`
-        return np.count_nonzero(quiet) == count or np.count_nonzero(quiet | ended) == count
+        return bool(np.count_nonzero(quiet) == count or np.count_nonzero(quiet | ended) == count)
 
     @staticmethod
     def _is_extreme(length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
         least, most = ordinary_range(dtype)
-        return np.count_nonzero((length > least) & (length < most) | ended) < len(length)
+        return bool(np.count_nonzero((length > least) & (length < most) | ended) < len(length))
 
     def _status(
         self, z: Tensor, image: Tensor, size: Numbers, length: Numbers, ended: Mask, last: Mask
