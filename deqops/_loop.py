@@ -156,9 +156,10 @@ class _Run:
         last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)
         status = verdict.status
-        if status is not None and self._mend(status, ~last):
+        mended = None if status is None else self._mend(status, ~last)
+        if mended is not None:
             last = self._last()
-            verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=False)
+            verdict = self.watch.judge_again(verdict, mended, self.z, self.image, last)
             status = verdict.status
         self.lengths = verdict.lengths
         if last is not self.none:
@@ -223,15 +224,15 @@ class _Run:
         result, evaluations = (torch.from_numpy(a).to(device) for a in (self.result, self.evaluations))
         return Rollout(self.point, self.value, result, self.residual, evaluations, trace)
 
-    def _mend(self, status: NDArray[np.int64], may: NDArray[np.bool_]) -> bool:
-        """Where a step overflowed, the image before takes its place, for one more evaluation; whether it did."""
+    def _mend(self, status: NDArray[np.int64], may: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """Where a step overflowed, the image before takes its place, for one more evaluation; which rows, or None."""
         broken = np.flatnonzero((status == NONFINITE) & ~self.ended)
         if self.previous is None or not len(broken):
-            return False
+            return None
         rows = torch.from_numpy(broken).to(self.z.device)
         spoilt = ~host(self.z[rows].isfinite().all(dim=1)).astype(bool)
         if not bool(spoilt.any()):
-            return False
+            return None
         rows = rows[torch.from_numpy(spoilt).to(rows.device)]
         self.z = self.z.index_copy(0, rows, self.previous[rows])
         again = broken[spoilt & may[broken]]
@@ -240,7 +241,9 @@ class _Run:
             self.image = self.image.index_copy(0, chosen, self.operator(self.z)[chosen])
             self.extra[again] += 1
             self.mended += 1
-        return True
+        mended = np.zeros_like(self.ended)
+        mended[broken[spoilt]] = True
+        return mended
 
     def _observe(self, residual: Tensor) -> None:
         """The residuals of all problems; NaN where a problem ended before."""

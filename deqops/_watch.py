@@ -52,6 +52,10 @@ class Verdict:
     status: NDArray[np.int64] | None  # (problems,), RUNNING to go on; None where every problem goes on
 
 
+_OF_PROBLEMS = ("_reference", "_low", "_most", "_previous", "_best", "_idle", "_prove_below")
+"""What a watch remembers from one evaluation to the next, a number for each problem."""
+
+
 class Watch:
     """Judges every problem of a solve, after each evaluation, by its own numbers only.
 
@@ -132,6 +136,16 @@ class Watch:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a state may run out of the range
             return self._closely(z, image, difference, residual, length, ended, last)
 
+    def judge_again(self, first: Verdict, mended: Mask, z: Tensor, image: Tensor, last: Mask) -> Verdict:
+        """The verdict on problems that were evaluated once more; the others keep the first, and count one evaluation."""
+        before = {name: getattr(self, name) for name in _OF_PROBLEMS}
+        second = self.judge(z, image, ~mended, last, chained=False)
+        for name, kept in before.items():
+            if kept is not None:
+                setattr(self, name, np.where(mended, getattr(self, name), kept))
+        statuses = [np.full(len(mended), RUNNING) if v.status is None else v.status for v in (second, first)]
+        return Verdict(second.residual, second.lengths, np.where(mended, *statuses))
+
     def _closely(
         self,
         z: Tensor,
@@ -153,8 +167,7 @@ class Watch:
     def narrow(self, kept: NDArray[np.int64]) -> None:
         """Forget all problems but these."""
         self._buffer = None
-        names = ("_reference", "_low", "_most", "_previous", "_best", "_idle", "_prove_below")
-        for name in (*names, "_floor", "_near", "_mark", "_stalled"):
+        for name in (*_OF_PROBLEMS, "_floor", "_near", "_mark", "_stalled"):
             setattr(self, name, getattr(self, name)[kept])
 
     def _difference(self, z: Tensor, image: Tensor) -> Tensor:
