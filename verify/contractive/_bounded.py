@@ -49,7 +49,7 @@ def bounded(
     parametrization = SupBounded(rate, gain=gain) if norm == "linf" else _in_l2(layer, rate, size, gain)
     parametrize.register_parametrization(layer, name, parametrization)
     if name in layer.state_dict():  # a layer that saves its weight by itself, as torch_geometric's, cannot be loaded
-        layer.register_state_dict_post_hook(partial(_without, name))
+        layer.register_state_dict_post_hook(partial(_without, name))  # type: ignore[no-untyped-call]
     return layer
 
 
