@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import deqops
+from deqops.testing import assert_accepted
 from deqops.verify import Ball, Certificate, UniqueEquilibrium, Verdict, certify, check, lipschitz_bound
 from deqops.verify._conv_map import Convolution, Settings, convolve, read_axis
 from deqops.verify._interval_jacobian import interval_jacobian
@@ -149,7 +150,7 @@ def test_the_kernel_that_spectral_normalisation_passes_is_refuted() -> None:
     for mode in ("circular", "zeros"):
         certificate = certify(Layer(kernel, mode), state, state, norm="l2", theorem="picard")
         assert certificate.verdict is Verdict.REFUTED
-        assert check(certificate, Layer(kernel, mode), state, state).accepted
+        assert_accepted(certificate, Layer(kernel, mode), state, state)
 
 
 def _small(*modules: nn.Module, share: float = 0.3) -> tuple[nn.Module, ...]:
@@ -573,8 +574,8 @@ def test_the_model_file_gives_the_same_certificate(saved: tuple[Path, str, Tenso
     loaded = deqops.load(model)
     again = certify(loaded, state, state, norm="l2", theorem="picard")
     assert again.rate == Certificate.load(path).rate
-    assert check(path, loaded, state, state).accepted
-    assert check(again, Layer(kernel, mode), state, state).accepted
+    assert_accepted(path, loaded, state, state)
+    assert_accepted(again, Layer(kernel, mode), state, state)
 
 
 def _claimed(document: dict[str, Any], factor: float) -> dict[str, Any]:
@@ -585,7 +586,7 @@ def _claimed(document: dict[str, Any], factor: float) -> dict[str, Any]:
 def test_tampered_certificates_are_rejected(saved: tuple[Path, str, Tensor, Tensor]) -> None:
     path, mode, kernel, state = saved
     document, layer = json.loads(path.read_text()), Layer(kernel, mode)
-    assert check(edit_certificate(path, **_claimed(document, 1.0)), layer, state, state).accepted
+    assert_accepted(edit_certificate(path, **_claimed(document, 1.0)), layer, state, state)
     for factor in (1 - 1e-11, 0.99, 0.5, 0.0, -1.0, math.nan):
         report = check(edit_certificate(path, **_claimed(document, factor)), layer, state, state)
         assert not report.accepted

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from deqops import InputError
 from deqops.graph import trace
 from deqops.verify import Ball, Norm, UnsupportedOperationError, Verdict, certify, check, lipschitz_bound
 from deqops.verify._extreme import weights_over
@@ -31,6 +32,7 @@ from deqops.verify.checker._document import Norm as CheckedNorm
 from deqops.verify.checker._gains import lipschitz_bound as checker_bound
 from deqops.verify.checker._local import walk_over_ball
 from deqops.verify.checker._network import Walk
+from deqops.verify.checker._refusal import Rejected
 from deqops.verify.checker._softmax import softmax_over as checker_softmax
 from deqops.verify.checker._subject import Subject
 from deqops.verify.checker._values import Values
@@ -53,6 +55,8 @@ def weight(seed: int, *shape: int, scale: float = 0.4) -> Tensor:
 
 W = [weight(seed, D, D) for seed in range(4)]
 ROWS = weight(9, T, D, D)
+HIDDEN = torch.tensor([[False, True, False], [False, False, False], [True, True, False]])
+BIAS = torch.tensor([[0.0, -math.inf, 0.3, -1.0], [-math.inf, 0.1, 0.0, -math.inf]], dtype=torch.float64)
 
 
 def attention(z: Tensor) -> Tensor:
@@ -97,7 +101,18 @@ def bounded_gate(z: Tensor) -> Tensor:
     return 0.3 * torch.sigmoid(z @ W[0]) * torch.tanh(z @ W[1])
 
 
-LOCAL = [attention, heads, gate, squares, quotient, pooled, softmaxes, experts, bounded_gate]
+def causal(z: Tensor) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(z @ W[0], z @ W[1], z @ W[2], is_causal=True)
+
+
+def masked(z: Tensor) -> Tensor:
+    """The last row sees one entry only; adding minus infinity is the same as filling it in."""
+    scores = ((z @ W[0]) @ (z @ W[1]).transpose(-1, -2)).masked_fill(HIDDEN, -math.inf)
+    biased = (z @ W[3]).unsqueeze(-2) + BIAS
+    return torch.softmax(scores, -1) @ z + torch.softmax(biased.flatten(-2), -1).reshape(biased.shape).sum(-2)
+
+
+LOCAL = [attention, causal, masked, heads, gate, squares, quotient, pooled, softmaxes, experts, bounded_gate]
 GLOBAL = [pooled, softmaxes, experts, bounded_gate]
 Map = Callable[[Tensor], Tensor]
 
@@ -262,6 +277,34 @@ def test_boxes_that_are_not_enclosed_tell_nothing(at: str, value: float) -> None
         assert weights_over(whole).kept[0, 1]
 
 
+@pytest.mark.parametrize("theorem", ["auto", "picard"])
+def test_a_row_that_is_masked_throughout_certifies_nothing(theorem: str) -> None:
+    nothing = torch.full((1, T), -math.inf, dtype=torch.float64)
+    some = torch.where(torch.arange(T) == 1, 0.0, nothing)
+    z = weight(23, 1, 1, T)
+
+    def G(mask: Tensor) -> Map:
+        return lambda z: torch.softmax(0.1 * z + mask, -1) * 0.1
+
+    assert certify(G(nothing), z, theorem=theorem).verdict is Verdict.UNKNOWN
+    certificate = certify(G(some), z, theorem=theorem)
+    assert check(certificate, G(some), z).accepted
+    graph = problem_of(G(nothing), z).graph
+    with pytest.raises(Rejected, match="minus infinity"):
+        Walk(graph, Values(graph, None, frozenset()))
+
+
+def test_minus_infinity_that_not_only_a_softmax_reads_is_an_error() -> None:
+    hole = torch.tensor([0.0, -math.inf, 0.0], dtype=torch.float64)
+
+    def G(z: Tensor) -> Tensor:
+        scores = 0.1 * z + hole
+        return torch.softmax(scores, -1) + 0.1 * scores.clamp(min=-1.0)
+
+    with pytest.raises(InputError, match="NaN or infinity"):
+        certify(G, torch.zeros(1, 3, dtype=torch.float64))
+
+
 def test_an_entry_at_minus_infinity_counts_for_nothing() -> None:
     """As without it; where nothing else is left there is no softmax."""
     x = torch.tensor([[0.3, -math.inf, -1.0], [-math.inf, -math.inf, 5.0]], dtype=torch.float64)
@@ -347,7 +390,7 @@ def shrunk(G: Map, factor: float) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda z, x: factor * G(z) + x
 
 
-@pytest.mark.parametrize("G", [attention, heads, gate, quotient, squares])
+@pytest.mark.parametrize("G", [attention, causal, masked, heads, gate, quotient, squares])
 def test_t2_a_map_with_products_is_certified_at_its_equilibrium_and_checked(G: Map) -> None:
     z, x = torch.zeros(2, T, D, dtype=torch.float64), weight(30, 2, T, D, scale=0.5)
     H = shrunk(G, 0.3)

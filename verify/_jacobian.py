@@ -25,6 +25,7 @@ from ._defined import Defined
 from ._enclosures import Constants, Enclosed, as_midrad, enclose_node
 from ._extreme import Weights, weights_everywhere, weights_over
 from ._linear import LinearMap
+from ._masks import Masks
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
 from ._normalisation import Normalisation, Slopes
@@ -216,6 +217,7 @@ class Builder:
         self.bases: list[Basis] = []
         self.combinations: dict[int, Combination] = {}
         self._refine = refine
+        self._masks = Masks(graph, constants)
         self._everywhere: dict[int, Enclosed | None] | None = None
         self._boxes: dict[int, Enclosed] | None = None if boxes is None else {}
         for position, value in enumerate(graph.state):
@@ -238,8 +240,9 @@ class Builder:
             if rule is None:
                 raise UnsupportedOperationError(node.source, "has no Lipschitz rule")
             for value in node.operands:
-                if not self.depends(value):
+                if not self.depends(value) and not self._masks.allows(node, value):
                     self._defined.require(value)
+            self._masks.follow(node)
             self.combinations[node.output] = rule(self, node)
             self.constants.touched |= node.inputs  # inputs that sizes and indices were computed from
             self._enclose(node)

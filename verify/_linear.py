@@ -239,7 +239,7 @@ class LinearMap:
         """This map, then an entrywise product with a constant that broadcasts to its result's shape."""
         ndim = len(self.out_shape)
         shape = (1,) * (ndim - values.mid.ndim) + tuple(values.shape)
-        varying = [axis for axis in range(ndim) if shape[axis] > 1]
+        varying = [axis for axis in range(ndim) if shape[axis] != 1]
         if not varying:
             return self.scaled(values.apply_exact(lambda t: t.reshape(())))
         if len(varying) == 1:

@@ -57,12 +57,20 @@ class Network:
     """The sources so far, in order of computation; the first are the leaves of the state."""
 
     constants: Values
+    scores: frozenset[int] = frozenset()
     sources: list[Source] = field(default_factory=list)
 
     def add(self, source: Source) -> Form:
         """The new source as a form."""
         self.sources.append(source)
         return identity_form(len(self.sources) - 1, source.shape)
+
+    def require_constant(self, node: Node, value: int) -> None:
+        """Refuse a constant that is not finite; scores may be masked by minus infinity."""
+        if node.output in self.scores and self.constants.is_known(value):
+            self.constants.scores(value)
+        else:
+            self.constants.must_be_finite(value)
 
     def along(self, form: Form, dim: int, matrix: Matrix) -> Form:
         """The form, then a matrix along one dimension."""
@@ -186,7 +194,7 @@ def _sum(network: Network, node: Node, forms: Forms) -> Form:
     total = zero_form(node.shape)
     for number, (form, value) in enumerate(zip(forms, node.operands, strict=True)):
         if form is None:
-            network.constants.must_be_finite(value)
+            network.require_constant(node, value)
             continue
         part = network.expanded(form, node.shape)
         sign = -1 if number == 1 and node.op == "sub" else 1
@@ -307,7 +315,7 @@ def _where(network: Network, node: Node, forms: Forms) -> Form:
     total = zero_form(node.shape)
     for form, value, keep in zip(branches, node.operands[1:], (mask, ~mask), strict=True):
         if form is None:
-            network.constants.must_be_finite(value)
+            network.require_constant(node, value)
         else:
             factor = ball.balls((int(k) for k in keep.reshape(-1)), keep.shape)
             total = total.plus(network.times(network.expanded(form, node.shape), factor))

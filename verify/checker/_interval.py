@@ -10,6 +10,7 @@ import numpy as np
 from flint import arb
 
 from . import _arithmetic as ball
+from ._masks import masked
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +32,16 @@ def between(low: ball.Balls, high: ball.Balls) -> Interval:
 
 
 def intersected(interval: Interval, centre: ball.Balls, deviation: Any) -> Interval:
-    """The part of an interval within `deviation` of `centre`."""
+    """The part of an interval within `deviation` of `centre`; what is exactly minus infinity stays so."""
     low, high = interval.ends
     low = ball.each(lambda a, b: a.max(b), low, ball.array(centre - deviation))
     high = ball.each(lambda a, b: a.min(b), high, ball.array(centre + deviation))
-    return between(low, np.broadcast_to(high, low.shape))
+    gone = masked(centre)
+    if not gone.any():
+        return between(low, np.broadcast_to(high, low.shape))
+    low, high = (ball.each(lambda lost, end: arb(0) if lost else end, gone, end) for end in (low, high))
+    found = between(low, high)
+    return Interval(ball.each(lambda lost, end: arb.neg_inf() if lost else end, gone, found.middle), found.radius)
 
 
 def times(a: Interval, b: Interval) -> Interval:

@@ -22,10 +22,12 @@ from ._affine import Network, Source, affine, refuse
 from ._elementary import elementary, image_of, slopes_of
 from ._extreme import EXTREMES
 from ._interval import Interval, between, exactly
+from ._masks import read_by_softmax_alone
 from ._normalisation import NORMALISATIONS, Normalisation, normalisation_of
 from ._products import largest, product, softmax
 from ._ranges import PRODUCTS, extremum_range, moved_range, node_range, result_range, varies
 from ._refusal import Rejected
+from ._scores import gone_after, require_a_number
 from ._term import Form, zero_form
 from ._values import Values, last_uses
 
@@ -56,9 +58,10 @@ class Walk:
         intervals: list[Interval] | None = None,
         refine: Refine | None = None,
     ) -> None:
-        self.network = Network(constants)
+        self.network = Network(constants, read_by_softmax_alone(graph))
         self._graph, self._constants, self._refine = graph, constants, refine
         self._forms: dict[int, Form] = {}
+        self._gone: dict[int, Any] = {}
         self._everywhere: dict[int, Interval | None] | None = None
         self._intervals: dict[int, Interval] | None = None if intervals is None else {}
         for position, value in enumerate(graph.state):
@@ -115,21 +118,31 @@ class Walk:
             known: dict[int, Interval | None] = dict.fromkeys(self._graph.state)
             for node in self._graph.nodes:
                 if self.depends(node.output):
-                    known[node.output] = node_range(self._graph, self._constants, node, known)
+                    known[node.output] = node_range(self._graph, self._constants, node, known, self.network.scores)
             self._everywhere = known
         return self._everywhere
 
     def _visit(self, node: Node) -> None:
         _must_be_numbers(node)
+        self._mask(node)
         forms = [self._forms.get(value) for value in node.operands]
         form = product(self, node) if varies(self._graph, node) else affine(self.network, node, forms)
         if form is None:
             form = self._nonlinear(node)
         elif self._intervals is not None and node.output not in self._intervals:
-            self._intervals[node.output] = moved_range(node, self._constants, self._intervals)
+            self._intervals[node.output] = moved_range(node, self._constants, self._intervals, self.network.scores)
         if form.shape != tuple(node.shape):
             raise refuse(node, f"gives shape {form.shape}, the graph says {tuple(node.shape)}")
         self._forms[node.output] = form
+
+    def _mask(self, node: Node) -> None:
+        """Follow minus infinity among scores; a softmax of nothing else is refused."""
+        if node.op == "softmax":
+            require_a_number(node, self._gone.get(node.operands[0]))
+        elif node.output in self.network.scores:
+            found = gone_after(self._graph, self._constants, node, self._gone)
+            if found is not None:
+                self._gone[node.output] = found
 
     def _forget(self, values: set[int]) -> None:
         for value in values:

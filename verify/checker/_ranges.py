@@ -34,21 +34,25 @@ _RANGES: dict[str, tuple[float, float]] = {
 """What a function's values lie in, whatever its argument."""
 
 
-def moved_range(node: Node, constants: Values, ranges: Mapping[int, Interval]) -> Interval:
+def moved_range(
+    node: Node, constants: Values, ranges: Mapping[int, Interval], scores: frozenset[int] = frozenset()
+) -> Interval:
     """The interval of an affine node: its value at the middles, and |A| times the radii.
 
     Args:
         node: affine in the operands that have a range.
         constants: the other operands.
         ranges: of the state-dependent operands.
+        scores: values that only a softmax reads; minus infinity may stand among them.
     """
-    step = Network(constants)
+    step = Network(constants, scores)
     inputs: list[Form | None] = []
     values, radii = [], []
     for value in node.operands:
         if value not in ranges:
             inputs.append(None)
-            values.append(constants[value])
+            open_ = node.output in scores and constants.is_known(value)
+            values.append(constants.scores(value) if open_ else constants[value])
             continue
         inputs.append(step.add(Source(ranges[value].middle.shape)))
         values.append(ranges[value].middle)
@@ -112,7 +116,11 @@ def softmax_range(node: Node, x: Interval) -> Interval:
 
 
 def node_range(
-    graph: ConcreteGraph, constants: Values, node: Node, known: Mapping[int, Interval | None]
+    graph: ConcreteGraph,
+    constants: Values,
+    node: Node,
+    known: Mapping[int, Interval | None],
+    scores: frozenset[int] = frozenset(),
 ) -> Interval | None:
     """The interval of a state-dependent node's results; None stands for any real numbers.
 
@@ -121,9 +129,12 @@ def node_range(
         constants: the state-independent values.
         node: the node.
         known: the intervals of the state-dependent operands.
+        scores: values that only a softmax reads; minus infinity may stand among them.
     """
     ranges = {value: known[value] for value in node.operands if value in known}
     finite = {value: interval for value, interval in ranges.items() if interval is not None}
+    if len(finite) < len(ranges) and node.output in scores:
+        return None
     if len(finite) < len(ranges):
         must_be_total(node, [UNKNOWN if value in known else constants[value] for value in node.operands])
         return _bounded(node)
@@ -144,7 +155,7 @@ def node_range(
         return result_range(node, rule.over(*own.ends))
     table = elementary(node.op, node.attributes)
     if table is None or own is None:
-        return moved_range(node, constants, finite)
+        return moved_range(node, constants, finite, scores)
     return between(*image_of(table, *own.ends))
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from flint import arb
 
 from . import _arithmetic as ball
+from ._masks import masked
+from ._refusal import Rejected
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,26 +73,45 @@ def softmax_everywhere(groups: int, size: int) -> Softmax:
 
 
 def softmax_over(low: ball.Balls, high: ball.Balls) -> Softmax:
-    """The derivatives over a box with these ends, (groups, n): p_i grows with x_i and falls with the others."""
-    small, large = (np.empty(low.shape, dtype=object) for _ in range(2))
+    """The derivatives over a box with these ends, (groups, n): p_i grows with x_i and falls with the others.
+
+    An entry at minus infinity has p_i = 0.
+
+    Raises:
+        Rejected: all entries of a group are there.
+    """
+    small, large = (ball.full(0, low.shape) for _ in range(2))
     for group, (a, b) in enumerate(zip(low, high, strict=True)):
-        shift = reduce(arb.max, b).mid()
-        least, most = ([(end - shift).exp() for end in ends] for ends in (a, b))
-        for k in range(len(a)):
+        kept = _kept(b)
+        shift = reduce(arb.max, b[kept]).mid()
+        least, most = ([(end - shift).exp() for end in ends[kept]] for ends in (a, b))
+        for k, place in enumerate(kept):
             others = [sum(part[:k] + part[k + 1 :], arb(0)) for part in (least, most)]
-            small[group, k] = (1 / (1 + others[1] / least[k])).lower().max(arb(0))
-            large[group, k] = (1 / (1 + others[0] / most[k])).upper().min(arb(1))
+            small[group, place] = (1 / (1 + others[1] / least[k])).lower().max(arb(0))
+            large[group, place] = (1 / (1 + others[0] / most[k])).upper().min(arb(1))
     return Softmax(small, large)
 
 
 def softmax_at(x: ball.Balls, dim: int) -> ball.Balls:
-    """The values along one dimension."""
+    """The values along one dimension.
+
+    Raises:
+        Rejected: all entries of a group are at minus infinity.
+    """
     moved = np.moveaxis(x, dim, -1)
     rows = moved.reshape(-1, moved.shape[-1])
-    result = np.empty(rows.shape, dtype=object)
+    result = ball.full(0, rows.shape)
     for number, row in enumerate(rows):
-        shift = reduce(arb.max, row).mid()
-        powers = [(entry - shift).exp() for entry in row]
-        for k, power in enumerate(powers):
-            result[number, k] = 1 / (1 + sum(powers[:k] + powers[k + 1 :], arb(0)) / power)
+        kept = _kept(row)
+        shift = reduce(arb.max, row[kept]).mid()
+        powers = [(entry - shift).exp() for entry in row[kept]]
+        for k, place in enumerate(kept):
+            result[number, place] = 1 / (1 + sum(powers[:k] + powers[k + 1 :], arb(0)) / powers[k])
     return np.moveaxis(result.reshape(moved.shape), -1, dim)
+
+
+def _kept(row: ball.Balls) -> Any:
+    kept = np.flatnonzero(~masked(row))
+    if not len(kept):
+        raise Rejected("a softmax has nothing but minus infinity along its dimension")
+    return kept

@@ -20,6 +20,7 @@ from deqops.graph import ConcreteGraph, Node
 from . import _arithmetic as ball
 from ._convolution import convolved
 from ._elementary import elementary
+from ._masks import numbers_or_masked
 from ._normalisation import normalisation_of
 from ._refusal import Rejected
 from ._softmax import softmax_at
@@ -82,6 +83,13 @@ class Values:
             raise Rejected("a value that enters the bound is NaN, infinite or not enclosed")
         return known
 
+    def scores(self, value: int) -> ball.Balls:
+        """A value that only a softmax reads, finite or exactly minus infinity entry by entry."""
+        known = self._known[value]
+        if known is UNKNOWN or known.dtype != object or not numbers_or_masked(known):
+            return as_balls(self[value])
+        return np.asarray(known)
+
     def balls(self, value: int) -> ball.Balls:
         """The same as real numbers."""
         return as_balls(self[value])
@@ -96,6 +104,11 @@ class Values:
     def size(self, value: int, dim: int) -> int:
         """The size of one dimension of a value, known or not."""
         return int(self._graph.shape(value)[dim])
+
+    def is_known(self, value: int) -> bool:
+        """Whether a value is a known array of real numbers."""
+        known = self._known[value]
+        return known is not UNKNOWN and known.dtype == object
 
     def must_be_finite(self, value: int) -> None:
         """Refuse a known value that is not finite (an unknown one is a finite real by assumption)."""
