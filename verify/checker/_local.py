@@ -65,7 +65,7 @@ class _Euclidean:
         if self._composition is None:
             self._composition = Composition(network.sources, None)
         gains = self._composition.gain(form, None, None)
-        return ball.array(ball.total(ball.times(gains, gains)).sqrt())
+        return ball.array(ball.root_up(ball.total(ball.times(gains, gains))))
 
 
 def residual_bound(
