@@ -26,23 +26,23 @@ def interval_jacobian(jacobian: Jacobian, batch_dims: int) -> MidRad:
     Raises:
         UnsupportedOperationError: a matrix on the way would have more than `LARGEST_ENTRIES` entries.
     """
-    columns = _identity(jacobian, batch_dims)
+    columns = identity_columns(jacobian, batch_dims)
     _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1])
     values: list[MidRad] = []
     for basis in jacobian.bases:
         if isinstance(basis, StateLeaf):
             values.append(columns[basis.position])
         else:
-            values.append(basis.columns(_forward(basis.source, values)))
+            values.append(basis.columns(forward_columns(basis.source, values)))
     rows = []
     for output in jacobian.outputs:
-        pushed = _forward(output, values) if output.terms else _zero(output, columns)
+        pushed = forward_columns(output, values) if output.terms else _zero(output, columns)
         problems = output.shape[0] if batch_dims else 1
         rows.append(pushed.apply_exact(lambda t, problems=problems: t.reshape(problems, -1, t.shape[-1])))  # type: ignore[misc]
     return MidRad(torch.cat([row.mid for row in rows], dim=1), torch.cat([row.rad for row in rows], dim=1))
 
 
-def _identity(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
+def identity_columns(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
     """The identity's rows that belong to each leaf, (*leaf, n)."""
     leaves = sorted((b for b in jacobian.bases if isinstance(b, StateLeaf)), key=lambda leaf: leaf.position)
     sizes = [math.prod(leaf.shape[batch_dims:]) for leaf in leaves]
@@ -62,7 +62,8 @@ def _refuse_large(jacobian: Jacobian, unknowns: int) -> None:
         raise UnsupportedOperationError("operator", f"has a Jacobian with {entries} intervals on the way: too many")
 
 
-def _forward(combination: Combination, values: list[MidRad]) -> MidRad:
+def forward_columns(combination: Combination, values: list[MidRad]) -> MidRad:
+    """The columns of a combination with terms from those of the basis values."""
     total: MidRad | None = None
     for k, maps in combination.terms.items():
         for one in maps:
