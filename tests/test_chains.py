@@ -1,7 +1,8 @@
-"""Lemma `slopes` and T1, T2 by one multiplier a slope: chains of linear maps against exact enumeration of all slopes."""
+"""Lemma `slopes`, T1 and T2 by one multiplier a slope: chains of linear maps against exact enumeration of slopes."""
 
 from __future__ import annotations
 
+import base64
 import copy
 import itertools
 import math
@@ -12,7 +13,7 @@ import torch
 from checker_builder import sealed, witness
 from exact import bounds_rational_norm, rational_matrix, seeded
 from flint import fmpq_mat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -98,9 +99,10 @@ FUNCTIONS = {"relu": torch.relu, "abs": torch.abs, "leaky": lambda v: nn.functio
 # ------------------------------------------------------------------------------------------- against all slopes
 
 
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10**6),
-    sizes=st.sampled_from([(3, 4, 3), (2, 3, 2, 2), (1, 1, 1), (3, 1, 3), (2, 2, 2, 2, 2)]),
+    sizes=st.sampled_from([(3, 4, 3), (2, 3, 2, 2), (1, 1, 1), (3, 1, 3), (2, 2, 1, 2, 2)]),
     name=st.sampled_from(sorted(SLOPES)),
     skip=st.sampled_from([0.0, 0.5, -1.0]),
 )
@@ -262,14 +264,14 @@ def test_the_method_is_named() -> None:
 
 def contractive(batch: int = 2) -> tuple[Net, Tensor, Tensor]:
     """A network that contracts, which the product of norms does not show."""
-    net = Net(drawn(1, 6, 8, 6, scale=0.62), torch.tanh)
+    net = Net(drawn(2, 6, 8, 6, scale=0.72), torch.tanh)
     return net, torch.zeros(batch, 6, dtype=DOUBLE), torch.randn(batch, 6, generator=seeded(4), dtype=DOUBLE)
 
 
 def local(batch: int = 2) -> tuple[Net, Tensor, Tensor, Ball]:
     """One that contracts near its equilibria only."""
-    net = Net(drawn(1, 6, 8, 6, scale=0.9), torch.tanh)
-    y, x = torch.zeros(batch, 6, dtype=DOUBLE), 3 * torch.randn(batch, 6, generator=seeded(4), dtype=DOUBLE)
+    net = Net(drawn(1, 6, 8, 6, scale=1.4), torch.tanh, spread=0.5)
+    y, x = torch.zeros(batch, 6, dtype=DOUBLE), torch.randn(batch, 6, generator=seeded(4), dtype=DOUBLE)
     for _ in range(500):
         y = net(y, x)
     return net, y, x, Ball(y.detach(), 0.05)
@@ -299,7 +301,7 @@ def test_t1_picard_by_multipliers_rate_is_that_of_the_iteration() -> None:
     net, y, x = contractive(1)
     certificate = certify(net, y, x, norm="l2")
     a, b = torch.randn(2, 200, 6, generator=seeded(5), dtype=DOUBLE)
-    ratio = ((net(a) - net(b)).norm(dim=1) / (a - b).norm(dim=1)).max()
+    ratio = ((net(a) - net(b)).norm(dim=1) / (a - b).norm(dim=1)).max().detach()
     assert certificate.rate is not None
     assert float(ratio) <= certificate.rate
 
@@ -325,7 +327,7 @@ def test_damped_iterations_have_their_rate(damping: float) -> None:
 def _changed(document: dict[str, Any], what: str) -> dict[str, Any]:
     document = copy.deepcopy(document)
     evidence, name = document["evidence"], document["evidence"]["multipliers"][0]
-    T = torch.frombuffer(bytearray(__import__("base64").b64decode(document["witnesses"][name]["data"])), dtype=DOUBLE)
+    T = torch.frombuffer(bytearray(base64.b64decode(document["witnesses"][name]["data"])), dtype=DOUBLE)
     T = T.reshape(document["witnesses"][name]["shape"]).clone()
     if what == "bound":
         lowered = (0.9 * float.fromhex(evidence["bound"])).hex()
@@ -367,8 +369,8 @@ def _changed(document: dict[str, Any], what: str) -> dict[str, Any]:
         ("norm", "plain l2"),
         ("zero", "0 where the slope is not known"),
         ("negative", "negative"),
-        ("scaled", "semidefinite"),
-        ("small", "semidefinite"),
+        ("scaled", "evidence.multipliers"),
+        ("small", "evidence.multipliers"),
         ("shape", "one array for each function"),
         ("problems", "one array for each function"),
     ],
@@ -384,7 +386,7 @@ def test_edited_multipliers_are_rejected(region: str, what: str, because: str) -
 def test_multipliers_of_another_network_are_rejected() -> None:
     net, y, x = contractive()
     document = certify(net, y, x, norm="l2").document()
-    other = Net(drawn(2, 6, 8, 6, scale=0.62), torch.tanh)
+    other = Net(drawn(3, 6, 8, 6, scale=0.72), torch.tanh)
     document["model"]["fingerprint"] = trace(other, y, x).fingerprint
     assert not check(sealed(document), other, y, x).accepted
 
