@@ -12,8 +12,8 @@ found (tanh), or random states (ReLU, whose Jacobian has no gradient).
 2. Local: boxes of half-width 0.01 and 0.1 around a datum, and the l2 balls around these boxes, which is what
    ECLipsE-Gen-Local knows.
 
-Peers that are missing are named and left out: cvxpy and eclipse-nn are installed by their own names. A peer's value below
-the gain that was met is marked: it is no bound. Times are of the processor, in seconds.
+Peers that are missing are named and left out: cvxpy and eclipse-nn are installed by their own names. A value below the
+gain that was met is marked: it is no bound. Times are of the processor, in seconds.
 """
 
 from __future__ import annotations
