@@ -17,7 +17,9 @@ from ._norm import Norm
 LARGEST_WRITTEN = 1024
 """Unknowns of one problem up to which the matrix of intervals is written out."""
 LARGEST_ENTRIES = 2**22
-"""Numbers in that matrix, over all problems."""
+"""Numbers in it, over all problems, and in any matrix on the way."""
+_WORTHWHILE = 1 - 2.0**-10
+"""Of the best constant so far: multipliers are not sought for less. Of one layer the norm is the constant already."""
 
 Strategy = Callable[[Jacobian, Norm, int, float], float | None]
 
@@ -43,7 +45,9 @@ def _by_interval_jacobian(jacobian: Jacobian, norm: Norm, batch_dims: int, _: fl
     if unknowns > LARGEST_WRITTEN or problems * unknowns**2 > LARGEST_ENTRIES:
         return None
     try:
-        return operator_norm_bound(interval_jacobian(jacobian, batch_dims), norm.order, flat_weights(norm))
+        return operator_norm_bound(
+            interval_jacobian(jacobian, batch_dims, LARGEST_ENTRIES), norm.order, flat_weights(norm)
+        )
     except UnsupportedOperationError:  # too large on the way
         return None
 
@@ -51,7 +55,7 @@ def _by_interval_jacobian(jacobian: Jacobian, norm: Norm, batch_dims: int, _: fl
 def _by_multipliers(jacobian: Jacobian, norm: Norm, batch_dims: int, below: float) -> float | None:
     if norm.order != "l2" or norm.weights is not None:
         return None
-    found = chain_gain(jacobian, batch_dims, below)
+    found = chain_gain(jacobian, batch_dims, below * _WORTHWHILE)
     return None if found is None else found.upper
 
 

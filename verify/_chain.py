@@ -21,8 +21,11 @@ from . import _midrad as midrad
 from ._jacobian import Combination, Elementwise, Jacobian, Normalised, StateLeaf
 from ._midrad import MidRad
 
-LARGEST = 2048
+LARGEST = 1024
 """The most unknowns x and w of one problem together: H below is a dense matrix of that order."""
+
+LARGEST_ENTRIES = 2**24
+"""Numbers at hand while all unknowns are pushed forward."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def chain_of(jacobian: Jacobian, largest: int = LARGEST) -> Chain | None:
         return None
     leaves = sum(math.prod(basis.shape) for basis in jacobian.bases if isinstance(basis, StateLeaf))
     size = leaves + sum(int(layer.active.sum()) for layer in layers.values())
-    if size > largest or _widest(jacobian, needed) > 2 * LARGEST:
+    if size > largest or size * _widest(jacobian, needed) > LARGEST_ENTRIES:
         return None
     return _Columns(jacobian, needed, layers, leaves, size).chain()
 

@@ -20,14 +20,14 @@ from ._midrad import MidRad
 LARGEST_ENTRIES = 2**26  # of any matrix that is pushed forward
 
 
-def interval_jacobian(jacobian: Jacobian, batch_dims: int) -> MidRad:
+def interval_jacobian(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) -> MidRad:
     """Enclosure of M for every choice of slopes, (problems, n, n), n unknowns of all leaves in their order.
 
     Raises:
-        UnsupportedOperationError: a matrix on the way would have more than `LARGEST_ENTRIES` entries.
+        UnsupportedOperationError: a matrix on the way would have more than `largest` entries.
     """
     columns = identity_columns(jacobian, batch_dims)
-    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1])
+    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], largest)
     values: list[MidRad] = []
     for basis in jacobian.bases:
         if isinstance(basis, StateLeaf):
@@ -54,11 +54,11 @@ def identity_columns(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
     return columns
 
 
-def _refuse_large(jacobian: Jacobian, unknowns: int) -> None:
+def _refuse_large(jacobian: Jacobian, unknowns: int, largest: int) -> None:
     sources = [basis.source for basis in jacobian.bases if not isinstance(basis, StateLeaf)]
     maps = [one for part in (*sources, *jacobian.outputs) for several in part.terms.values() for one in several]
     entries = unknowns * max((one.widest() for one in maps), default=unknowns)
-    if entries > LARGEST_ENTRIES:
+    if entries > largest:
         raise UnsupportedOperationError("operator", f"has a Jacobian with {entries} intervals on the way: too many")
 
 
