@@ -131,6 +131,14 @@ def _levels(leaves: Sequence[Tensor], depth: int, certificate: Certificate) -> N
     _require(inside, "evidence", "its levels are not whole numbers from 1 to depth")
 
 
+def _multipliers(tensors: Sequence[Tensor], certificate: Certificate) -> None:
+    """Numbers >= 0, for one problem or for each."""
+    sizes = {1, _problems(certificate)}
+    _require(all(t.ndim and t.shape[0] in sizes for t in tensors), "evidence", "its multipliers are for other problems")
+    sound = all(bool(((t >= 0) & t.isfinite()).all()) for t in tensors)
+    _require(sound, "evidence", "its multipliers are negative or not finite")
+
+
 def _problems(certificate: Certificate) -> int:
     return certificate.state[0][0][0] if certificate.batch_dims else 1
 
@@ -150,6 +158,8 @@ def _verdict(certificate: Certificate) -> None:
     if evidence.kind == "absorbing":
         for name in ("lower", "upper"):
             _states(evidence.tensors[name], certificate, "evidence")
+    if evidence.kind in ("chain", "local_chain"):
+        _multipliers(evidence.tensors["multipliers"], certificate)
     if evidence.kind == "causal":
         _levels(evidence.tensors["levels"], evidence.counts["depth"], certificate)
     if evidence.kind == "componentwise":

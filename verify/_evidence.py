@@ -19,6 +19,8 @@ class Fields:
 
 KINDS: dict[str, Fields] = {
     "absorbing": Fields(("bound",), ("sweeps",), ("lower", "upper")),
+    "chain": Fields(("bound",), tensors=("multipliers",)),
+    "local_chain": Fields(("bound", "residual"), tensors=("multipliers",)),
     "causal": Fields(counts=("depth",), tensors=("levels",)),
     "componentwise": Fields(("contraction", "size", "inverse_size", "factor", "image"), tensors=("vector",)),
     "lipschitz": Fields(("bound",)),

@@ -46,10 +46,11 @@ def _points(problem: Problem, model: _FlatModel, norm: Norm, region: Region) -> 
     generator = torch.Generator().manual_seed(0)
     if isinstance(region, Ball):
         center = model.flat(list(region.leaves))
+        own = norm if region.norm is None else region.norm
         yield center
-        for _ in range(_RANDOM_STATES):
+        for _ in range(_RANDOM_STATES if own is norm or own.weights is norm.weights is None else 0):
             step = torch.randn(center.shape, generator=generator, dtype=torch.float64)
-            yield center + 0.99 * region.radius * step / _lengths(step, norm)[:, None]
+            yield center + 0.99 * region.radius * step / _lengths(step, own)[:, None]
         return
     example = model.flat(problem.example)
     yield from (example, torch.zeros_like(example))

@@ -106,6 +106,12 @@ class Request:
         else:
             yield from self.norms(problem, jacobian)
 
+    def takes_plain_l2(self) -> bool:
+        """Whether the claim may be made in l2 without weights."""
+        own = self.region.norm if isinstance(self.region, Ball) else None
+        given = self.norm if own is None else own
+        return given == "auto" or (isinstance(given, Norm) and given.order == "l2" and given.weights is None)
+
     def check_weights(self, problem: Problem) -> None:
         """Refuse a norm whose weights have not the state's shapes."""
         _check_weights(self.norm, problem)

@@ -26,6 +26,8 @@ VERDICTS = ("certified", "refuted", "unknown")
 EVIDENCE = {
     "lipschitz": ("bound", "", ""),
     "local": ("bound residual", "", ""),
+    "chain": ("bound", "", "multipliers"),
+    "local_chain": ("bound residual", "", "multipliers"),
     "lyapunov": ("defect contraction size inverse_size factor", "", "form inverse"),
     "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),

@@ -5,13 +5,25 @@ from __future__ import annotations
 from flint import arb
 
 from .._document import Document, Evidence, Norm
-from .._gains import lipschitz_bound
+from .._gains import Weights, lipschitz_bound
 from .._local import residual_bound, walk_over_ball
+from .._network import Walk
 from .._refusal import Rejected
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import full_weights
-from ._base import Rule, damped, exceeds, named, rate_of, require, shown, states_contraction, states_damped
+from ._base import (
+    Rule,
+    chain_constant,
+    damped,
+    exceeds,
+    named,
+    rate_of,
+    require,
+    shown,
+    states_contraction,
+    states_damped,
+)
 
 
 def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
@@ -34,12 +46,21 @@ def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm
         exceeds("residual ||G(c) - c||", residual, evidence["residual"]),
     )
     walk = walk_over_ball(subject, constants, region, norm, weights)
-    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
-    require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
     return (
-        f"constant on the ball of radius {region.radius!r} in {named(norm)}: <= {shown(own)}",
+        *_constant(subject, norm, evidence, walk, weights, region.radius),
         f"residual ||G(c) - c|| <= {shown(residual)}, room (1 - q) r = {shown(room)}",
     )
+
+
+def _constant(
+    subject: Subject, norm: Norm, evidence: Evidence, walk: Walk, weights: Weights | None, radius: float
+) -> tuple[str, ...]:
+    """The bound on the ball of this radius."""
+    if evidence.kind == "local_chain":
+        return chain_constant(subject, norm, evidence, walk)
+    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+    require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
+    return (f"constant on the ball of radius {radius!r} in {named(norm)}: <= {shown(own)}",)
 
 
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
@@ -59,3 +80,4 @@ LOCAL_PICARD = Rule(
         "damping": lambda document, _, value, limit: value == document.damping and limit == 1,
     },
 )
+LOCAL_PICARD_CHAIN = Rule(_local_picard, "local_chain", LOCAL_PICARD.hypotheses)

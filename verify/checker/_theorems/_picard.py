@@ -5,8 +5,10 @@ from __future__ import annotations
 from flint import arb
 
 from .._document import Document, Evidence, Norm
+from .._network import Walk
 from .._subject import Subject
-from ._base import Rule, damped, global_constant, rate_of, require, states_contraction, states_damped
+from .._values import Values
+from ._base import Rule, chain_constant, damped, global_constant, rate_of, require, states_contraction, states_damped
 
 
 def _picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
@@ -18,7 +20,13 @@ def _picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm
         factor = damped(document.damping, evidence["bound"])
         require(bool(factor < 1), "claim.iteration: |1 - b| + |b| q < 1 does not hold")
         require(document.damping == 1 or bool(factor <= arb(rate)), "rate: it is below |1 - b| + |b| bound")
-    return global_constant(subject, norm, evidence)
+    return _constant(subject, norm, evidence)
+
+
+def _constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[str, ...]:
+    if evidence.kind == "lipschitz":
+        return global_constant(subject, norm, evidence)
+    return chain_constant(subject, norm, evidence, Walk(subject.graph, Values(subject.graph, None, subject.free)))
 
 
 def _damped_picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
@@ -34,6 +42,7 @@ def _damped_picard(document: Document, evidence: Evidence, subject: Subject, nor
 
 
 PICARD = Rule(_picard, "lipschitz", {"contraction": states_contraction, "damped contraction": states_damped})
+PICARD_CHAIN = Rule(_picard, "chain", PICARD.hypotheses)
 DAMPED = Rule(
     _damped_picard,
     "lipschitz",
