@@ -2,8 +2,8 @@
 
 Trains, without any bound on the weights, an image DEQ on scikit-learn's digits (a convolution, 512 unknowns) and,
 where Cora's files are at hand, PIGNs on Cora with GCN and GAT operators; then certifies each at its equilibria
-(`theorem="auto"`: everywhere first, then around the computed equilibrium). A line for each model: inputs asked, verdicts,
-theorems, median radius and range, seconds of processor time an input, the same relative to a solve.
+(`theorem="auto"`: everywhere first, then around the computed equilibrium). A line for each model: inputs asked and
+certified, theorems, median radius and range, seconds of processor time an input, the same relative to a solve.
 
     python benchmarks/local_certificates.py [--images 20] [--root ../shared/planetoid]
 """
