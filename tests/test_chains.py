@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checker_builder import sealed, witness
+from checker_builder import witness
 from exact import bounds_rational_norm, rational_matrix, seeded
 from flint import fmpq_mat
 from hypothesis import given, settings
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from deqops import InputError
 from deqops.graph import trace
+from deqops.testing import signed
 from deqops.verify import Ball, Certificate, Norm, Verdict, certify, check, lipschitz_bound
 from deqops.verify._chain import chain_of
 from deqops.verify._chain_gain import ChainGain, chain_gain, vertex_estimate
@@ -356,7 +357,7 @@ def _changed(document: dict[str, Any], what: str) -> dict[str, Any]:
             "problems": lambda: torch.cat([T] * 5),
         }[what]()
         document["witnesses"][name] = witness(T)
-    return sealed(document)
+    return signed(document)
 
 
 @pytest.mark.parametrize("region", ["global", "ball"])
@@ -388,7 +389,7 @@ def test_multipliers_of_another_network_are_rejected() -> None:
     document = certify(net, y, x, norm="l2").document()
     other = Net(drawn(3, 6, 8, 6, scale=0.72), torch.tanh)
     document["model"]["fingerprint"] = trace(other, y, x).fingerprint
-    assert not check(sealed(document), other, y, x).accepted
+    assert not check(signed(document), other, y, x).accepted
 
 
 def test_convolutions_and_factors_of_each_problem_pass_the_checker() -> None:

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from . import _midrad as midrad
-from ._jacobian import Combination, Elementwise, Jacobian, Normalised, StateLeaf
+from ._jacobian import Combination, Elementwise, Jacobian, Largest, Normalised, StateLeaf
+from ._linear import LinearMap
 from ._midrad import MidRad
+from ._stack import Stack
 
 LARGEST = 1024
 """The most unknowns x and w of one problem together: H below is a dense matrix of that order."""
@@ -66,10 +68,12 @@ def chain_of(jacobian: Jacobian, largest: int = LARGEST) -> Chain | None:
     layers: dict[int, _Layer] = {}
     for number in needed:
         basis = jacobian.bases[number]
-        if isinstance(basis, Normalised):
+        if isinstance(basis, Normalised | Largest):
             return None
         if isinstance(basis, Elementwise):
             layers[number] = _layer(basis)
+    if any(isinstance(stage, Stack) for one in _maps(jacobian, needed) for stage in one.stages):
+        return None
     if not all(bool((layer.half.isfinite() & layer.center.isfinite()).all()) for layer in layers.values()):
         return None
     leaves = sum(math.prod(basis.shape) for basis in jacobian.bases if isinstance(basis, StateLeaf))
@@ -97,12 +101,15 @@ def _layer(basis: Elementwise) -> _Layer:
     return _Layer(slopes.mid, slopes.rad, slopes.rad != 0)
 
 
-def _widest(jacobian: Jacobian, needed: list[int]) -> int:
-    """The most numbers at hand while one column is pushed forward."""
+def _maps(jacobian: Jacobian, needed: list[int]) -> list[LinearMap]:
     bases = [jacobian.bases[number] for number in needed]
     sources = [basis.source for basis in bases if not isinstance(basis, StateLeaf)]
-    maps = [one for part in (*sources, *jacobian.outputs) for several in part.terms.values() for one in several]
-    return max((one.widest() for one in maps), default=0)
+    return [one for part in (*sources, *jacobian.outputs) for several in part.terms.values() for one in several]
+
+
+def _widest(jacobian: Jacobian, needed: list[int]) -> int:
+    """The most numbers at hand while one column is pushed forward."""
+    return max((one.widest() for one in _maps(jacobian, needed)), default=0)
 
 
 class _Columns:

@@ -48,9 +48,10 @@ def lipschitz_bound(
     problem = Problem(operator, y0, inputs)
     check_independent(problem.graph)
     where = region or Global()
-    jacobian = problem.jacobian
     if isinstance(where, Ball):
         jacobian = local_jacobian(problem, where, where.norm or chosen, by_rows=True)
+    else:
+        jacobian = problem.jacobian
     gain = best_gain(jacobian, chosen, problem.batch_dims)
     estimate = gain_estimate(problem, inputs, chosen, where)
     return Bound(gain.upper, min(estimate, gain.upper), gain.method, gain.contributions)

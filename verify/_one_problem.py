@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ._conv_map import Convolution
-from ._jacobian import Basis, Combination, Elementwise, Jacobian, Normalised, StateLeaf
+from ._jacobian import Basis, Combination, Elementwise, Jacobian, StateLeaf
 from ._linear import Diagonal, Kron, LinearMap, Reshape, Stage
+from ._stack import Stack
 
 
 def distinct_problems(jacobian: Jacobian, batch_dims: int) -> tuple[int, ...] | None:
@@ -21,7 +22,7 @@ def distinct_problems(jacobian: Jacobian, batch_dims: int) -> tuple[int, ...] | 
     """
     if not batch_dims:
         return (0,)
-    if any(isinstance(basis, Normalised) for basis in jacobian.bases):
+    if not all(isinstance(basis, Elementwise | StateLeaf) for basis in jacobian.bases):
         return None
     if not all(_acts_on_each(stage) for one in _maps(jacobian) for stage in one.stages):
         return None
@@ -52,7 +53,7 @@ def _acts_on_each(stage: Stage) -> bool:
         return bool(stage.perm) and stage.perm[0] == 0 and stage.matrices[0] is None
     if isinstance(stage, Reshape):
         return stage.in_shape[:1] == stage.out_shape[:1] != ()
-    return True
+    return not isinstance(stage, Stack)
 
 
 def _varying(jacobian: Jacobian) -> Iterator[Tensor]:
@@ -70,8 +71,8 @@ def _basis(basis: Basis, number: int) -> Basis:
     shape = (1, *basis.shape[1:])
     if isinstance(basis, StateLeaf):
         return replace(basis, shape=shape)
-    if isinstance(basis, Normalised):
-        raise ValueError("a normalisation is not taken apart")
+    if not isinstance(basis, Elementwise):
+        raise ValueError(f"{basis.name} is not taken apart")
     ends = (_row(end, basis.shape, number) for end in (basis.lower, basis.upper))
     lower, upper = ends
     return Elementwise(basis.name, _combination(basis.source, number), shape, lower, upper)
@@ -95,6 +96,8 @@ def _stage(stage: Stage, number: int) -> Stage:
         return Diagonal(stage.values.apply_exact(lambda t: t[number : number + 1]))
     if isinstance(stage, Reshape):
         return Reshape((1, *stage.in_shape[1:]), (1, *stage.out_shape[1:]))
+    if isinstance(stage, Stack):
+        raise ValueError("matrices that differ or vary are not taken apart")
     if isinstance(stage, Convolution):
         return replace(stage, in_shape=(1, *stage.in_shape[1:]))
     return replace(stage, in_shape=(1, *stage.in_shape[1:]))

@@ -24,6 +24,7 @@ from ._affine import Source
 from ._definite import lowest_eigenvalue
 from ._network import Walk
 from ._refusal import Rejected
+from ._stack import Stack
 from ._subject import Subject
 from ._term import Form, Term
 from ._witness import Array
@@ -159,8 +160,10 @@ class _Columns:
         if source.derivative is not None:
             raise Rejected("evidence: multipliers are for elementwise functions, not for normalisations")
         before = self._forward(source.form)
-        if source.convolution is not None:
-            stage = replace(source.convolution, in_shape=self._part.shape(source.convolution.in_shape))
+        if isinstance(source.linear, Stack):
+            raise Rejected("evidence: multipliers are not for products with matrices that differ or vary")
+        if source.linear is not None:
+            stage = replace(source.linear, in_shape=self._part.shape(source.linear.in_shape))
             return stage.columns(before, stage.kernel).reshape(shape)
         v = before.reshape(-1, self._size)
         low, high = (self._part.entries(end, source.shape) for end in source.interval)
