@@ -40,7 +40,7 @@ from ._projection import (
     quadrature,
 )
 from ._refutations import REFUTATIONS, Refutation
-from ._region import Ball, Global, Region
+from ._region import Ball, Box, Global, Region
 from ._sensitivity import SensitivityBound, sensitivity_bound
 from ._spectral import spectral_norm_bound
 from ._theorems import THEOREMS, Hypothesis, Theorem
@@ -53,6 +53,7 @@ __all__ = [
     "Ball",
     "BlockTridiagonal",
     "Bound",
+    "Box",
     "Certificate",
     "CheckReport",
     "Claim",

@@ -17,7 +17,7 @@ from ._claim import Verdict
 from ._norm import Norm
 from ._problem import Problem
 from ._refute import Refuted, refutation
-from ._region import Ball, Global, Region
+from ._region import Ball, Box, Region, stated
 from ._request import Request
 from ._theorems import AUTO, THEOREMS, Finding
 
@@ -42,14 +42,14 @@ def certify(
         arguments: inputs of the layer, or the example state and the inputs.
         norm: "auto" tries l2, then weighted linf, l1 and l2; "l1", "l2", "linf" name one norm; "weighted_l1",
             "weighted_l2", "weighted_linf" search for weights; or a `Norm`.
-        region: `Global()`, a `Ball`, or None: everywhere first, then around the computed equilibrium (the latter
-            only for theorem "auto").
+        region: `Global()`, a `Ball`, a `Box`, or None: everywhere first, then around the computed equilibrium (the
+            latter only for theorem "auto").
         theorem: "picard" or "local_picard" claim a contraction in the norm, and are refuted by two points that G
             does not bring closer; naming a norm with "auto" claims the same. "auto" and the others but two claim that
             the damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
             one equilibrium everywhere, "newton_kantorovich" that there is exactly one in the ball; "auto" falls back
-            to these where no convergence could be shown. "componentwise" speaks of all states or of a Ball in linf,
-            weighted or not, and is tried by name only.
+            to these where no convergence could be shown. "componentwise" speaks of all states, of a Box or of a Ball in
+            linf, weighted or not; "auto" tries it in a Box only.
         damping: b of `y <- (1-b) y + b G(y)`; None: the layer's Picard solver's, else 1.
         batch_dims: 1 where dimension 0 of the state counts independent problems (the default), else 0; a layer
             and an `OperatorGraph` bring their own.
@@ -76,7 +76,8 @@ def certify(
 
 
 _IN_BALLS = ("local_picard", "local_lyapunov", "newton_kantorovich")
-"""What `theorem="auto"` tries in a ball that was given."""
+_IN_BOXES = ("local_picard", "componentwise")
+"""What `theorem="auto"` tries in a ball or a box that was given."""
 
 
 class _Certifier:
@@ -127,8 +128,9 @@ class _Certifier:
         request = self._request
         if request.theorem != "auto":
             return (request.theorem,)
-        if isinstance(request.region, Ball):
-            return ("local_picard",) if request.contraction else _IN_BALLS
+        if isinstance(request.region, Ball | Box):
+            local = _IN_BALLS if isinstance(request.region, Ball) else _IN_BOXES
+            return ("local_picard",) if request.contraction else local
         return ("picard",) if request.contraction else AUTO
 
     # ------------------------------------------------------------------------------------------ certificates
@@ -172,9 +174,7 @@ class _Certifier:
 
     def _open(self, reason: str) -> Certificate:
         norm = self._findings[0].norm if self._findings else self._request.default_norm()
-        region: Region = self._request.region or Global()
-        if isinstance(region, Ball):
-            region = Ball(region.center, region.radius, region.norm or norm)
+        region = stated(self._request.region, norm)
         return Certificate(
             claim=self._request.claim(norm, region),
             verdict=Verdict.UNKNOWN,
@@ -235,9 +235,8 @@ def _not_understood(
     request: Request, state: Any, inputs: tuple[Any, ...], batch_dims: int, fingerprint: str, reason: str
 ) -> Certificate:
     """Verdict unknown for an operator that has no operator graph at these shapes."""
-    norm, region = request.default_norm(), request.region or Global()
-    if isinstance(region, Ball):
-        region = Ball(region.center, region.radius, region.norm or norm)
+    norm = request.default_norm()
+    region = stated(request.region, norm)
     leaves = pytree.tree_leaves(inputs)
     return Certificate(
         claim=request.claim(norm, region),

@@ -14,11 +14,11 @@ from ._claim import Converges, Verdict
 from ._evidence import Evidence
 from ._norm import Norm
 from ._refutations import REFUTATIONS
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 from ._theorems import THEOREMS
 
 LONGEST_CYCLE = 16
-SIGNED = ("mu", "least")  # numbers that may be negative
+SIGNED = ("mu", "least", "outside", "image")  # numbers that may be negative
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -101,6 +101,9 @@ def _region(region: Region, certificate: Certificate) -> None:
     if isinstance(region, Ball):
         _states(region.leaves, certificate, "region")
         _norm(region.norm, certificate)
+    if isinstance(region, Box):
+        for leaves in region.ends:
+            _states(leaves, certificate, "region")
 
 
 def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> None:

@@ -17,7 +17,7 @@ from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._consistency import require_consistent
 from ._evidence import KINDS, Evidence
 from ._norm import Norm
-from ._region import Ball, Global, Region
+from ._region import Ball, Box, Global, Region
 from ._theorems import Hypothesis
 from ._witness import decoded, encoded
 
@@ -122,6 +122,9 @@ class _Writer:
     def region(self, region: Region) -> dict[str, Any]:
         if isinstance(region, Global):
             return {"kind": "global"}
+        if isinstance(region, Box):
+            lower, upper = region.ends
+            return {"kind": "box", "lower": self.name("box_lower", lower), "upper": self.name("box_upper", upper)}
         if region.norm is None:
             raise InputError("region: a certified Ball carries its norm")
         return {
@@ -221,6 +224,10 @@ class _Reader:
     def region(self, entry: dict[str, Any]) -> Region:
         if entry["kind"] == "global":
             return Global()
+        if entry["kind"] == "box":
+            return Box(self.tensors(entry["lower"]), self.tensors(entry["upper"]))
+        if entry["kind"] != "ball":
+            raise ValueError(f"region kind {entry['kind']!r}")
         return Ball(self.tensors(entry["center"]), float.fromhex(entry["radius"]), self.norm(entry["norm"]))
 
     def claim(self, entry: dict[str, Any]) -> Claim:

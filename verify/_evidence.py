@@ -19,6 +19,7 @@ class Fields:
 
 KINDS: dict[str, Fields] = {
     "absorbing": Fields(("bound",), ("sweeps",), ("lower", "upper")),
+    "box": Fields(("bound", "outside")),
     "causal": Fields(counts=("depth",), tensors=("levels",)),
     "componentwise": Fields(("contraction", "size", "inverse_size", "factor", "image"), tensors=("vector",)),
     "lipschitz": Fields(("bound",)),

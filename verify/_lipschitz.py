@@ -14,6 +14,7 @@ from ._local import local_jacobian
 from ._norm import Norm, as_norm
 from ._problem import Problem
 from ._region import Ball, Global, Region
+from ._request import check_region
 
 
 def lipschitz_bound(
@@ -26,7 +27,7 @@ def lipschitz_bound(
         y0: example state.
         inputs: the operator's inputs.
         norm: "l1", "l2", "linf" or a `Norm`.
-        region: `Global()` (None) or a `Ball`.
+        region: `Global()` (None), a `Ball` or a `Box`.
         batch_dims: as in `certify`.
 
     Returns:
@@ -44,8 +45,9 @@ def lipschitz_bound(
         raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
     problem = Problem(operator, y0, inputs)
     check_independent(problem.graph)
-    where = region or Global()
-    jacobian = local_jacobian(problem, where, chosen) if isinstance(where, Ball) else problem.jacobian
+    where = check_region(region or Global(), problem)
+    own = (where.norm if isinstance(where, Ball) else None) or chosen
+    jacobian = problem.jacobian if isinstance(where, Global) else local_jacobian(problem, where, own)
     gain = lipschitz_gain(jacobian, chosen, problem.batch_dims)
     estimate = gain_estimate(problem, inputs, chosen, where)
     return Bound(gain.upper, min(estimate, gain.upper), "composition", gain.contributions)

@@ -1,4 +1,4 @@
-"""Slopes on a ball: boxes for the state, narrower enclosures of pre-activations where l2 gives them."""
+"""Slopes on a ball or a box: boxes for the state, narrower enclosures of pre-activations where l2 gives them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from ._matrix import row_l2_norms
 from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball
+from ._region import Ball, Box
 from ._rounding import exact_float64, mul_up
 
 
-def local_jacobian(problem: Problem, ball: Ball, norm: Norm) -> Jacobian:
-    """The Jacobian expression with slopes that hold on the ball (and on the box around it)."""
-    centers = [exact_float64(leaf) for leaf in ball.leaves]
+def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm) -> Jacobian:
+    """The Jacobian expression with slopes that hold on the ball (and on the box around it), or on the box.
+
+    Args:
+        problem: the operator.
+        region: a ball or a box of states.
+        norm: of the ball; a box has none.
+    """
+    if isinstance(region, Box):
+        return Builder(problem.graph, problem.constants, intervals(region)).build()
+    ball, centers = region, [exact_float64(leaf) for leaf in region.leaves]
     radii = norm.radii(problem.problem_shapes, ball.radius)
     spread = [
         radius[None].expand(center.shape) if problem.batch_dims else radius
@@ -31,6 +39,11 @@ def local_jacobian(problem: Problem, ball: Ball, norm: Norm) -> Jacobian:
         at_center = enclose_values(problem.graph, problem.constants, state)
         refine = _Refinement(at_center, ball.radius)
     return Builder(problem.graph, problem.constants, boxes, refine).build()
+
+
+def intervals(box: Box) -> list[MidRad]:
+    """The box as midpoints and radii, leaf by leaf."""
+    return [MidRad.from_bounds(low, high) for low, high in zip(*box.ends, strict=True)]
 
 
 class _Refinement:

@@ -13,7 +13,7 @@ from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
 from ._evidence import Evidence
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Global, Region
+from ._region import Global, Region, stated
 from ._request import Request
 from ._search import LARGEST, Located, Search
 from ._theorems import Finding
@@ -53,9 +53,7 @@ def refutation(problem: Problem, inputs: tuple[object, ...], request: Request, f
         findings: of the theorems, all failed.
     """
     norm = findings[0].norm if findings else request.default_norm()
-    region: Region = request.region or Global()
-    if isinstance(region, Ball):
-        region = Ball(region.center, region.radius, region.norm or norm)
+    region = stated(request.region, norm)
     claim, outcome = request.claim(norm, region), Outcome()
     against = _Witnesses(problem, inputs, norm, region, outcome.remarks)
     for attempt in against.attempts(claim):

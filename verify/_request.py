@@ -12,7 +12,7 @@ from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
 from ._jacobian import Jacobian
 from ._norm import Norm, Order, as_norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 from ._theorems import THEOREMS
 from ._weights import proposed_norm
 
@@ -47,13 +47,16 @@ class Request:
         self._refuse_misfits()
 
     def _refuse_misfits(self) -> None:
-        theorem, ball = THEOREMS.get(self.theorem), isinstance(self.region, Ball)
+        theorem, local = THEOREMS.get(self.theorem), isinstance(self.region, Ball | Box)
         if theorem is None:
             return
-        if theorem.region == "ball" and not ball:
+        if theorem.region == "ball" and not isinstance(self.region, Ball):
             raise InputError(f'region: theorem "{theorem.name}" needs a Ball(center, radius)')
-        if theorem.region == "global" and ball:
-            raise InputError(f'region: theorem "{theorem.name}" holds globally; use "local_picard" for a Ball')
+        if theorem.region == "local" and not local:
+            raise InputError(f'region: theorem "{theorem.name}" needs a Ball(center, radius) or a Box(lower, upper)')
+        if theorem.region == "global" and local:
+            kind = type(self.region).__name__
+            raise InputError(f'region: theorem "{theorem.name}" holds globally; use "local_picard" for a {kind}')
         order = self._order()
         if order is not None and order not in theorem.orders:
             orders = " and ".join(f"{order} and its weighted forms" for order in theorem.orders)
@@ -125,6 +128,38 @@ class Request:
                 raise InputError("norm: the Ball names another norm; give one of the two")
             _check_weights(ball.norm, problem)
         return ball
+
+    def box(self, problem: Problem) -> Box:
+        """The box asked for.
+
+        Raises:
+            InputError: it does not fit the state.
+        """
+        if not isinstance(self.region, Box):
+            raise InputError("region: a Box(lower, upper) is needed")
+        _check_box(self.region, problem)
+        return self.region
+
+
+def check_region(region: Region, problem: Problem) -> Region:
+    """The region itself.
+
+    Raises:
+        InputError: it has not the state's shapes, or holds NaN or infinity.
+    """
+    if isinstance(region, Ball):
+        _check_ball(region, problem)
+        _check_weights(region.norm, problem)
+    elif isinstance(region, Box):
+        _check_box(region, problem)
+    return region
+
+
+def _check_box(box: Box, problem: Problem) -> None:
+    """Refuse a box that has not the state's shapes."""
+    got, expected = ([tuple(leaf.shape) for leaf in leaves] for leaves in (box.ends[0], problem.example))
+    if got != expected:
+        raise InputError(f"region: the Box' ends have shape {got}, the state {expected}")
 
 
 def _check_weights(norm: Any, problem: Problem) -> None:

@@ -14,7 +14,7 @@ from ._located import Iteration, Orbit, distinct, enclosed, inside, is_proper, p
 from ._newton_steps import Copies, Model, proposed_orbit
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 
 LARGEST = 256
 """Unknowns of one problem up to which equilibria are looked for."""
@@ -107,8 +107,7 @@ class Search:
         return None
 
     def _inside(self, orbit: Orbit, which: int) -> bool:
-        region = self._region
-        return not isinstance(region, Ball) or inside(region, self._norm, orbit, which, self._problem.batch_dims)
+        return inside(self._region, self._norm, orbit, which, self._problem.batch_dims)
 
     # ------------------------------------------------------------------------------------------- equilibria
 
@@ -155,6 +154,9 @@ class Search:
     def _seeds(self) -> Iterator[Tensor]:
         example = self._plain.flat(self._problem.example)
         few = example.shape[1] > _FEW
+        if isinstance(self._region, Box):
+            yield from self._seeds_in(self._region, 4 if few else len(_SHARES))
+            return
         if isinstance(self._region, Ball):
             centre = self._plain.flat(list(self._region.leaves))
             widths = [self._region.radius * share for share in _SHARES[: 4 if few else None]]
@@ -165,6 +167,15 @@ class Search:
         generator = torch.Generator().manual_seed(0)
         for width in widths:
             yield centre + width * torch.randn(example.shape, generator=generator, dtype=torch.float64)
+
+    def _seeds_in(self, box: Box, count: int) -> Iterator[Tensor]:
+        """The middle of a box, then points all over it."""
+        middle, *ends = (self._plain.flat(list(leaves)) for leaves in (box.middle, *box.ends))
+        yield middle
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(count):
+            share = torch.rand(middle.shape, generator=generator, dtype=torch.float64)
+            yield ends[0] + share * (ends[1] - ends[0])
 
     def _iterated(self) -> list[list[Tensor]]:
         """The last points of the iteration from each seed, and from near each known equilibrium."""

@@ -1,4 +1,4 @@
-"""T2 `local_picard`: a constant q < 1 on a ball that G maps into itself."""
+"""T2 `local_picard`: a constant q < 1 on a ball that G maps into itself; in a box: `_boxed_picard.py`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .._gains import lipschitz_gain
 from .._local import local_jacobian
 from .._norm import Norm, finite
 from .._problem import Problem
-from .._region import Ball
+from .._region import Ball, Box
 from .._rounding import mul_down, mul_up, sub_down
 from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
+from ._boxed_picard import attempt_in_box
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -45,6 +46,9 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
 
 
 def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
+    if isinstance(request.region, Box):
+        yield from attempt_in_box(problem, request)
+        return
     ball = request.ball(problem)
     for norm in request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
         yield local_picard(problem, norm, ball, request.iteration_damping())
@@ -58,11 +62,11 @@ LOCAL_PICARD = Theorem(
         ("self-map", "||G(c) - c|| <= (1 - q) r"),
         ("damping", "0 < b <= 1 keeps the ball invariant"),
     ),
-    guarantee="one equilibrium in B(c, r); T1's bounds for starts in it",
+    guarantee="one equilibrium in B(c, r), or in a box that G maps into itself; T1's bounds for starts in it",
     proof="local_picard",
-    source="Banach's theorem on a closed ball",
-    region="ball",
+    source="Banach's theorem on a closed ball or box",
+    region="local",
     attempt=_attempt,
     residual_factor=inverse_gap,
-    evidence=("local",),
+    evidence=("local", "box"),
 )

@@ -35,6 +35,7 @@ EVIDENCE = {
     "one_sided": ("mu bound multiplier factor", "", ""),
     "powers": ("contraction factor", "doublings", ""),
     "quadratic": ("contraction size inverse_size factor", "", "form inverse"),
+    "box": ("bound outside", "", ""),
     "causal": ("", "depth", "levels"),
     "two_points": ("", "problem", "first second"),
     "eigenvalue": ("radius growth", "problem", "point form"),
@@ -79,6 +80,14 @@ class Ball:
     radius: float
 
 
+@dataclass(frozen=True, eq=False)
+class Box:
+    """`lower <= y <= upper` entry by entry, for each problem its own."""
+
+    lower: tuple[Array, ...]
+    upper: tuple[Array, ...]
+
+
 @dataclass(frozen=True)
 class Input:
     """One input: `sha256` is None where the claim is for all its values."""
@@ -114,7 +123,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A well-formed certificate. `ball` is None for a claim about every state."""
+    """A well-formed certificate. `region` is None for a claim about every state."""
 
     kind: str
     damping: float
@@ -122,7 +131,7 @@ class Document:
     theorem: str | None
     rate: float | None
     norm: Norm | None
-    ball: Ball | None
+    region: Ball | Box | None
     state: tuple[tuple[tuple[int, ...], str], ...]
     batch_dims: int
     fingerprint: str
@@ -217,7 +226,7 @@ def read(document: dict[str, Any], folder: Path | None) -> Document:
         theorem=_choice(document["theorem"], "theorem", THEOREMS),
         rate=_optional(document["rate"], "rate"),
         norm=norm,
-        ball=_ball(document, witnesses),
+        region=_region(document, witnesses),
         state=tuple(_leaf(entry) for entry in _list(document["state"], "state")),
         batch_dims=_integer(document["batch_dims"], "batch_dims", 1),
         fingerprint=_model(document["model"]),
@@ -273,18 +282,32 @@ def _norm(entry: Any, witnesses: Witnesses) -> Norm:
     return Norm(order, weights)
 
 
-def _ball(document: dict[str, Any], witnesses: Witnesses) -> Ball | None:
+_REGIONS = {"global": "kind", "ball": "kind center radius norm", "box": "kind lower upper"}
+
+
+def _region(document: dict[str, Any], witnesses: Witnesses) -> Ball | Box | None:
     region = document["region"]
-    kind = _choice(region.get("kind") if isinstance(region, dict) else None, "region.kind", ("global", "ball"))
-    _keys(region, "region", "kind" if kind == "global" else "kind center radius norm")
+    kind = _choice(region.get("kind") if isinstance(region, dict) else None, "region.kind", tuple(_REGIONS))
+    _keys(region, "region", _REGIONS[kind])
     if kind == "global":
         return None
+    if kind == "box":
+        return _box(region, witnesses)
     if region["norm"] != document["norm"] or region["norm"] is None:
         raise Rejected("region.norm: a ball is in the claim's norm")
     radius = number(region["radius"], "region.radius")
     if not radius > 0:
         raise Rejected("region.radius: is not positive")
     return Ball(witnesses.arrays(region["center"], "region.center"), radius)
+
+
+def _box(region: dict[str, Any], witnesses: Witnesses) -> Box:
+    lower, upper = (witnesses.arrays(region[name], f"region.{name}") for name in ("lower", "upper"))
+    if [leaf.shape for leaf in lower] != [leaf.shape for leaf in upper]:
+        raise Rejected("region: the ends of the box differ in shape")
+    if not all(bool((a <= b).all()) for a, b in zip(lower, upper, strict=True)):
+        raise Rejected("region: the lower end of the box is above the upper one")
+    return Box(lower, upper)
 
 
 def _evidence(entry: Any, witnesses: Witnesses) -> Evidence | None:

@@ -7,6 +7,7 @@ from .._refusal import Rejected
 from .._subject import Subject
 from ._absorbing import ABSORBING
 from ._base import Rule
+from ._boxed_picard import BOXED_PICARD
 from ._causal import CAUSAL
 from ._componentwise import COMPONENTWISE
 from ._instability import EIGENVALUE, INDEX, UNSTABLE
@@ -26,7 +27,7 @@ RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
     ("certified", "powers"): (POWERS,),
     ("certified", "quadratic"): (QUADRATIC,),
     ("certified", "damped"): (DAMPED,),
-    ("certified", "local_picard"): (LOCAL_PICARD,),
+    ("certified", "local_picard"): (LOCAL_PICARD, BOXED_PICARD),
     ("certified", "local_lyapunov"): (LOCAL_LYAPUNOV,),
     ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "one_sided"): (ONE_SIDED,),
