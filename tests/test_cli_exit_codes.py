@@ -94,6 +94,15 @@ def test_a_box_is_centred_at_the_state_in_the_inputs_file(files: Path, tmp_path:
     assert check(certificate, files / "good.pt2", output) == 0
 
 
+def test_a_ball_of_its_own_choice_and_a_budget(files: Path, tmp_path: Path, capsys: Output) -> None:
+    certificate = tmp_path / "c.json"
+    options = ("--region", "around", "--budget", "60", "-o", str(certificate))
+    assert certify(files / "good.pt2", files / "in.safetensors", *options) == 0
+    assert "Ball: radius" in capsys.readouterr().out
+    assert check(certificate, files / "good.pt2", files / "in.safetensors") == 0
+    assert certify(files / "good.pt2", files / "in.safetensors", "--budget", "-1") != 0
+
+
 def test_a_ball_is_centred_at_the_state_in_the_inputs_file(files: Path, tmp_path: Path) -> None:
     output, certificate = tmp_path / "out.safetensors", tmp_path / "c.json"
     assert solve(files / "good.pt2", files / "in.safetensors", output) == 0

@@ -40,7 +40,7 @@ from ._projection import (
     quadrature,
 )
 from ._refutations import REFUTATIONS, Refutation
-from ._region import Ball, Box, Global, Region
+from ._region import Around, Ball, Box, Global, Region
 from ._sensitivity import SensitivityBound, sensitivity_bound
 from ._spectral import spectral_norm_bound
 from ._theorems import THEOREMS, Hypothesis, Theorem
@@ -50,6 +50,7 @@ __all__ = [
     "CONCLUSIONS",
     "REFUTATIONS",
     "THEOREMS",
+    "Around",
     "Ball",
     "BlockTridiagonal",
     "Bound",

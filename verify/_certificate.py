@@ -13,10 +13,10 @@ from deqops._errors import InputError
 
 from ._claim import Claim, Converges, Verdict
 from ._document import document_of, parse, read, write
-from ._evidence import Evidence
+from ._evidence import Evidence, center_error
 from ._norm import Norm
 from ._refutations import REFUTATIONS
-from ._region import Region
+from ._region import Ball, Region
 from ._rounding import mul_up
 from ._theorems import THEOREMS, Hypothesis
 from ._theorems._base import damped_rate
@@ -87,6 +87,17 @@ class Certificate:
     def residual(self) -> float | None:
         """The proven `||G(c) - c||` of a claim about a ball."""
         return self._number("residual")
+
+    @property
+    def center_error(self) -> float | None:
+        """Proven bound of `||c - y*||` for the centre c of a claim about a ball, in the certificate's norm.
+
+        `||G(c) - c|| / (1 - q)` under T2, `||A F(c)|| / (1 - Z)` under T6, the like under T12; None under others.
+        """
+        evidence = self.evidence
+        if self.verdict is not Verdict.CERTIFIED or evidence is None or not isinstance(self.region, Ball):
+            return None
+        return center_error(evidence)
 
     @property
     def monotonicity(self) -> float | None:
@@ -213,6 +224,8 @@ class Certificate:
         for h in self.hypotheses:
             mark = "holds" if h.holds else "not shown"
             lines.append(f"  {h.name}: {h.statement} - {mark} ({_number(h.value)} against {_number(h.limit)})")
+        if isinstance(self.region, Ball) and self.verdict is Verdict.CERTIFIED:
+            lines += self._about_ball(self.region)
         if self.contributions:
             lines.append("Gains of the parts, in the order of computation:")
             lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
@@ -222,8 +235,21 @@ class Certificate:
             lines.append(f"Witness: {self.describe_witness()}")
         if self.reason:
             lines.append(f"Why unknown: {self.reason}")
-        lines += [f"  tried {attempt}" for attempt in self.attempts]
+        lines += [f"  {'also found' if ': holds' in attempt else 'tried'} {attempt}" for attempt in self.attempts]
         return "\n".join(lines)
+
+    def _about_ball(self, ball: Ball) -> list[str]:
+        """Radius, rate, how far the centre is from the equilibrium, and where it is the only one."""
+        kind = self.norm.describe() if self.norm is not None else "?"
+        rate = self.rate if self.rate is not None else self._number("contraction")
+        lines = [
+            f"Ball: radius {ball.radius:.6g} in {kind} around region.center; one equilibrium in it, and no other there."
+        ]
+        if rate is not None:
+            lines.append(f"  constant there: at most {rate:.9g}")
+        if self.center_error is not None:
+            lines.append(f"  the centre is within {self.center_error:.3g} of the equilibrium")
+        return lines
 
     # ------------------------------------------------------------------------------------------------ files
 

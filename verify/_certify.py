@@ -11,25 +11,28 @@ from torch.utils import _pytree as pytree
 from deqops._errors import InputError, UnsupportedOperationError
 from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, tensor_digest, trace
 
-from ._around import around_equilibrium
+from ._around import around
 from ._certificate import Certificate, InputRecord, dtype_name
 from ._claim import Verdict
 from ._norm import Norm
 from ._problem import Problem
 from ._refute import Refuted, refutation
-from ._region import Ball, Box, Region, stated
+from ._region import Around, Ball, Box, Region, stated
 from ._request import Request
 from ._theorems import AUTO, THEOREMS, Finding
+from ._watch import Progress, Watch
 
 
 def certify(
     G: Any,
     *arguments: Any,
     norm: str | Norm = "auto",
-    region: Region | None = None,
+    region: Region | Around | None = None,
     theorem: str = "auto",
     damping: float | None = None,
     batch_dims: int | None = None,
+    budget: float | None = None,
+    progress: Progress | None = None,
 ) -> Certificate:
     """Prove, refute or leave open that an operator's iteration converges.
 
@@ -42,8 +45,9 @@ def certify(
         arguments: inputs of the layer, or the example state and the inputs.
         norm: "auto" tries l2, then weighted linf, l1 and l2; "l1", "l2", "linf" name one norm; "weighted_l1",
             "weighted_l2", "weighted_linf" search for weights; or a `Norm`.
-        region: `Global()`, a `Ball`, a `Box`, or None: everywhere first, then around the computed equilibrium (the
-            latter only for theorem "auto").
+        region: `Global()`, a `Ball`, a `Box`, `Around(y)` for the largest ball that is found around a state (the
+            computed equilibrium where none is given), or None: everywhere first, then `Around()` (the latter only
+            for theorem "auto").
         theorem: "picard" or "local_picard" claim a contraction in the norm, and are refuted by two points that G
             does not bring closer; naming a norm with "auto" claims the same. "auto" and the others but two claim that
             the damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
@@ -53,6 +57,10 @@ def certify(
         damping: b of `y <- (1-b) y + b G(y)`; None: the layer's Picard solver's, else 1.
         batch_dims: 1 where dimension 0 of the state counts independent problems (the default), else 0; a layer
             and an `OperatorGraph` bring their own.
+        budget: seconds, None for as long as it takes. It is looked at between attempts and inside the long ones; what
+            is not tried any more may leave the verdict open, and changes no number of those that were. The first
+            attempt is always made.
+        progress: called with a few words when an attempt starts and when it has ended.
 
     Returns:
         Certificate: `verdict` is `UNKNOWN`, with a reason that names the operation, whenever a rule is missing.
@@ -61,7 +69,8 @@ def certify(
         InputError: an argument does not fit; NaN or infinity in weights or fixed values.
     """
     operator, state, inputs, own_damping = _arguments(G, arguments, batch_dims)
-    request = Request(norm, region, theorem, own_damping if damping is None else float(damping))
+    watch = Watch(budget, progress)
+    request = Request(norm, region, theorem, own_damping if damping is None else float(damping), watch)
     dims, fingerprint = _batch_dims(G, batch_dims), ""
     try:
         traced = trace(operator, state, *inputs, batch_dims=dims)
@@ -91,17 +100,22 @@ class _Certifier:
 
     def run(self) -> Certificate:
         """Theorems in the order of cost, then a refutation where the claim allows one."""
-        reason = self._not_applicable()
+        reason, watch = self._not_applicable(), self._request.watch
         if reason:
             return self._open(reason)
         for finding in self._attempts():
             self._findings.append(finding)
+            watch.tell(finding.describe())
             if finding.holds:
                 return self._certified(finding)
-        outcome = refutation(self._problem, self._inputs, self._request, self._findings)
-        if outcome.refutation is not None:
-            return self._refuted(outcome.refutation)
-        self._remarks = outcome.remarks
+            if watch.spent:
+                return self._open(self._closest())
+        if self._request.around is None:
+            watch.tell("looking for a refutation")
+            outcome = refutation(self._problem, self._inputs, self._request, self._findings)
+            if outcome.refutation is not None:
+                return self._refuted(outcome.refutation)
+            self._remarks = outcome.remarks
         return self._open(self._closest())
 
     def _not_applicable(self) -> str:
@@ -113,19 +127,27 @@ class _Certifier:
 
     def _attempts(self) -> Iterator[Finding]:
         request = self._request
-        for name in self._names():
+        for number, name in enumerate(self._names()):
+            if number and request.watch.spent:
+                return
+            request.watch.tell(f"trying {name}")
             try:
                 yield from THEOREMS[name].attempt(self._problem, request)
             except UnsupportedOperationError as error:
                 self._unsupported.append((name, str(error)))
-        if request.theorem == "auto" and not request.contraction and request.region is None:
-            try:
-                yield from around_equilibrium(self._problem, self._inputs, request)
-            except UnsupportedOperationError as error:
-                self._unsupported.append(("local", str(error)))
+        unasked = request.theorem == "auto" and not request.contraction and request.region is None
+        if request.around is not None or (unasked and not request.watch.spent):
+            request.watch.tell("looking for a ball around the equilibrium")
+            located = around(self._problem, self._inputs, request)
+            self._findings += located.others
+            self._unsupported += located.unsupported
+            if located.best is not None:
+                yield located.best
 
     def _names(self) -> tuple[str, ...]:
         request = self._request
+        if request.around is not None:
+            return ()
         if request.theorem != "auto":
             return (request.theorem,)
         if isinstance(request.region, Ball | Box):
@@ -140,10 +162,12 @@ class _Certifier:
         rated = [f for f in self._findings if f.rate is not None and f.rate < math.inf]
         if not rated and self._unsupported:
             return self._unsupported[0][1]
+        watch = self._request.watch
+        spent = f"the budget of {watch.budget:g} s was spent; " if watch.budget is not None and watch.spent else ""
         if not self._findings:
-            return "no theorem could be tried"
+            return f"{spent}no theorem could be tried"
         best = min(rated or self._findings, key=lambda f: math.inf if f.rate is None else f.rate)
-        return f"no theorem's hypotheses could be verified; the closest: {best.describe()}"
+        return f"{spent}no theorem's hypotheses could be verified; the closest: {best.describe()}"
 
     def _certified(self, finding: Finding) -> Certificate:
         return Certificate(
@@ -175,6 +199,8 @@ class _Certifier:
     def _open(self, reason: str) -> Certificate:
         norm = self._findings[0].norm if self._findings else self._request.default_norm()
         region = stated(self._request.region, norm)
+        if self._request.around is not None and self._findings:
+            region = self._findings[0].region  # the least ball that was tried: nothing is said of every state
         return Certificate(
             claim=self._request.claim(norm, region),
             verdict=Verdict.UNKNOWN,

@@ -106,6 +106,25 @@ class Box:
 Region = Global | Ball | Box
 
 
+@dataclass(frozen=True, eq=False)
+class Around:
+    """A ball of the certifier's choice: the largest it finds around a state, in a norm of its choice too.
+
+    Args:
+        center: one tensor per leaf of the state; None for the equilibrium that a solver computes.
+    """
+
+    center: Tensor | tuple[Tensor, ...] | None = None
+
+    @property
+    def leaves(self) -> tuple[Tensor, ...] | None:
+        """The centre's leaves, float64."""
+        if self.center is None:
+            return None
+        given = self.center if isinstance(self.center, tuple) else (self.center,)
+        return tuple(exact_float64(leaf) for leaf in given)
+
+
 def stated(region: Region | None, norm: Norm) -> Region:
     """The region of a claim: everywhere where none was asked for, a ball with its norm."""
     if isinstance(region, Ball):

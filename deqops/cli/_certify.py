@@ -14,7 +14,7 @@ from ._output import emit, json_option
 from ._progress import stage
 
 if TYPE_CHECKING:
-    from deqops.verify import Certificate, Region
+    from deqops.verify import Around, Certificate, Region
 
 VERDICT_CODES = {"certified": DONE, "refuted": FAILED, "unknown": UNKNOWN}
 NORMS = ("auto", "l1", "l2", "linf")
@@ -45,11 +45,12 @@ THEOREMS = (
 @click.option("--damping", type=float, help="b of the iteration y <- (1-b) y + b G(y) that is claimed to converge.")
 @click.option(
     "--region",
-    metavar="global|ball:R|box:R",
+    metavar="global|ball:R|box:R|around",
     help="Where the claim holds: everywhere, or in the ball of radius R around the state in the inputs file, or in the "
-    "box of all states within R of it entry by entry. "
+    "box of all states within R of it entry by entry; around: the largest ball found around the computed equilibrium. "
     "Default: everywhere, or a ball around the computed equilibrium where that can be proven.",
 )
+@click.option("--budget", type=float, help="Seconds after which no further proof is tried. Default: no limit.")
 @batch_dims_option
 @json_option
 def certify_command(
@@ -60,6 +61,7 @@ def certify_command(
     theorem: Any,
     damping: float | None,
     region: str | None,
+    budget: float | None,
     batch_dims: int | None,
     as_json: bool,
 ) -> int:
@@ -71,7 +73,7 @@ def certify_command(
 
     where = parse_region(region)
     given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
-    with stage("certifying"):
+    with stage("certifying") as advance:
         certificate = certify(
             graph,
             given.state,
@@ -80,6 +82,8 @@ def certify_command(
             region=_region(where, given.state),
             theorem=theorem,
             damping=damping,
+            budget=budget,
+            progress=lambda text: advance(0, None, text),
         )
     if output is not None:
         with writing(output):
@@ -90,10 +94,10 @@ def certify_command(
 
 
 def parse_region(text: str | None) -> tuple[str, float] | None:
-    """The kind of a region and its radius, 0 for "global"; None where nothing is asked."""
+    """The kind of a region and its radius, 0 for those that have none; None where nothing is asked."""
     if text is None:
         return None
-    if text == "global":
+    if text in ("global", "around"):
         return text, 0.0
     kind, _, number = text.partition(":")
     try:
@@ -102,21 +106,21 @@ def parse_region(text: str | None) -> tuple[str, float] | None:
         radius = math.nan
     if kind not in ("ball", "box") or not 0 < radius < math.inf:
         raise click.BadParameter(
-            f"{text!r}: write global, or ball:0.1 or box:0.1 with a positive radius", param_hint="--region"
+            f"{text!r}: write global, around, or ball:0.1 or box:0.1 with a positive radius", param_hint="--region"
         )
     return kind, radius
 
 
-def _region(where: tuple[str, float] | None, state: Any) -> Region | None:
+def _region(where: tuple[str, float] | None, state: Any) -> Region | Around | None:
     from torch.utils import _pytree as pytree
 
-    from deqops.verify import Ball, Box, Global
+    from deqops.verify import Around, Ball, Box, Global
 
     if where is None:
         return None
     kind, radius = where
-    if kind == "global":
-        return Global()
+    if kind in ("global", "around"):
+        return Global() if kind == "global" else Around()
     leaves = tuple(leaf.double() for leaf in pytree.tree_leaves(state))
     if kind == "ball":
         return Ball(leaves, radius)
