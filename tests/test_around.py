@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import mpmath
@@ -12,7 +13,7 @@ from exact import seeded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from truth import Layer, difference, equilibrium, exact, norm_of, step
+from truth import DIGITS, Layer, difference, equilibrium, exact, norm_of, step
 
 from deqops import InputError
 from deqops.graph import trace
@@ -21,6 +22,12 @@ from deqops.verify._largest_ball import ATTEMPTS
 from deqops.verify._norm import Norm
 from deqops.verify._problem import Problem
 from deqops.verify._theorems import local_picard
+
+
+@pytest.fixture(autouse=True)
+def _digits() -> Iterator[None]:
+    with mpmath.workdps(DIGITS):
+        yield
 
 
 def zeros(*shape: int) -> Tensor:
@@ -105,7 +112,7 @@ def test_t2_local_picard_every_start_in_the_ball_found_ends_at_its_equilibrium(
         y = exact(start)
         length = norm_of(y, chosen.order, weights)
         y = [c + v / length * mpmath.mpf(ball.radius) * (shift > 0) for c, v in zip(center, y, strict=True)]
-        for _ in range(1000):
+        for _ in range(600):
             y, before = step(layer, y, exact(x)), y
             if max(abs(v) for v in difference(y, before)) < mpmath.mpf(10) ** -26:
                 break

@@ -22,7 +22,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         ("splitting", 1),
         ("not-contractive", 6),
         ("testing", 2),
-        ("regions", 1),
+        ("regions", 3),
     ],
 )
 def test_every_snippet_runs(name: str, snippets: int) -> None:

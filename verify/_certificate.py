@@ -10,10 +10,12 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops.graph import tensor_digest
 
 from ._claim import Claim, Converges, Verdict
 from ._document import document_of, parse, read, write
 from ._evidence import Evidence, center_error
+from ._input_box import lies_between
 from ._norm import Norm
 from ._refutations import REFUTATIONS
 from ._region import Ball, Region
@@ -24,17 +26,33 @@ from ._theorems._base import damped_rate
 
 @dataclass(frozen=True)
 class InputRecord:
-    """One input of the operator: free (the claim holds for all its values) or fixed by its SHA-256."""
+    """One input of the operator: free (the claim holds for all its values), between two ends, or fixed by SHA-256."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     sha256: str | None
+    ends: tuple[Tensor, Tensor] | None = None
 
     @property
     def free(self) -> bool:
         """Whether the claim holds for every value of this input."""
-        return self.sha256 is None
+        return self.sha256 is None and self.ends is None
+
+    @property
+    def status(self) -> str:
+        """ "free", "box" or "fixed", as in a certificate's file."""
+        return "box" if self.ends is not None else "free" if self.free else "fixed"
+
+    def refusal(self, value: Tensor) -> str:
+        """Why the claim says nothing of a value of this input; "" where it does."""
+        if tuple(value.shape) != self.shape:
+            return f"input {self.name}: certified for shape {self.shape}, got {tuple(value.shape)}"
+        if self.ends is not None and not lies_between(value, self.ends):
+            return f"input {self.name}: lies outside of the box that the certificate holds for; certify a larger one"
+        if self.sha256 is not None and tensor_digest(value) != self.sha256:
+            return f"input {self.name}: the certificate holds for another value; certify with this one"
+        return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +76,7 @@ class Certificate:
         evidence: what the verdict rests on, proven numbers and witnesses; None where it is unknown.
         norm: of rate and evidence.
         region: where the claim holds.
-        inputs: each input, free or fixed.
+        inputs: each input, free, between two ends, or fixed.
         reason: for `UNKNOWN`, why.
     """
 
@@ -230,7 +248,8 @@ class Certificate:
             lines.append("Gains of the parts, in the order of computation:")
             lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
         for record in self.inputs:
-            lines.append(f"Input {record.name}: {'free, any value' if record.free else 'fixed'}.")
+            words = {"free": "free, any value", "box": "any value between its two ends", "fixed": "fixed"}
+            lines.append(f"Input {record.name}: {words[record.status]}.")
         if self.describe_witness():
             lines.append(f"Witness: {self.describe_witness()}")
         if self.reason:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils import _pytree as pytree
@@ -14,10 +15,11 @@ from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, t
 from ._around import around
 from ._certificate import Certificate, InputRecord, dtype_name
 from ._claim import Verdict
+from ._input_box import middles
 from ._norm import Norm
 from ._problem import Problem
 from ._refute import Refuted, refutation
-from ._region import Around, Ball, Box, Region, stated
+from ._region import Around, Ball, Box, Global, Region, stated
 from ._request import Request
 from ._theorems import AUTO, THEOREMS, Finding
 from ._watch import Progress, Watch
@@ -42,7 +44,8 @@ def certify(
 
     Args:
         G: the layer or operator.
-        arguments: inputs of the layer, or the example state and the inputs.
+        arguments: inputs of the layer, or the example state and the inputs. An `InputBox` among them claims it for all
+            its values: where the region is a ball or a box, each of them has its own equilibrium there.
         norm: "auto" tries l2, then weighted linf, l1 and l2; "l1", "l2", "linf" name one norm; "weighted_l1",
             "weighted_l2", "weighted_linf" search for weights; or a `Norm`.
         region: `Global()`, a `Ball`, a `Box`, `Around(y)` for the largest ball that is found around a state (the
@@ -68,19 +71,44 @@ def certify(
     Raises:
         InputError: an argument does not fit; NaN or infinity in weights or fixed values.
     """
-    operator, state, inputs, own_damping = _arguments(G, arguments, batch_dims)
-    watch = Watch(budget, progress)
-    request = Request(norm, region, theorem, own_damping if damping is None else float(damping), watch)
-    dims, fingerprint = _batch_dims(G, batch_dims), ""
+    given, watch = given_arguments(G, arguments, batch_dims), Watch(budget, progress)
+    request = Request(norm, region, theorem, given.damping if damping is None else float(damping), watch)
+    dims = _batch_dims(G, batch_dims)
     try:
-        traced = trace(operator, state, *inputs, batch_dims=dims)
-        fingerprint = traced.fingerprint
-        if traced.impure:
-            reason = f"the operator is not one fixed map: {', '.join(traced.impure)}; use eval mode"
-            return _not_understood(request, state, inputs, dims, fingerprint, reason)
-        certifier = _Certifier(traced, state, inputs, request)
+        traced: OperatorGraph | UnsupportedOperationError = trace(
+            given.operator, given.state, *middles(given.inputs), batch_dims=dims
+        )
     except UnsupportedOperationError as error:
-        return _not_understood(request, state, inputs, dims, fingerprint, str(error))
+        traced = error
+    return certified(traced, given, request, dims, {})
+
+
+def certified(
+    traced: OperatorGraph | UnsupportedOperationError,
+    given: Arguments,
+    request: Request,
+    batch_dims: int,
+    shared: dict[str, tuple[Finding, ...]],
+) -> Certificate:
+    """The certificate for a traced operator, or one that says why it could not be traced.
+
+    Args:
+        traced: the operator, or what kept it from being traced.
+        given: the arguments of the call.
+        request: what is asked.
+        batch_dims: of the operator.
+        shared: findings that hold whatever the inputs are, by theorem, for calls with the same operator, shapes and
+            request; new ones are added.
+    """
+    if isinstance(traced, UnsupportedOperationError):
+        return _not_understood(request, given.state, given.inputs, batch_dims, "", str(traced))
+    reason = f"the operator is not one fixed map: {', '.join(traced.impure)}; use eval mode"
+    try:
+        if traced.impure:
+            return _not_understood(request, given.state, given.inputs, batch_dims, traced.fingerprint, reason)
+        certifier = _Certifier(traced, given.state, given.inputs, request, shared)
+    except UnsupportedOperationError as error:
+        return _not_understood(request, given.state, given.inputs, batch_dims, traced.fingerprint, str(error))
     return certifier.run()
 
 
@@ -90,11 +118,18 @@ _IN_BOXES = ("local_picard", "componentwise")
 
 
 class _Certifier:
-    def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...], request: Request) -> None:
-        self._operator, self._inputs, self._request = operator, inputs, request
+    def __init__(
+        self,
+        operator: OperatorGraph,
+        state: Any,
+        inputs: tuple[Any, ...],
+        request: Request,
+        shared: dict[str, tuple[Finding, ...]],
+    ) -> None:
+        self._operator, self._inputs, self._request = operator, middles(inputs), request
         self._state = state
         self._problem = Problem(operator, state, inputs)
-        self._findings: list[Finding] = []
+        self._shared, self._findings = shared, list[Finding]()
         self._unsupported: list[tuple[str, str]] = []
         self._remarks: list[str] = []
 
@@ -110,7 +145,9 @@ class _Certifier:
                 return self._certified(finding)
             if watch.spent:
                 return self._open(self._closest())
-        if self._request.around is None:
+        if self._problem.boxes:
+            self._remarks = ["refute: not tried for an input between two ends"]
+        elif self._request.around is None:
             watch.tell("looking for a refutation")
             outcome = refutation(self._problem, self._inputs, self._request, self._findings)
             if outcome.refutation is not None:
@@ -132,7 +169,7 @@ class _Certifier:
                 return
             request.watch.tell(f"trying {name}")
             try:
-                yield from THEOREMS[name].attempt(self._problem, request)
+                yield from self._shared[name] if name in self._shared else self._tried(name)
             except UnsupportedOperationError as error:
                 self._unsupported.append((name, str(error)))
         unasked = request.theorem == "auto" and not request.contraction and request.region is None
@@ -143,6 +180,21 @@ class _Certifier:
             self._unsupported += located.unsupported
             if located.best is not None:
                 yield located.best
+
+    def _tried(self, name: str) -> Iterator[Finding]:
+        """The findings of a theorem; they are kept where no input's value has entered them."""
+        found: list[Finding] = []
+        for finding in THEOREMS[name].attempt(self._problem, self._request):
+            found.append(finding)
+            if finding.holds:
+                self._keep(name, found)
+            yield finding
+        self._keep(name, found)
+
+    def _keep(self, name: str, found: list[Finding]) -> None:
+        everywhere = all(isinstance(finding.region, Global) and not finding.inputs for finding in found)
+        if everywhere and not self._problem.constants.touched:
+            self._shared[name] = tuple(found)
 
     def _names(self) -> tuple[str, ...]:
         request = self._request
@@ -228,25 +280,42 @@ class _Certifier:
         records = []
         for number, value in enumerate(self._problem.graph.inputs):
             leaf = self._problem.graph.leaves[value]
-            digest = tensor_digest(leaf.tensor) if number in fixed else None
-            records.append(InputRecord(leaf.name, tuple(leaf.tensor.shape), dtype_name(leaf.tensor), digest))
+            ends = leaf.ends if number in fixed else None
+            digest = tensor_digest(leaf.tensor) if number in fixed and ends is None else None
+            shape, dtype = tuple(leaf.tensor.shape), dtype_name(leaf.tensor)
+            records.append(InputRecord(leaf.name, shape, dtype, digest, ends))
         return tuple(records)
 
 
 # ------------------------------------------------------------------------------------------------- arguments
 
 
-def _arguments(G: Any, arguments: tuple[Any, ...], batch_dims: int | None) -> tuple[Any, Any, tuple[Any, ...], float]:
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """What a call is about: an operator, an example state, the inputs, and b of the layer's own iteration."""
+
+    operator: Any
+    state: Any
+    inputs: tuple[Any, ...]
+    damping: float = 1.0
+
+
+def given_arguments(G: Any, arguments: tuple[Any, ...], batch_dims: int | None) -> Arguments:
+    """The parts of `(layer, *inputs)` or `(G, y0, *inputs)`.
+
+    Raises:
+        InputError: there is no state, or the layer has other `batch_dims`.
+    """
     from deqops import EquilibriumLayer, Picard
 
     if isinstance(G, EquilibriumLayer):
         if batch_dims is not None and batch_dims != G.batch_dims:
             raise InputError(f"batch_dims: the layer has {G.batch_dims}, got {batch_dims}; leave it out")
         damping = G.solver.damping if isinstance(G.solver, Picard) else 1.0
-        return G.operator, G.initial_state(*arguments), arguments, damping
+        return Arguments(G.operator, G.initial_state(*middles(arguments)), arguments, damping)
     if not arguments:
         raise InputError("arguments: certify(G, y0, *inputs) needs an example state y0")
-    return G, arguments[0], arguments[1:], 1.0
+    return Arguments(G, arguments[0], arguments[1:])
 
 
 def _batch_dims(G: Any, batch_dims: int | None) -> int:
@@ -263,7 +332,7 @@ def _not_understood(
     """Verdict unknown for an operator that has no operator graph at these shapes."""
     norm = request.default_norm()
     region = stated(request.region, norm)
-    leaves = pytree.tree_leaves(inputs)
+    leaves = pytree.tree_leaves(middles(inputs))
     return Certificate(
         claim=request.claim(norm, region),
         verdict=Verdict.UNKNOWN,

@@ -72,6 +72,11 @@ def _texts(certificate: Certificate) -> None:
     for record in certificate.inputs:
         pairs += [(record.name, "inputs"), (record.dtype, "inputs"), (record.sha256 or "", "inputs")]
         _require(_is_shape(record.shape), "inputs", "must have shapes")
+        if record.ends is not None:
+            lower, upper = record.ends
+            fits = tuple(lower.shape) == tuple(upper.shape) == record.shape and record.sha256 is None
+            crossed = not fits or not bool((lower.isfinite() & upper.isfinite() & (lower <= upper)).all())
+            _require(not crossed, "inputs", "its ends have not its shape, are not finite, or cross")
     for text, where in pairs:
         _require(isinstance(text, str), where, "must be text")
 

@@ -17,8 +17,6 @@ from ._problem import Problem
 from ._region import Box
 from ._rounding import add_up, mul_up, sub_up
 
-_ROOM = 2.0**-40  # of each end's size: room for a checker's own enclosures
-
 
 def outside_bound(problem: Problem, jacobian: Jacobian | None, box: Box) -> float:
     """Proven bound of `max_i max(lower_i - G(y)_i, G(y)_i - upper_i)` over the box: G keeps the box where it is <= 0.
@@ -38,7 +36,7 @@ def outside_bound(problem: Problem, jacobian: Jacobian | None, box: Box) -> floa
     direct = image_over(problem, boxes)
     around = [None] * len(direct) if jacobian is None else _around_middle(problem, jacobian, box)
     found = [
-        _leaf_excess([part for part in parts if part is not None], low, high)
+        _leaf_excess([part for part in parts if part is not None], low, high, problem.slack - 1)
         for *parts, low, high in zip(direct, around, *box.ends, strict=True)
     ]
     return max(found, default=-math.inf)
@@ -52,15 +50,18 @@ def _around_middle(problem: Problem, jacobian: Jacobian, box: Box) -> list[MidRa
     return [midrad.add(g, MidRad(torch.zeros_like(w), w)) for g, w in zip(images, reach, strict=True)]
 
 
-def _leaf_excess(images: list[MidRad], low: Tensor, high: Tensor) -> float:
-    """How far the part that all the images share leaves one leaf of the box, at most; infinite where unknown."""
+def _leaf_excess(images: list[MidRad], low: Tensor, high: Tensor, slack: float) -> float:
+    """How far the part that all the images share leaves one leaf of the box, at most; infinite where unknown.
+
+    A share of each end's size is added: room for a checker's own enclosures.
+    """
     if not images:
         return math.inf
     if not low.numel():
         return -math.inf
     below = [sub_up(low, image.lower().expand(low.shape)) for image in images]
     above = [sub_up(image.upper().expand(high.shape), high) for image in images]
-    room = mul_up(torch.maximum(low.abs(), high.abs()), _ROOM)
+    room = mul_up(torch.maximum(low.abs(), high.abs()), slack)
     excess = add_up(torch.maximum(_least(below), _least(above)), room)
     return float(excess.nan_to_num(math.inf, math.inf, -math.inf).max())
 

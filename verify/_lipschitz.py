@@ -10,6 +10,7 @@ from deqops.graph import check_independent, trace
 from ._bound import Bound
 from ._gain_estimate import gain_estimate
 from ._gains import lipschitz_gain
+from ._input_box import middles
 from ._local import local_jacobian
 from ._norm import Norm, as_norm
 from ._problem import Problem
@@ -25,7 +26,7 @@ def lipschitz_bound(
     Args:
         G: what `deqops.graph.trace` takes.
         y0: example state.
-        inputs: the operator's inputs.
+        inputs: the operator's inputs; an `InputBox` for all its values.
         norm: "l1", "l2", "linf" or a `Norm`.
         region: `Global()` (None), a `Ball` or a `Box`.
         batch_dims: as in `certify`.
@@ -40,7 +41,7 @@ def lipschitz_bound(
         InputError: an argument does not fit.
     """
     chosen = as_norm(norm)
-    operator = trace(G, y0, *inputs, batch_dims=batch_dims)
+    operator = trace(G, y0, *middles(inputs), batch_dims=batch_dims)
     if operator.impure:
         raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
     problem = Problem(operator, y0, inputs)
@@ -49,5 +50,5 @@ def lipschitz_bound(
     own = (where.norm if isinstance(where, Ball) else None) or chosen
     jacobian = problem.jacobian if isinstance(where, Global) else local_jacobian(problem, where, own)
     gain = lipschitz_gain(jacobian, chosen, problem.batch_dims)
-    estimate = gain_estimate(problem, inputs, chosen, where)
+    estimate = gain_estimate(problem, middles(inputs), chosen, where)
     return Bound(gain.upper, min(estimate, gain.upper), "composition", gain.contributions)

@@ -28,6 +28,12 @@ class Watch:
         self.budget, self._progress = budget, progress
         self._end = math.inf if budget is None else time.monotonic() + budget
 
+    def prefixed(self, prefix: str) -> Watch:
+        """The same watch, which says something before everything else."""
+        other = Watch(None, None if self._progress is None else lambda text: self.tell(prefix + text))
+        other.budget, other._end = self.budget, self._end
+        return other
+
     @property
     def spent(self) -> bool:
         """Whether the budget is used up: what was found so far is what there is."""

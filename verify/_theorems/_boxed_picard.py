@@ -14,7 +14,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Box
 from .._rounding import mul_up
-from ._base import SLACK, Finding, Hypothesis, contraction, damped_rate
+from ._base import Finding, Hypothesis, contraction, damped_rate
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -37,7 +37,7 @@ def boxed_picard(
         damping: b; a convex S stays invariant for 0 < b <= 1.
     """
     gain = lipschitz_gain(jacobian, norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, SLACK))
+    bound = float(mul_up(gain.upper, problem.slack))
     hypotheses: tuple[Hypothesis, ...] = (contraction(bound), keeps_box(outside))
     if damping != 1:
         statement = "0 < b <= 1 keeps the box invariant"

@@ -19,7 +19,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Ball, Box, Global, Region
 from .._rounding import mul_up
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, used_inputs
+from ._base import Finding, Hypothesis, Theorem, contraction, used_inputs
 from ._boxed_picard import keeps_box
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ def componentwise(
         where: S, None for the whole space.
         damping: b of the iteration asked about.
     """
-    q = float(mul_up(growth(jacobian, vector, problem.batch_dims), SLACK))
-    same = equivalence(norm, vector, SLACK)
+    q = float(mul_up(growth(jacobian, vector, problem.batch_dims), problem.slack))
+    same = equivalence(norm, vector, problem.slack)
     numbers = {
         "contraction": q,
         "size": same.size,
         "inverse_size": same.inverse_size,
-        "factor": float(mul_up(same.factor(q), SLACK)),
+        "factor": float(mul_up(same.factor(q), problem.slack)),
         "image": 0.0,
     }
     region: Region = Global()
@@ -65,7 +65,7 @@ def componentwise(
         hypotheses += (keeps_box(numbers["image"]),)
     if isinstance(where, Ball):
         ball = where
-        image = float(mul_up(image_radius(problem, jacobian, ball, norm), SLACK))
+        image = float(mul_up(image_radius(problem, jacobian, ball, norm), problem.slack))
         numbers["image"], region = image, Ball(ball.center, ball.radius, norm)
         holds = finite(image) and bool(image <= ball.radius)
         hypotheses += (Hypothesis("self-map", "||G(y) - c|| <= r on the box", image, ball.radius, holds),)

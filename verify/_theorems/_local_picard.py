@@ -12,7 +12,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Ball, Box
 from .._rounding import mul_down, mul_up, sub_down
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
+from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
 from ._boxed_picard import attempt_in_box
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
     from every start there.
     """
     gain = lipschitz_gain(local_jacobian(problem, ball, norm), norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, SLACK))
+    bound = float(mul_up(gain.upper, problem.slack))
     residuals = problem.residual(list(ball.leaves), norm)
-    residual = float(mul_up(float(residuals.max()), SLACK)) if residuals.numel() else 0.0
+    residual = float(mul_up(float(residuals.max()), problem.slack)) if residuals.numel() else 0.0
     room = float(mul_down(sub_down(1.0, bound), ball.radius)) if bound < 1 else 0.0
     statement = "||G(c) - c|| <= (1 - q) r"
     hypotheses: tuple[Hypothesis, ...] = (

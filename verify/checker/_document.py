@@ -90,12 +90,18 @@ class Box:
 
 @dataclass(frozen=True)
 class Input:
-    """One input: `sha256` is None where the claim is for all its values."""
+    """One input: `sha256` is None where the claim is for all its values, or for those between two `ends`."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     sha256: str | None
+    ends: tuple[Array, Array] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether the claim is for all its values."""
+        return self.sha256 is None and self.ends is None
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ def read(document: dict[str, Any], folder: Path | None) -> Document:
         state=tuple(_leaf(entry) for entry in _list(document["state"], "state")),
         batch_dims=_integer(document["batch_dims"], "batch_dims", 1),
         fingerprint=_model(document["model"]),
-        inputs=tuple(_input(entry) for entry in _list(document["inputs"], "inputs")),
+        inputs=tuple(_input(entry, witnesses) for entry in _list(document["inputs"], "inputs")),
         hypotheses=tuple(_hypothesis(entry) for entry in _list(document["hypotheses"], "hypotheses")),
         evidence=_evidence(document["evidence"], witnesses),
     )
@@ -329,16 +335,27 @@ def _leaf(entry: Any) -> tuple[tuple[int, ...], str]:
     return shape_of(entry["shape"], "state.shape"), _choice(entry["dtype"], "state.dtype", FLOATS)
 
 
-def _input(entry: Any) -> Input:
-    _keys(entry, "inputs", "name shape dtype status sha256")
-    status = _choice(entry["status"], "inputs.status", ("free", "fixed"))
+def _input(entry: Any, witnesses: Witnesses) -> Input:
+    status = _choice(entry.get("status") if isinstance(entry, dict) else None, "inputs.status", _STATUSES)
+    _keys(entry, "inputs", "name shape dtype status sha256" + (" lower upper" if status == "box" else ""))
     sha256 = entry["sha256"]
-    if (status == "free") != (sha256 is None):
-        raise Rejected("inputs.sha256: a fixed input has one, a free input has none")
+    if (status == "fixed") != (sha256 is not None):
+        raise Rejected("inputs.sha256: a fixed input has one, another has none")
     if sha256 is not None:
         _text(sha256, "inputs.sha256")
     shape = shape_of(entry["shape"], "inputs.shape")
-    return Input(_text(entry["name"], "inputs.name"), shape, _text(entry["dtype"], "inputs.dtype"), sha256)
+    ends = _ends(entry, shape, witnesses) if status == "box" else None
+    return Input(_text(entry["name"], "inputs.name"), shape, _text(entry["dtype"], "inputs.dtype"), sha256, ends)
+
+
+_STATUSES = ("free", "box", "fixed")
+
+
+def _ends(entry: Any, shape: tuple[int, ...], witnesses: Witnesses) -> tuple[Array, Array]:
+    (lower,), (upper,) = (witnesses.arrays([entry[side]], f"inputs.{side}") for side in ("lower", "upper"))
+    if lower.shape != shape or upper.shape != shape or not bool((lower <= upper).all()):
+        raise Rejected("inputs: the ends of an input have not its shape, or cross")
+    return lower, upper
 
 
 def _hypothesis(entry: Any) -> Hypothesis:

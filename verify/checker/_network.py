@@ -38,13 +38,19 @@ class Interval:
 
     @property
     def ends(self) -> tuple[ball.Balls, ball.Balls]:
-        """Enclosures of the lower and the upper ends."""
-        return ball.array(self.middle - self.radius), ball.array(self.middle + self.radius)
+        """The lower and the upper ends, outwards: numbers, however wide the middle is."""
+        return outwards(ball.array(self.middle - self.radius), ball.array(self.middle + self.radius))
 
 
 def between(low: ball.Balls, high: ball.Balls) -> Interval:
     """The interval with the given ends."""
+    low, high = outwards(low, high)
     return Interval(ball.array((low + high) / 2), ball.array((high - low) / 2))
+
+
+def outwards(low: ball.Balls, high: ball.Balls) -> tuple[ball.Balls, ball.Balls]:
+    """The least of the lower ends and the largest of the upper ones, entry by entry."""
+    return ball.each(lambda x: x.lower(), low), ball.each(lambda x: x.upper(), high)
 
 
 def is_nonlinear(node: Node) -> bool:

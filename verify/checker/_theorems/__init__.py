@@ -52,6 +52,8 @@ def establish(document: Document, subject: Subject) -> tuple[str, ...]:
     rules = RULES.get((document.verdict, document.theorem))
     if rules is None:
         raise Rejected(f"theorem: {document.theorem} cannot give the verdict {document.verdict}")
+    if document.verdict == "refuted" and any(entry.ends is not None for entry in document.inputs):
+        raise Rejected("inputs: a refutation is for one value of each input")
     if document.norm is None:
         raise Rejected("norm: a certified or refuted claim needs one")
     if document.evidence is None:

@@ -103,7 +103,7 @@ def _defect(subject: Subject, constants: Values, region: Ball, R: ball.Balls) ->
     step = np.concatenate([ball.array(g - c).reshape(problems, -1) for c, g in both], axis=1)
     lengths = [ball.matmul(one, row) for one, row in zip(R, step, strict=True)]
     top = ball.largest(np.array([ball.total(ball.times(x, x)) for x in lengths], dtype=object))
-    return top.sqrt().upper()
+    return top.upper().sqrt().upper()
 
 
 def _products(A: ball.Balls, B: ball.Balls) -> ball.Balls:
