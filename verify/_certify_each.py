@@ -73,7 +73,7 @@ class Certificates:
 
     @property
     def radii(self) -> Tensor:
-        """The radius of each problem's ball, (problems,) float64; infinite for a claim everywhere, NaN for others."""
+        """The radius of each certified ball, (problems,) float64; infinite for a claim everywhere, else NaN."""
         return torch.tensor([_radius(certificate) for certificate in self], dtype=torch.float64)
 
     def check(self) -> tuple[CheckReport, ...]:
@@ -199,6 +199,6 @@ def _region_of(region: Region | Around | None, number: int) -> Region | Around |
 
 
 def _radius(certificate: Certificate) -> float:
-    if isinstance(certificate.region, Ball):
-        return certificate.region.radius
-    return float("nan") if isinstance(certificate.region, Box) else float("inf")
+    if certificate.verdict is not Verdict.CERTIFIED or isinstance(certificate.region, Box):
+        return float("nan")
+    return certificate.region.radius if isinstance(certificate.region, Ball) else float("inf")
