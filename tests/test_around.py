@@ -40,7 +40,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 def layer_of(seed: int, size: int, norm: float) -> Layer:
     W = drawn(seed, size, size)
-    return Layer(W * norm / float(torch.linalg.matrix_norm(W, 2)), torch.eye(size, dtype=torch.float64), "tanh")
+    return Layer(W * norm / float(torch.linalg.matrix_norm(W, 2)), "tanh", torch.eye(size, dtype=torch.float64))
 
 
 def doubled_tanh(y: Tensor) -> Tensor:

@@ -197,7 +197,7 @@ def test_t2_local_picard_in_a_box_serves_maps_that_expand_elsewhere() -> None:
 def test_t2_local_picard_in_a_box_in_every_norm(norm: str, damping: float) -> None:
     W = 0.15 * drawn(3, 4, 4)
     x = 0.3 * drawn(4, 2, 4)
-    layer, z = Layer(W, torch.eye(4, dtype=torch.float64), "tanh"), zeros(2, 4)
+    layer, z = Layer(W, "tanh", torch.eye(4, dtype=torch.float64)), zeros(2, 4)
     certificate = certify(layer, z, x, region=around(z, 0.9), norm=norm, damping=damping)
     assert certificate.verdict is Verdict.CERTIFIED
     assert isinstance(certificate.claim, Contraction)
@@ -225,7 +225,7 @@ def test_t2_local_picard_in_a_box_promises_steps_and_damps_only_up_to_one() -> N
 
 def test_t13_componentwise_in_a_box_bounds_each_component() -> None:
     W = matrix([[0.5, 0.4], [0.0, 0.001]])
-    layer, z = Layer(W, torch.eye(2, dtype=torch.float64), "tanh"), zeros(1, 2)
+    layer, z = Layer(W, "tanh", torch.eye(2, dtype=torch.float64)), zeros(1, 2)
     x = torch.full((1, 2), 0.1, dtype=torch.float64)
     certificate = certify(layer, z, x, region=around(z, 1.0), theorem="componentwise")
     assert certificate.verdict is Verdict.CERTIFIED

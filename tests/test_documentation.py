@@ -23,6 +23,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         ("not-contractive", 6),
         ("testing", 2),
         ("regions", 3),
+        ("certified-training", 4),
     ],
 )
 def test_every_snippet_runs(name: str, snippets: int) -> None:

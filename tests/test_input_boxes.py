@@ -8,11 +8,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mpmath
 import pytest
 import torch
-from checker_builder import sealed, witness
+from checker_builder import witness
 from exact import seeded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,12 @@ def _digits() -> Iterator[None]:
         yield
 
 
+def sealed(document: dict[str, Any]) -> dict[str, Any]:
+    from deqops.verify.checker._document import _digest
+
+    return {**document, "digest": _digest(document)}
+
+
 def zeros(*shape: int) -> Tensor:
     return torch.zeros(*shape, dtype=torch.float64)
 
@@ -56,7 +63,7 @@ def around(x: Tensor, radius: float) -> InputBox:
 
 def layer_of(seed: int, size: int, name: str, scale: float = 1.0) -> Layer:
     W, U = drawn(seed, size, size), drawn(seed + 1, size, 2)
-    return Layer(scale * W / float(torch.linalg.matrix_norm(W, 2)), U, name)
+    return Layer(scale * W / float(torch.linalg.matrix_norm(W, 2)), name, U)
 
 
 def values(box: InputBox, seed: int) -> list[Tensor]:

@@ -23,7 +23,7 @@ from ._rounding import mul_up
 from ._sharpened import scale_of, sharpened
 from ._theorems import Finding, local_lyapunov, local_picard, newton_kantorovich
 
-LARGEST_LYAPUNOV = 512
+LARGEST_LYAPUNOV = 1024
 """Unknowns of one problem up to which T12 is tried unasked, as many as the checker takes."""
 
 LARGEST_NEWTON = 1024

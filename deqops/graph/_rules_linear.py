@@ -1,4 +1,4 @@
-"""Products, layer norm and softmax."""
+"""Products and layer norm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _linear(low: Lowering, a: Arguments) -> Any:
     return result if a.get("bias") is None else low.emit("add", [result, a["bias"]], torch.add)
 
 
-@lowers("matmul", "mm", "bmm", "mv", "dot")
+@lowers("matmul", "mm", "bmm", "mv", "dot", "vdot")
 def _product(low: Lowering, a: Arguments) -> Any:
     return matmul_of(low, a["self"], next(a[k] for k in ("other", "mat2", "vec", "tensor") if k in a))
 
@@ -68,10 +68,3 @@ def _layer_norm(low: Lowering, a: Arguments) -> Any:
         if a.get(name) is not None:
             result = low.emit(op, [result, a[name]], getattr(torch, op))
     return result
-
-
-@lowers("softmax.int")
-def _softmax(low: Lowering, a: Arguments) -> Any:
-    if a.get("dtype") is not None:
-        return NotImplemented
-    return low.emit("softmax", [a["self"]], lambda x: x.clone(), dim=dim_of(a["dim"], rank_of(a["self"])))

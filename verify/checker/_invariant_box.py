@@ -11,8 +11,9 @@ from . import _arithmetic as ball
 from ._boxes import image
 from ._document import Box
 from ._gains import forward
+from ._interval import Interval, between
 from ._local import ends_of, moved
-from ._network import Interval, Walk, between
+from ._network import Walk
 from ._refusal import Rejected
 from ._subject import Subject
 from ._values import Values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import nn
@@ -47,7 +48,14 @@ def bounded(
         raise InputError(f"layer: {type(layer).__name__} has no {name!r}; say name=")
     parametrization = SupBounded(rate, gain=gain) if norm == "linf" else _in_l2(layer, rate, size, gain)
     parametrize.register_parametrization(layer, name, parametrization)
+    if name in layer.state_dict():  # a layer that saves its weight by itself, as torch_geometric's, cannot be loaded
+        layer.register_state_dict_post_hook(partial(_without, name))  # type: ignore[no-untyped-call]
     return layer
+
+
+def _without(name: str, layer: nn.Module, saved: dict[str, Any], prefix: str, metadata: object) -> None:
+    """Of a state dict: the stored weight is in it, what becomes of it is not."""
+    saved.pop(prefix + name, None)
 
 
 def _in_l2(layer: nn.Module, rate: float, size: int | Sequence[int] | None, gain: float) -> WeightMap:

@@ -11,9 +11,10 @@ from .. import _arithmetic as ball
 from .._boxes import image
 from .._document import Ball, Box, Document, Evidence, Norm
 from .._gains import forward
+from .._interval import Interval
 from .._invariant_box import require_kept
 from .._local import centre_of, moved, walk_over_ball, walk_over_box
-from .._network import Interval, Walk
+from .._network import Walk
 from .._refusal import Rejected
 from .._subject import Subject
 from .._values import Values
