@@ -106,6 +106,11 @@ def total(x: Balls) -> Ball:
     return reduce(lambda a, b: a + b, x.reshape(-1), arb(0))
 
 
+def root_up(x: Ball) -> Ball:
+    """An upper bound of the square root of a number that is at least 0, though its ball may reach below."""
+    return x.upper().sqrt().upper()
+
+
 def upper_end(x: Ball) -> Ball:
     """An exact ball at least as large as every number in x."""
     return x.upper()

@@ -67,7 +67,7 @@ class _Euclidean:
         if self._composition is None:
             self._composition = Composition(network.sources, None)
         gains = self._composition.gain(form, None, None)
-        return ball.array(ball.total(ball.times(gains, gains)).sqrt())
+        return ball.array(ball.root_up(ball.total(ball.times(gains, gains))))
 
 
 def ends_of(region: Box) -> list[tuple[ball.Balls, ball.Balls]]:

@@ -54,5 +54,5 @@ def powered(norm: Norm, value: float) -> Any:
 
 def largest_norm(norm: Norm, found: list[Any]) -> Any:
     """Upper bound of the norms whose `powers` were found."""
-    top = ball.largest(np.array(found, dtype=object)).upper()  # a wide ball reaches below 0, where no root is
-    return (top.sqrt() if norm.order == "l2" else top).upper()
+    top = ball.largest(np.array(found, dtype=object))
+    return ball.root_up(top) if norm.order == "l2" else top.upper()

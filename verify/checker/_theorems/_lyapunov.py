@@ -104,7 +104,7 @@ def _defect(subject: Subject, constants: Values, region: Ball, R: ball.Balls) ->
     step = np.concatenate([ball.array(g - c).reshape(problems, -1) for c, g in both], axis=1)
     lengths = [ball.matmul(one, row) for one, row in zip(R, step, strict=True)]
     top = ball.largest(np.array([ball.total(ball.times(x, x)) for x in lengths], dtype=object))
-    return top.upper().sqrt().upper()
+    return ball.root_up(top)
 
 
 def _products(A: ball.Balls, B: ball.Balls) -> ball.Balls:
