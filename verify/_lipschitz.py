@@ -10,10 +10,12 @@ from deqops.graph import check_independent, trace
 from ._best_gain import best_gain
 from ._bound import Bound
 from ._gain_estimate import gain_estimate
+from ._input_box import middles
 from ._local import local_jacobian
 from ._norm import Norm, as_norm
 from ._problem import Problem
 from ._region import Ball, Global, Region
+from ._request import check_region
 
 
 def lipschitz_bound(
@@ -24,9 +26,9 @@ def lipschitz_bound(
     Args:
         G: what `deqops.graph.trace` takes.
         y0: example state.
-        inputs: the operator's inputs.
+        inputs: the operator's inputs; an `InputBox` for all its values.
         norm: "l1", "l2", "linf" or a `Norm`.
-        region: `Global()` (None) or a `Ball`, in its own norm where it names one, else in `norm`.
+        region: `Global()` (None), a `Ball`, in its own norm where it names one, else in `norm`, or a `Box`.
         batch_dims: as in `certify`.
 
     Returns:
@@ -42,16 +44,14 @@ def lipschitz_bound(
         InputError: an argument does not fit.
     """
     chosen = as_norm(norm)
-    operator = trace(G, y0, *inputs, batch_dims=batch_dims)
+    operator = trace(G, y0, *middles(inputs), batch_dims=batch_dims)
     if operator.impure:
         raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
     problem = Problem(operator, y0, inputs)
     check_independent(problem.graph)
-    where = region or Global()
-    if isinstance(where, Ball):
-        jacobian = local_jacobian(problem, where, where.norm or chosen, by_rows=True)
-    else:
-        jacobian = problem.jacobian
+    where = check_region(region or Global(), problem)
+    own = (where.norm if isinstance(where, Ball) else None) or chosen
+    jacobian = problem.jacobian if isinstance(where, Global) else local_jacobian(problem, where, own, by_rows=True)
     gain = best_gain(jacobian, chosen, problem.batch_dims)
-    estimate = gain_estimate(problem, inputs, chosen, where)
+    estimate = gain_estimate(problem, middles(inputs), chosen, where)
     return Bound(gain.upper, min(estimate, gain.upper), gain.method, gain.contributions)

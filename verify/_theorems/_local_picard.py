@@ -1,4 +1,4 @@
-"""T2 `local_picard`: a constant q < 1 on a ball that G maps into itself."""
+"""T2 `local_picard`: a constant q < 1 on a ball that G maps into itself; in a box: `_boxed_picard.py`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .._gains import lipschitz_gain
 from .._local import local_jacobian
 from .._norm import Norm, finite
 from .._problem import Problem
-from .._region import Ball
+from .._region import Ball, Box
 from .._rounding import mul_down, mul_up, sub_down
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
+from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
+from ._boxed_picard import attempt_in_box
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -26,7 +27,7 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
     from every start there.
     """
     gain = lipschitz_gain(local_jacobian(problem, ball, norm), norm, problem.batch_dims)
-    numbers = {"bound": float(mul_up(gain.upper, SLACK)), "residual": _residual(problem, norm, ball)}
+    numbers = {"bound": float(mul_up(gain.upper, problem.slack)), "residual": _residual(problem, norm, ball)}
     return _finding(problem, norm, ball, Evidence("local", numbers), damping, gain.contributions)
 
 
@@ -36,6 +37,8 @@ def local_picard_by_multipliers(problem: Problem, ball: Ball, damping: float = 1
     Raises:
         UnsupportedOperationError: the operator has no Jacobian expression.
     """
+    if problem.boxes:
+        return None  # inputs in a box, for which the checker has no multipliers
     norm = Norm("l2")
     jacobian = local_jacobian(problem, ball, norm)
     gain = chain_gain(jacobian, problem.batch_dims, 1 / ROOM, LARGEST_CHECKED)
@@ -49,7 +52,7 @@ def local_picard_by_multipliers(problem: Problem, ball: Ball, damping: float = 1
 
 def _residual(problem: Problem, norm: Norm, ball: Ball) -> float:
     residuals = problem.residual(list(ball.leaves), norm)
-    return float(mul_up(float(residuals.max()), SLACK)) if residuals.numel() else 0.0
+    return float(mul_up(float(residuals.max()), problem.slack)) if residuals.numel() else 0.0
 
 
 def _finding(
@@ -72,6 +75,9 @@ def _finding(
 
 
 def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
+    if isinstance(request.region, Box):
+        yield from attempt_in_box(problem, request)
+        return
     ball = request.ball(problem)
     for norm in request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
         yield local_picard(problem, norm, ball, request.iteration_damping())
@@ -89,11 +95,11 @@ LOCAL_PICARD = Theorem(
         ("self-map", "||G(c) - c|| <= (1 - q) r"),
         ("damping", "0 < b <= 1 keeps the ball invariant"),
     ),
-    guarantee="one equilibrium in B(c, r); T1's bounds for starts in it",
+    guarantee="one equilibrium in B(c, r), or in a box that G maps into itself; T1's bounds for starts in it",
     proof="local_picard",
-    source="Banach's theorem on a closed ball",
-    region="ball",
+    source="Banach's theorem on a closed ball or box",
+    region="local",
     attempt=_attempt,
     residual_factor=inverse_gap,
-    evidence=("local", "local_chain"),
+    evidence=("local", "local_chain", "box"),
 )

@@ -12,7 +12,7 @@ from .._norm import Norm
 from .._problem import Problem
 from .._region import Global
 from .._rounding import mul_up
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap, used_inputs
+from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap, used_inputs
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -25,7 +25,7 @@ def picard(problem: Problem, norm: Norm, damping: float = 1.0) -> Finding:
     `||y - y*|| <= ||G(y) - y|| / (1 - q)` for any y. With `damping` b the rate is that of `(1-b) y + b G(y)`.
     """
     gain = lipschitz_gain(problem.jacobian, norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, SLACK))
+    bound = float(mul_up(gain.upper, problem.slack))
     return _finding(problem, norm, Evidence("lipschitz", {"bound": bound}), damping, gain.contributions)
 
 
@@ -35,6 +35,8 @@ def picard_by_multipliers(problem: Problem, damping: float = 1.0) -> Finding | N
     Raises:
         UnsupportedOperationError: the operator has no Jacobian expression with slopes everywhere.
     """
+    if problem.boxes:
+        return None  # inputs in a box, for which the checker has no multipliers
     gain = chain_gain(problem.jacobian, problem.batch_dims, 1 / ROOM, LARGEST_CHECKED)
     if gain is None:
         return None

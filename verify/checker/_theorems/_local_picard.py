@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flint import arb
 
-from .._document import Document, Evidence, Norm
+from .._document import Ball, Document, Evidence, Norm
 from .._gains import Weights, lipschitz_bound
 from .._local import residual_bound, walk_over_ball
 from .._network import Walk
@@ -28,8 +28,8 @@ from ._base import (
 
 def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T2: constant q < 1 on the ball, which G maps into itself."""
-    rate, region = rate_of(document), document.ball
-    if region is None:
+    rate, region = rate_of(document), document.region
+    if not isinstance(region, Ball):
         raise Rejected("region: theorem local_picard speaks of a ball")
     require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
     require(evidence["bound"] <= rate, "rate: it is below the bound it rests on")
@@ -64,9 +64,9 @@ def _constant(
 
 
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
-    if document.ball is None:
+    if not isinstance(document.region, Ball):
         return False
-    room = (1 - arb(evidence["bound"])) * arb(document.ball.radius)
+    room = (1 - arb(evidence["bound"])) * arb(document.region.radius)
     return value == evidence["residual"] and value <= limit and bool(arb(limit) <= room)
 
 

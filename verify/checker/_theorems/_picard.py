@@ -14,7 +14,7 @@ from ._base import Rule, chain_constant, damped, global_constant, rate_of, requi
 def _picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T1: constant q < 1 everywhere."""
     rate = rate_of(document)
-    require(document.ball is None, "region: theorem picard speaks of the whole space")
+    require(document.region is None, "region: theorem picard speaks of the whole space")
     require(evidence["bound"] <= rate, "rate: it is below the bound it rests on")
     if document.kind == "converges":
         factor = damped(document.damping, evidence["bound"])
@@ -32,7 +32,7 @@ def _constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[str, ..
 def _damped_picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T4: `(1-b) y + b G(y)` has constant |1 - b| + |b| q < 1 everywhere."""
     rate = rate_of(document)
-    require(document.ball is None, "region: theorem damped speaks of the whole space")
+    require(document.region is None, "region: theorem damped speaks of the whole space")
     require(document.kind != "contraction", "claim: theorem damped does not show that G is a contraction")
     require(document.damping != 0, "claim.iteration.damping: must not be 0")
     factor = damped(document.damping, evidence["bound"])
