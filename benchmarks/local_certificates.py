@@ -1,7 +1,8 @@
 """Local certificates of trained models that nothing constrains: what share of inputs, how large a ball, how long.
 
 Trains, without any bound on the weights, an image DEQ on scikit-learn's digits (a convolution, 512 unknowns) and,
-where Cora's files are at hand, PIGNs on Cora with GCN and GAT operators; then certifies each at its equilibria
+where Cora's files are at hand, PIGNs on Cora with GCN and GAT operators; takes a transformer block as torch starts it
+(1,024 unknowns); then certifies each at its equilibria
 (`theorem="auto"`: everywhere first, then around the computed equilibrium). A line for each model: inputs asked and
 certified, theorems, median radius and range, seconds of processor time an input, the same relative to a solve.
 
@@ -11,6 +12,7 @@ certified, theorems, median radius and range, seconds of processor time an input
 from __future__ import annotations
 
 import argparse
+import math
 import time
 import warnings
 from collections import Counter
@@ -56,6 +58,27 @@ class GraphStep(nn.Module):
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         return torch.tanh(self.conv(z, self.edges)) + x
+
+
+class TransformerStep(nn.Module):
+    """A post-norm block of the width 64 with 4 heads that reads x again at each step; its weights are torch's first."""
+
+    def __init__(self, width: int = 64, heads: int = 4) -> None:
+        super().__init__()
+        self.heads, self.first, self.second = heads, nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        batch, tokens, _width = z.shape
+        q, k, v = (
+            layer(z).reshape(batch, tokens, self.heads, -1).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(z.shape)
+        inner = self.first(x + self.out(mixed) / 2)
+        result: Tensor = self.second(x + self.mlp(inner) / 2)
+        return result
 
 
 def equilibrium(step: nn.Module, initial: Callable[..., Tensor], batch_dims: int) -> EquilibriumLayer:
@@ -167,6 +190,11 @@ def models(options: argparse.Namespace) -> Iterator[Line]:
     for number in range(options.images):
         line.ask(layer, images[number : number + 1])
     yield line
+    if options.tokens:
+        layer = equilibrium(TransformerStep(), torch.zeros_like, 1).eval()
+        line = Line(f"transformer, {options.tokens} tokens", math.nan)
+        line.ask(layer, torch.randn(1, options.tokens, 64))
+        yield line
     if not options.root.is_dir():
         print(f"{options.root}: no such folder; Cora is left out (--root)")
         return
@@ -184,6 +212,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20, help="test images to certify")
     parser.add_argument("--epochs", type=int, default=12, help="on the digits")
     parser.add_argument("--graph-epochs", type=int, default=100, help="on Cora")
+    parser.add_argument("--tokens", type=int, default=16, help="of the transformer block; 0 leaves it out")
     parser.add_argument("--root", type=Path, default=Path("../shared/planetoid"), help="where Cora/raw is")
     warnings.filterwarnings("ignore")
     for line in models(parser.parse_args()):
