@@ -262,6 +262,8 @@ _MOVEMENTS = frozenset(
         "transpose.int",
         "t.default",
         "mT.default",
+        "mH.default",
+        "matrix_H.default",
         "unsqueeze.default",
         "squeeze.default",
         "squeeze.dim",

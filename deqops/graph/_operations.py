@@ -28,13 +28,14 @@ eq:Tensor,Scalar ne:Tensor,Scalar lt:Tensor,Scalar le:Tensor,Scalar gt:Tensor,Sc
 logical_not logical_and logical_or logical_xor bitwise_not bitwise_and:Tensor,Scalar bitwise_or:Tensor,Scalar
 bitwise_xor:Tensor,Scalar __and__:Tensor,Scalar __or__:Tensor,Scalar isinf isnan isfinite
 where:self,ScalarOther,ScalarSelf,Scalar masked_fill:Scalar,Tensor
-linear matmul mm bmm mv dot addmm addmv baddbmm outer bilinear
+linear matmul mm bmm mv dot vdot addmm addmv baddbmm outer bilinear
 conv1d:default,padding conv2d:default,padding conv3d conv_transpose1d conv_transpose2d:input convolution _convolution
 avg_pool1d avg_pool2d max_pool2d adaptive_avg_pool1d adaptive_avg_pool2d
 layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
 sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin argmax argmin std:correction var:correction
-std:dim var:dim norm:Scalar,ScalarOpt_dim linalg_vector_norm all:default,dim any:default,dim cumsum cumprod
+std:dim var:dim norm:Scalar,ScalarOpt_dim linalg_vector_norm
+_weight_norm _weight_norm_interface norm_except_dim all:default,dim any:default,dim cumsum cumprod
 topk sort:default,stable argsort:default,stable
 cat concat concatenate stack index:Tensor index_select index_add gather scatter:src,value scatter_add
 scatter_reduce:two index_put index_copy index_fill:int_Scalar,int_Tensor embedding select_scatter slice_scatter
@@ -56,7 +57,8 @@ view select:int slice:Tensor unsqueeze squeeze:default,dim,dims t transpose:int 
 # The result may share memory with the operand.
 _MAY_ALIAS = """
 reshape flatten:using_ints unflatten:int contiguous to:dtype,dtype_layout,device,other type_as expand expand_as
-broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist narrow chunk
+broadcast_to view_as reshape_as _unsafe_view mT mH matrix_H numpy_T adjoint swapaxes swapdims movedim:int,intlist
+narrow chunk
 split:Tensor,sizes split_with_sizes unbind:int tensor_split:sections diagonal dropout feature_dropout positive
 einsum ravel real imag unfold sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
 """
@@ -109,6 +111,9 @@ _RENAMED = {
     "aten.pow_.Scalar": "aten.pow.Tensor_Scalar",
     "aten.pow_.Tensor": "aten.pow.Tensor_Tensor",
 }
+
+# Forms that write their result into the argument `out`, as `torch.nn.functional.normalize(out=...)` exports them.
+_INTO_OUT = {"aten.div.out": "aten.div.Tensor"}
 
 # In place these change a tensor's shape, not its content.
 METADATA_ONLY = frozenset(
@@ -193,7 +198,9 @@ def is_random(name: str) -> bool:
 
 
 def functional_name(name: str) -> str | None:
-    """The pure form of an in-place operation's name, or None when the operation is not in-place."""
+    """The pure form of the name of an operation that changes a tensor in place; None where it changes none."""
+    if name in _INTO_OUT:
+        return _INTO_OUT[name]
     parts = name.split(".")
     if len(parts) != 3 or not parts[1].endswith("_") or parts[1].endswith("__"):
         return None

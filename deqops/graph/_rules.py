@@ -10,6 +10,7 @@ from deqops.graph import (
     _rules_norms,
     _rules_reduce,
     _rules_shape,
+    _rules_weights,
     _rules_writes,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "_rules_norms",
     "_rules_reduce",
     "_rules_shape",
+    "_rules_weights",
     "_rules_writes",
 ]

@@ -26,7 +26,7 @@ def _linear(low: Lowering, a: Arguments) -> Any:
     return result if a.get("bias") is None else low.emit("add", [result, a["bias"]], torch.add)
 
 
-@lowers("matmul", "mm", "bmm", "mv", "dot")
+@lowers("matmul", "mm", "bmm", "mv", "dot", "vdot")
 def _product(low: Lowering, a: Arguments) -> Any:
     return matmul_of(low, a["self"], next(a[k] for k in ("other", "mat2", "vec", "tensor") if k in a))
 
