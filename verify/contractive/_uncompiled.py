@@ -1,4 +1,4 @@
-"""What `torch.compile` does not look into, made once; only compiled code imports this file, for it loads the compiler."""
+"""What `torch.compile` does not look into, made once; only compiled code imports this file: it loads the compiler."""
 
 from __future__ import annotations
 

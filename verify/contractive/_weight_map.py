@@ -57,7 +57,7 @@ class WeightMap(nn.Module):
         """`analysed(*weights)`, without gradients, remembered for as long as the numbers are the same.
 
         A solve reads a weight at each evaluation. Version counters do not tell whether numbers have changed
-        (`parameter.data` writes past them), so the numbers are compared. So is what the rounding of products depends on.
+        (`parameter.data` writes past them), so the numbers are compared, and what the rounding of products depends on.
         """
         memory, mode = self._memory, (torch.get_num_threads(), torch.get_float32_matmul_precision())
         if memory is None or memory[1] != mode or not _equal(memory[0], weights):
