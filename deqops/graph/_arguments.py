@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ def permuted(low: Lowering, item: Any, dims: tuple[int, ...]) -> Any:
 def expanded(low: Lowering, item: Any, shape: tuple[int, ...], uses: list[Item]) -> Any:
     if isinstance(item, Known):
         return Known(item.value.expand(shape), item.inputs.union(*(u.inputs for u in uses)))
-    return low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape)
+    return replace(low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape), before=item)
 
 
 def sliced(low: Lowering, item: Dynamic, dim: int, part: slice, uses: list[Item]) -> Any:

@@ -15,6 +15,7 @@ from deqops.graph._arguments import (
     number,
     rank_of,
     reshaped,
+    selected,
     shape_of,
     sliced,
 )
@@ -55,17 +56,32 @@ def _slice_scatter(low: Lowering, a: Arguments) -> Any:
 
 @lowers("index_put")
 def _index_put(low: Lowering, a: Arguments) -> Any:
-    """Accumulating along one dimension is an `index_add`; a value that must be expanded is left alone."""
+    """Along one dimension: accumulating is an `index_add`, replacing a choice among the old entries and the new.
+
+    A value that must be expanded is left alone, and so is a place that is written twice: torch does not say by which.
+    """
     given = [(dim, index) for dim, index in enumerate(a["indices"]) if index is not None]
-    if not a.get("accumulate", False) or len(given) != 1:
+    if len(given) != 1 or not isinstance(given[0][1], Known) or given[0][1].value.ndim != 1:
         return NotImplemented
-    dim, index = given[0]
-    if not isinstance(index, Known) or index.value.dtype == torch.bool or index.value.ndim != 1:
-        return NotImplemented
-    size = shape_of(a["self"])[dim]
-    rows = Known(torch.where(index.value < 0, index.value + size, index.value).long(), index.inputs)
+    (dim, index), size = given[0], shape_of(a["self"])[given[0][0]]
+    places = index.value.nonzero().reshape(-1) if index.value.dtype == torch.bool else index.value
+    rows = Known(torch.where(places < 0, places + size, places).long(), index.inputs)
     expected = (*shape_of(a["self"])[:dim], len(rows.value), *shape_of(a["self"])[dim + 1 :])
-    return added(low, a["self"], dim, rows, a["values"]) if shape_of(a["values"]) == expected else NotImplemented
+    if shape_of(a["values"]) != expected:
+        return NotImplemented
+    if a.get("accumulate", False):
+        return added(low, a["self"], dim, rows, a["values"])
+    return _replaced(low, a["self"], dim, rows, a["values"])
+
+
+def _replaced(low: Lowering, x: Any, dim: int, rows: Known, values: Any) -> Any:
+    size, count = shape_of(x)[dim], len(rows.value)
+    if len(rows.value.unique()) != count or (count and not 0 <= int(rows.value.min()) <= int(rows.value.max()) < size):
+        return NotImplemented
+    order = torch.arange(size)
+    order[rows.value] = torch.arange(size, size + count)
+    both = low.emit("cat", [x, values], lambda *xs: torch.cat(xs, dim), dim=dim)
+    return selected(low, both, dim, Known(order, rows.inputs))
 
 
 @lowers("fill.Scalar")

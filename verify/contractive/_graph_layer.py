@@ -113,6 +113,8 @@ def bounded_on_graph(
     plain = "l2" if norm == "l2" else "linf"
     if getattr(part, "weight", None) is not None:
         put(part, "weight", beside)
+    elif norm == "perron":
+        raise InputError("norm: perron needs a nn of one Linear; use l2 or linf for this GINConv")
     else:
         bounded(part, share, norm=plain, gain=beside.gain)
     if own is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ def split(module: nn.Module, rate: Fraction, size: Size, leaf: Leaf) -> Size:
     if isinstance(module, Sum):
         return _branches(list(module.parts), [_largest(c) for c in module.factors], rate, size, leaf)
     if isinstance(module, Damped):
-        parts = [nn.Identity(), module.damped]
+        parts: list[Any] = [nn.Identity(), module.damped]
         return _branches(parts, [_largest(1.0 - module.damping), _largest(module.damping)], rate, size, leaf)
     return split(module.map, rate, size, leaf)  # type: ignore[arg-type]  # of an Injected
 
