@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import deqops.testing as kit
+
 from ._exact import Floats
 
 Random = np.random.Generator
@@ -24,14 +26,13 @@ def signs(rng: Random, *shape: int) -> Floats:
 
 def signed_permutation(rng: Random, size: int) -> Floats:
     """A permutation matrix with signs: norm 1 exactly."""
-    matrix: Floats = np.eye(size)[rng.permutation(size)] * signs(rng, size)
+    matrix: Floats = kit.signed_permutation(kit.Seeded(rng), size).numpy()
     return matrix
 
 
 def reflection(rng: Random, size: int) -> Floats:
     """`I - 2 v v^T / n` for a vector v of signs: orthogonal and dyadic where n is a power of two."""
-    v = signs(rng, size)
-    matrix: Floats = np.eye(size) - 2 * np.outer(v, v) / size
+    matrix: Floats = kit.reflection(kit.signs(kit.Seeded(rng), size)).numpy()
     return matrix
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from deqops._errors import ModelFileError
+from deqops.testing import TAMPERINGS, Seeded, one_of, part, paths, signed, spoilt_bytes
 from deqops.verify import Verdict, check
 
 from ._claims import drawn
 from ._drawing import Random
 from ._judge import judge
-from ._mutations import KINDS, part, paths, signed, spoilt_bytes
 from ._operators import Operator
 from ._section import Section, Tally
 
@@ -55,12 +55,12 @@ def _base(seed: int, number: int) -> tuple[Operator, dict[str, Any]]:
 
 
 def _document(tally: Tally, rng: Random, operator: Operator, original: dict[str, Any]) -> None:
-    document, kinds = copy.deepcopy(original), list(KINDS)
-    kind = str(rng.choice(kinds))
+    document, kinds, choices = copy.deepcopy(original), list(TAMPERINGS), Seeded(rng)
+    kind = one_of(choices, kinds)
     try:
-        KINDS[kind](rng, document)
-        if rng.random() < 0.3:
-            KINDS[str(rng.choice(kinds))](rng, document)
+        TAMPERINGS[kind](choices, document)
+        if choices.chance(0.3):
+            TAMPERINGS[one_of(choices, kinds)](choices, document)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         pass  # the first change removed what the second was about
     if not isinstance(document, dict) or document == original:
@@ -117,7 +117,7 @@ def _get(document: Any, path: Any) -> Any:
 
 def _bytes(tally: Tally, rng: Random, operator: Operator, document: dict[str, Any]) -> None:
     content = json.dumps(document, indent=2).encode()
-    spoilt = spoilt_bytes(rng, content)
+    spoilt = spoilt_bytes(Seeded(rng), content)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "certificate.json"
         path.write_bytes(spoilt)

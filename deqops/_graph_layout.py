@@ -63,6 +63,11 @@ class GraphLayout:
         """The unit of rounding of the coarsest leaf."""
         return self.nodes.unit
 
+    @property
+    def is_uniform(self) -> bool:
+        """All leaves have the same dtype."""
+        return self.nodes.is_uniform
+
     def rows(self, state: Any) -> Tensor:
         """The state as (problems, unknowns), with zeros behind the nodes of smaller graphs."""
         entries = self.nodes.rows(state)
@@ -78,7 +83,7 @@ class GraphLayout:
 
     def representable(self, rows: Tensor) -> Tensor:
         """Rows rounded to what the leaves' dtypes can hold, so that a residual belongs to the very point."""
-        return rows if len(set(self.nodes.dtypes)) == 1 else self.rows(self.state(rows))
+        return rows if self.is_uniform else self.rows(self.state(rows))
 
     def check_image(self, image: Any) -> None:
         """Raises InputError where an operator changed the structure, a shape or a dtype of the state."""

@@ -19,6 +19,8 @@ from deqops._tolerance import Tolerance
 from deqops._tree import host
 from deqops._watch import PATIENCE, Proof, Watch
 
+MAX_EVALUATIONS, NONFINITE = int(Result.MAX_EVALUATIONS), int(Result.NONFINITE)  # an enum's attributes are slow
+
 Rows = Callable[[Tensor], Tensor]
 Callback = Callable[[int, Tensor], None]
 Narrow = Callable[[Tensor], Rows]
@@ -129,12 +131,12 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        return bool(self.ended.all())
+        return bool(np.count_nonzero(self.ended) == len(self.ended))
 
     @property
     def is_sparse(self) -> bool:
         """At least half of the rows have ended."""
-        return 2 * int(self.ended.sum()) >= len(self.ended)
+        return bool(2 * np.count_nonzero(self.ended) >= len(self.ended))
 
     @property
     def spent(self) -> NDArray[np.int64]:
@@ -154,14 +156,15 @@ class _Run:
         last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)
         status = verdict.status
-        if status is not None and self._mend(status, ~last):
+        mended = None if status is None else self._mend(status, ~last)
+        if mended is not None:
             last = self._last()
-            verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=False)
+            verdict = self.watch.judge_again(verdict, mended, self.z, self.image, last)
             status = verdict.status
         self.lengths = verdict.lengths
         if last is not self.none:
             status = np.full(len(last), RUNNING, dtype=np.int64) if status is None else status
-            status = np.where(last & (status == RUNNING), int(Result.MAX_EVALUATIONS), status)
+            status = np.where(last & (status == RUNNING), MAX_EVALUATIONS, status)
         if observed:
             self._observe(verdict.residual)
         if status is not None:
@@ -212,7 +215,7 @@ class _Run:
         if self.equation.extra is None and self.rounds + self.mended < self.most:
             return self.none
         last: NDArray[np.bool_] = self.spent >= self.most
-        return last if bool(last.any()) else self.none
+        return last if np.count_nonzero(last) else self.none
 
     def rollout(self, trace: list[Tensor]) -> Rollout:
         if self.point is None or self.value is None or self.residual is None:
@@ -221,15 +224,15 @@ class _Run:
         result, evaluations = (torch.from_numpy(a).to(device) for a in (self.result, self.evaluations))
         return Rollout(self.point, self.value, result, self.residual, evaluations, trace)
 
-    def _mend(self, status: NDArray[np.int64], may: NDArray[np.bool_]) -> bool:
-        """Where a step overflowed, the image before takes its place, for one more evaluation; whether it did."""
-        broken = np.flatnonzero((status == Result.NONFINITE) & ~self.ended)
+    def _mend(self, status: NDArray[np.int64], may: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """Where a step overflowed, the image before takes its place, for one more evaluation; which rows, or None."""
+        broken = np.flatnonzero((status == NONFINITE) & ~self.ended)
         if self.previous is None or not len(broken):
-            return False
+            return None
         rows = torch.from_numpy(broken).to(self.z.device)
         spoilt = ~host(self.z[rows].isfinite().all(dim=1)).astype(bool)
         if not bool(spoilt.any()):
-            return False
+            return None
         rows = rows[torch.from_numpy(spoilt).to(rows.device)]
         self.z = self.z.index_copy(0, rows, self.previous[rows])
         again = broken[spoilt & may[broken]]
@@ -238,7 +241,9 @@ class _Run:
             self.image = self.image.index_copy(0, chosen, self.operator(self.z)[chosen])
             self.extra[again] += 1
             self.mended += 1
-        return True
+        mended = np.zeros_like(self.ended)
+        mended[broken[spoilt]] = True
+        return mended
 
     def _observe(self, residual: Tensor) -> None:
         """The residuals of all problems; NaN where a problem ended before."""
@@ -256,22 +261,22 @@ class _Run:
             return
         numbers = self.numbers[rows]
         self.result[numbers], self.evaluations[numbers] = status[rows], self.spent[rows]
-        broken = status == Result.NONFINITE
-        lost = torch.from_numpy(broken).to(self.z.device) if bool(broken.any()) else None
+        broken = status == NONFINITE
+        lost = torch.from_numpy(broken).to(self.z.device) if np.count_nonzero(broken) else None
         value = self.image if lost is None else torch.where(lost[:, None], self.z, self.image)
         residual = residual if lost is None else torch.where(lost, torch.inf, residual)
         if len(self.ended) == len(self.result):
-            self._keep(new, value, residual)
+            self._keep(new, rows, value, residual)
         else:
             self._store(rows, numbers, value, residual)
         self.ended |= new
         self.frozen = torch.from_numpy(self.ended).to(self.z.device)[:, None]
 
-    def _keep(self, new: NDArray[np.bool_], value: Tensor, residual: Tensor) -> None:
+    def _keep(self, new: NDArray[np.bool_], rows: NDArray[np.int64], value: Tensor, residual: Tensor) -> None:
         """Keep these rows while no row was dropped; what the others hold is written over when they end."""
         if self.point is None or self.value is None or self.residual is None:
             self.point, self.residual = self.z, residual
-            self.value = value if bool(new.all()) else value.clone()  # G may write into what it returned before
+            self.value = value if len(rows) == len(new) else value.clone()  # G may write into what it returned before
             return
         chosen = torch.from_numpy(new).to(value.device)
         self.point = torch.where(chosen[:, None], self.z, self.point)

@@ -29,9 +29,10 @@ from deqops._transforms import is_transformed
 from deqops._watch import Proof, checked_distances
 
 MAX_EVALUATIONS = 200
+DEFAULTS = (Anderson(), ImplicitAdjoint(), Tolerance())
 KINDS = (
     ("solver", ("init", "step"), "Anderson()"),
-    ("adjoint", ("attach",), "ImplicitAdjoint()"),
+    ("adjoint", ("attach", "attach"), "ImplicitAdjoint()"),
     ("tolerance", ("certificate", "threshold"), "Tolerance()"),
 )
 """What settings must have. `isinstance` of a protocol takes tens of microseconds, which short solves feel."""
@@ -96,7 +97,7 @@ def solve(
     if batch is not None and tolerance.certificate is not None:
         raise InputError("batch: a certificate's bounds are not those of single graphs; leave one of them out")
     batched = checked_roles(batched, inputs, layout)
-    device = pytree.tree_leaves(y0)[0].device
+    device = (y0 if isinstance(y0, Tensor) else pytree.tree_leaves(y0)[0]).device
     autocast = Autocast.now(device)
     bound = _bound(G, inputs)
     operator = _operator_on_rows(bound, layout, autocast)
@@ -125,7 +126,7 @@ def solve(
             tolerance=tolerance,
             max_evaluations=max_evaluations,
             proof=_proof(G, inputs, layout, tolerance),
-            representable=rows.representable,
+            representable=None if layout.is_uniform else rows.representable,
             unit=layout.unit,
             coarser=autocast.unit,
             given=Given(G, inputs, layout) if batch is None else None,  # its terms lie node by node, not graph by graph
@@ -151,12 +152,12 @@ def checked_settings(
         InputError: a setting of the wrong kind, a class instead of an instance included.
     """
     chosen = (
-        Anderson() if solver is None else solver,
-        ImplicitAdjoint() if adjoint is None else adjoint,
-        Tolerance() if tolerance is None else tolerance,
+        DEFAULTS[0] if solver is None else solver,
+        DEFAULTS[1] if adjoint is None else adjoint,
+        DEFAULTS[2] if tolerance is None else tolerance,
     )
-    for (name, methods, example), given in zip(KINDS, chosen, strict=True):
-        if isinstance(given, type) or not all(hasattr(given, method) for method in methods):
+    for (name, (first, second), example), given in zip(KINDS, chosen, strict=True):
+        if isinstance(given, type) or not (hasattr(given, first) and hasattr(given, second)):
             raise InputError(f"{name}: an object like {example} is needed, got {given!r}")
     if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:
         raise InputError(f"max_evaluations: a whole number of at least 1 is needed, got {max_evaluations!r}")

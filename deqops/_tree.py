@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,15 @@ class StateLayout:
         """The unit of rounding of the coarsest leaf."""
         return max(torch.finfo(dtype).eps for dtype in self.dtypes)
 
+    @property
+    def is_uniform(self) -> bool:
+        """All leaves have the same dtype."""
+        return len(set(self.dtypes)) == 1
+
+    @cached_property
+    def _is_tensor(self) -> bool:
+        return self.spec.is_leaf()
+
     def rows(self, state: Any) -> Tensor:
         """The state as (problems, unknowns), in a dtype that holds every leaf exactly."""
         if isinstance(state, Tensor):
@@ -68,7 +77,7 @@ class StateLayout:
 
     def state(self, rows: Tensor) -> Any:
         """The tree of a (problems, unknowns) matrix; entries are rounded to their leaf's dtype."""
-        if self.spec.is_leaf():
+        if self._is_tensor:
             shaped = rows if rows.shape == self.shapes[0] else rows.reshape(self.shapes[0])
             return shaped if shaped.dtype == self.dtypes[0] else shaped.to(self.dtypes[0])
         parts = torch.split_with_sizes(rows, self._widths, dim=1)
@@ -77,11 +86,13 @@ class StateLayout:
 
     def representable(self, rows: Tensor) -> Tensor:
         """Rows rounded to what the leaves' dtypes can hold, so that a residual belongs to the very point."""
-        return rows if len(set(self.dtypes)) == 1 else self.rows(self.state(rows))
+        return rows if self.is_uniform else self.rows(self.state(rows))
 
     def check_image(self, image: Any) -> None:
         """Raises InputError where an operator changed the structure, a shape or a dtype of the state."""
-        if isinstance(image, Tensor) and self.spec.is_leaf():
+        if self._is_tensor and isinstance(image, Tensor):
+            if image.shape == self.shapes[0] and image.dtype == self.dtypes[0]:  # nearly always
+                return
             leaves, spec = [image], self.spec
         else:
             leaves, spec = pytree.tree_flatten(image)
@@ -156,21 +167,26 @@ def plain_row_norms(rows: Tensor) -> Tensor:
 
 def row_norms(rows: Tensor) -> Tensor:
     """The l2 norm of each row in at least float32, without overflow or underflow on the way; (problems,)."""
+    return known_row_norms(rows)[0]
+
+
+def known_row_norms(rows: Tensor) -> tuple[Tensor, NDArray[np.float64]]:
+    """`row_norms`, and the same numbers on the host."""
     plain = plain_row_norms(rows)
     least, most = ordinary_range(plain.dtype)
-    smallest, greatest = plain.aminmax()
-    if float(smallest) > least and float(greatest) < most:  # false for NaN
-        return plain
+    numbers = host(plain)
+    if np.count_nonzero((numbers > least) & (numbers < most)) == len(numbers):  # false for NaN
+        return plain, numbers
     # Each row decides by its own size, so companions do not change its bits.
     extreme = ~((plain > least) & (plain < most))
     wide = rows.to(plain.dtype)
-    largest = wide.abs().amax(dim=1)
+    largest = torch.linalg.vector_norm(wide, torch.inf, dim=1)
     if float(largest.max()) == 0.0:  # as many starts are
-        return plain
+        return plain, numbers
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
-    norms: Tensor = torch.where(extreme, scaled, plain)
-    return norms
+    norms = torch.where(extreme, scaled, plain)
+    return norms, host(norms)
 
 
 def host(numbers: Tensor) -> NDArray[np.float64]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from deqops.graph import ConcreteGraph, Leaf, Node
+from deqops.testing import signed
 
 
 class GraphBuilder:
@@ -82,13 +82,6 @@ _RUN |= {
 }
 
 
-def sealed(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with the digest of its present content."""
-    content = {key: value for key, value in document.items() if key != "digest"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return content | {"digest": hashlib.sha256(text.encode("ascii")).hexdigest()}
-
-
 def witness(tensor: Tensor) -> dict[str, Any]:
     """A tensor as an inline witness."""
     data = tensor.detach().double().contiguous().numpy().astype("<f8").tobytes()
@@ -158,7 +151,7 @@ def claimed(
             }
         )
     state = [graph.leaves[value].tensor for value in graph.state]
-    return sealed(
+    return signed(
         {
             "format": "deqops-certificate",
             "schema": 1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 import deqops
 from deqops._tensorfile import write_tensors
+from deqops.testing import signed
 
 
 class Layer(nn.Module):
@@ -67,10 +67,7 @@ def write_inputs(path: Path, *, state: Any = None, x: Tensor | None = None) -> P
 def edit_certificate(path: Path, **changes: Any) -> Path:
     """A copy with changed entries and a digest that is right again, as a forger would write it."""
     document = json.loads(path.read_text())
-    document |= changes
-    content = {key: value for key, value in document.items() if key != "digest"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")
-    document["digest"] = hashlib.sha256(text).hexdigest()
+    document = signed(document | changes)
     edited = path.with_name(f"edited-{path.name}")
     edited.write_text(json.dumps(document))
     return edited

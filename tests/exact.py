@@ -1,4 +1,4 @@
-"""Exact arithmetic that bounds are compared with."""
+"""Exact arithmetic that bounds are compared with; what the campaign has of it, it has from there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,19 @@ import torch
 from flint import arb, ctx, fmpq, fmpq_mat
 from torch import Tensor
 
+from campaign._exact import is_semidefinite, norm_at_most, rational, rational_matrix
+
+__all__ = [
+    "ball",
+    "bounds_norm",
+    "bounds_rational_norm",
+    "fractions",
+    "is_positive_semidefinite",
+    "rational",
+    "rational_matrix",
+    "relu_equilibria",
+    "seeded",
+]
 ctx.prec = 300
 
 
@@ -18,34 +31,13 @@ def ball(value: float) -> arb:
     return arb(numerator) / arb(denominator)
 
 
-def rational(value: float) -> fmpq:
-    numerator, denominator = float(value).as_integer_ratio()
-    return fmpq(numerator, denominator)
-
-
 def fractions(tensor: Tensor) -> list[list[Fraction]]:
     return [[Fraction(v) for v in row] for row in tensor.tolist()]
 
 
-def rational_matrix(tensor: Tensor) -> fmpq_mat:
-    rows, cols = tensor.shape
-    return fmpq_mat(rows, cols, [rational(v) for v in tensor.reshape(-1).tolist()])
-
-
 def is_positive_semidefinite(matrix: fmpq_mat) -> bool:
-    """Exactly, by symmetric elimination: every pivot >= 0, and a zero pivot only with a zero row."""
-    size = matrix.nrows()
-    a = [[matrix[i, j] for j in range(size)] for i in range(size)]
-    for k in range(size):
-        if a[k][k] < 0 or (a[k][k] == 0 and any(a[i][k] != 0 for i in range(k + 1, size))):
-            return False
-        if a[k][k] == 0:
-            continue
-        for i in range(k + 1, size):
-            factor = a[i][k] / a[k][k]
-            for j in range(k + 1, size):
-                a[i][j] = a[i][j] - factor * a[k][j]
-    return True
+    """Exactly, whatever the denominators."""
+    return is_semidefinite(matrix.numer_denom()[0])
 
 
 def bounds_norm(tensor: Tensor, bound: float) -> bool:
@@ -54,11 +46,8 @@ def bounds_norm(tensor: Tensor, bound: float) -> bool:
 
 
 def bounds_rational_norm(w: fmpq_mat, bound: float) -> bool:
-    """Whether `||W||_2 <= bound`, exactly: `bound^2 I - W^T W` is positive semidefinite."""
-    square = rational(bound) * rational(bound)
-    size = w.ncols()
-    identity = fmpq_mat(size, size, [square if i == j else fmpq(0) for i in range(size) for j in range(size)])
-    return is_positive_semidefinite(identity - w.transpose() * w)
+    """Whether `||W||_2 <= bound`, exactly."""
+    return norm_at_most(w, "l2", rational(bound))
 
 
 def seeded(seed: int) -> torch.Generator:

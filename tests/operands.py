@@ -10,6 +10,8 @@ from flint import fmpq, fmpq_mat
 from hypothesis import strategies as st
 from torch import Tensor
 
+from campaign._exact import diagonal, rationals
+
 KINDS = ["plain", "integers", "rank one", "scaled columns", "orthogonal", "subnormal"]
 CLOSE = 1 + 1e-10
 
@@ -45,16 +47,8 @@ def exact_product(factors: Sequence[Tensor]) -> fmpq_mat:
     return total
 
 
-def exact_kronecker(a: fmpq_mat, b: fmpq_mat) -> fmpq_mat:
-    rows, cols = a.nrows() * b.nrows(), a.ncols() * b.ncols()
-    entries = [
-        a[i // b.nrows(), j // b.ncols()] * b[i % b.nrows(), j % b.ncols()] for i in range(rows) for j in range(cols)
-    ]
-    return fmpq_mat(rows, cols, entries)
-
-
 def exact_diagonal(d: Tensor) -> fmpq_mat:
-    return rational_matrix(torch.diag(d.double()))
+    return diagonal(rationals(d))
 
 
 def largest_sum(w: fmpq_mat, order: str) -> fmpq:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from deqops import InputError, UnsupportedOperationError
 from deqops.graph import trace
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Certificate, Converges, Global, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._absorbing import absorbing_box
 from deqops.verify._problem import Problem
@@ -25,18 +26,6 @@ from deqops.verify.checker._arithmetic import working_precision
 from deqops.verify.checker._boxes import swept
 from deqops.verify.checker._refusal import Rejected
 from deqops.verify.checker._values import Values
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`."""
-
-    def __init__(self, weight: Tensor, activation: Callable[[Tensor], Tensor] = torch.tanh) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-        self.activation = activation
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + x)
 
 
 def problem_of(layer: nn.Module, z: Tensor, *inputs: Tensor) -> Problem:
@@ -67,7 +56,7 @@ def test_t11_absorbing_every_start_converges_to_one_equilibrium(
 ) -> None:
     weight, bias = saturated(size, gain, push, seed)
     z = torch.zeros(1, size, dtype=torch.float64)
-    layer = Layer(weight)
+    layer = Layer(weight, "tanh")
     box = absorbing_box(problem_of(layer, z, bias[None]))
     assert box is not None
     certificate = proven(layer, z, bias[None])
@@ -95,7 +84,7 @@ def test_t11_absorbing_is_not_vacuous() -> None:
     found = 0
     for seed in range(10):
         weight, bias = saturated(6, 2.0, 4.0, seed)
-        layer, z = Layer(weight), torch.zeros(1, 6, dtype=torch.float64)
+        layer, z = Layer(weight, "tanh"), torch.zeros(1, 6, dtype=torch.float64)
         certificate = proven(layer, z, bias[None])
         if certificate.verdict is Verdict.CERTIFIED:
             found += 1
@@ -106,7 +95,7 @@ def test_t11_absorbing_is_not_vacuous() -> None:
 
 def test_t11_absorbing_auto_finds_it_and_bounds_errors_in_the_box() -> None:
     weight, bias = saturated(8, 2.0, 4.0, 1)
-    layer, z = Layer(weight), torch.zeros(2, 8, dtype=torch.float64)
+    layer, z = Layer(weight, "tanh"), torch.zeros(2, 8, dtype=torch.float64)
     x = torch.stack([bias, 1.1 * bias])
     certificate = certify(layer, z, x)
     assert certificate.verdict is Verdict.CERTIFIED
@@ -131,17 +120,17 @@ def test_t11_absorbing_auto_finds_it_and_bounds_errors_in_the_box() -> None:
 @pytest.mark.parametrize("gain", [1.01, 1.5, 4.0])
 def test_t11_absorbing_two_stable_equilibria_are_never_made_one(gain: float) -> None:
     """`tanh(g y)` has three equilibria for g > 1, one for g <= 1."""
-    layer, z = Layer(torch.tensor([[gain]], dtype=torch.float64)), torch.zeros(1, 1, dtype=torch.float64)
+    layer, z = Layer(torch.tensor([[gain]], dtype=torch.float64), "tanh"), torch.zeros(1, 1, dtype=torch.float64)
     assert proven(layer, z, z).verdict is not Verdict.CERTIFIED
 
 
 def test_t11_absorbing_a_damped_iteration_is_not_claimed() -> None:
     weight, bias = saturated(4, 2.0, 4.0, 1)
-    layer, z = Layer(weight), torch.zeros(1, 4, dtype=torch.float64)
+    layer, z = Layer(weight, "tanh"), torch.zeros(1, 4, dtype=torch.float64)
     certificate = certify(layer, z, bias[None], theorem="absorbing", damping=0.5)
     assert certificate.verdict is Verdict.CERTIFIED
     assert isinstance(certificate.claim, UniqueEquilibrium)
-    assert check(certificate, layer, z, bias[None]).accepted
+    assert_accepted(certificate, layer, z, bias[None])
 
 
 class Mixed(nn.Module):
@@ -175,7 +164,7 @@ def test_t11_absorbing_boxes_follow_the_graph() -> None:
 
 
 def test_t11_absorbing_names_what_has_no_bound() -> None:
-    layer, z = Layer(torch.eye(2, dtype=torch.float64) * 1.5, torch.relu), torch.ones(1, 2, dtype=torch.float64)
+    layer, z = Layer(torch.eye(2, dtype=torch.float64) * 1.5, "relu"), torch.ones(1, 2, dtype=torch.float64)
     certificate = proven(layer, z, z)
     assert certificate.verdict is not Verdict.CERTIFIED
     assert any("without a bound" in line for line in (certificate.reason, *certificate.attempts))
@@ -252,7 +241,7 @@ def _with_digest(document: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def given_certificate() -> tuple[Layer, Tensor, Tensor, Certificate]:
     weight, bias = saturated(3, 1.5, 4.0, 5)
-    layer, z = Layer(weight), torch.zeros(1, 3, dtype=torch.float64)
+    layer, z = Layer(weight, "tanh"), torch.zeros(1, 3, dtype=torch.float64)
     certificate = proven(layer, z, bias[None])
     assert certificate.verdict is Verdict.CERTIFIED
     return layer, z, bias[None], certificate
@@ -281,7 +270,7 @@ def test_spoilt_certificates_are_rejected(
 ) -> None:
     layer, z, x, certificate = given_certificate
     document = certificate.document()
-    assert check(document, layer, z, x).accepted
+    assert_accepted(document, layer, z, x)
     assert not check(_spoilt(document, what, certificate), layer, z, x).accepted
 
 
@@ -315,4 +304,4 @@ def test_the_file_gives_the_same_certificate(
     loaded = Certificate.load(tmp_path / "c.json")
     assert loaded.document() == certificate.document()
     assert "box" in loaded.explain()
-    assert check(tmp_path / "c.json", layer, z, x).accepted
+    assert_accepted(tmp_path / "c.json", layer, z, x)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from fractions import Fraction
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import Tensor, nn
 
+import deqops.testing as kit
 from deqops import (
     ConvergenceError,
     DeqopsError,
@@ -57,6 +60,12 @@ def test_t14_against_the_closed_form_of_a_linear_equation() -> None:
     exact = torch.linalg.solve(torch.eye(3, dtype=torch.float64) - W, x, left=False)
     got = torch.autograd.grad((weights * y.value).sum(), (x, W))
     assert same(got, torch.autograd.grad((weights * exact).sum(), (x, W)))
+
+
+@settings(max_examples=10)
+@given(kit.contractions(("linear", "activation", "layers", "convolution"), rate=kit.rates(most=Fraction(1, 2))))
+def test_t14_gradients_of_known_contractions_are_those_of_many_steps(known: kit.Known) -> None:
+    kit.assert_gradients_match(known.operator, known.start, *known.inputs, steps=60)
 
 
 @pytest.mark.parametrize("order", [2, 3])

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.nn import global_add_pool
 
+import deqops.testing as kit
 from deqops import EquilibriumLayer, InputError, solve
 from deqops._batched import Roles, checked_roles, narrowed
 from deqops._graph_layout import GraphLayout, layout_of
 from deqops._tree import StateLayout
-from tests.graphs import DOUBLE, Messages, mini_batch, shuffled
+from tests.graphs import DOUBLE, Messages, batch_of, mini_batch, shuffled
 
 ROLES: Roles = ("node", "edge_index", "edge", "problem", "batch", None)
 Inputs = tuple[Any, ...]
@@ -33,10 +34,10 @@ def mixing(y: Tensor, x: Tensor, edges: Tensor, weight: Tensor, level: Tensor, b
     return result
 
 
-@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.data())
-def test_an_operator_on_narrowed_inputs_has_the_rows_of_the_whole(sizes: list[int], data: st.DataObject) -> None:
-    graphs = mini_batch(*sizes)
-    kept = torch.tensor(data.draw(st.lists(st.integers(0, len(sizes) - 1), min_size=1, unique=True)))
+@given(st.lists(kit.graphs(), min_size=1, max_size=5), st.data())
+def test_an_operator_on_narrowed_inputs_has_the_rows_of_the_whole(drawn: list[kit.Graph], data: st.DataObject) -> None:
+    graphs = batch_of(drawn)
+    kept = torch.tensor(data.draw(st.lists(st.integers(0, len(drawn) - 1), min_size=1, unique=True)))
     y, inputs = torch.randn(graphs.num_nodes, 4, dtype=DOUBLE), graph_inputs(graphs)
     layout = layout_of(y, graphs.batch, 1)
     assert isinstance(layout, GraphLayout)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from checker_builder import sealed, witness
+from checker_builder import witness
 from cli_cases import edit_certificate
 from exact import seeded
 from hypothesis import assume, given, settings
@@ -25,6 +25,7 @@ from zoo import Module, cases, randn
 from deqops import InputError, ModelFileError
 from deqops._errors import UnsupportedOperationError
 from deqops.graph import trace
+from deqops.testing import assert_accepted, signed
 from deqops.verify import Certificate, Converges, Norm, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._dependence import Dependence
 from deqops.verify._enclosures import Constants
@@ -410,7 +411,7 @@ def test_t8_causal_says_what_it_claims_and_no_more() -> None:
     damped = causal(G, y, x, damping=0.5)
     assert is_certified(damped)
     assert isinstance(damped.claim, UniqueEquilibrium)
-    assert check(damped, G, y, x).accepted
+    assert_accepted(damped, G, y, x)
     with pytest.raises(InputError, match="no rate"):
         damped.iterations(1e-3, 1.0)
     with pytest.raises(InputError, match="positive"):
@@ -479,7 +480,7 @@ def test_t8_causal_survives_a_file(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     causal(G, y, x).save(path)
     assert Certificate.load(path).depth == 4
-    assert check(path, G, y, x).accepted
+    assert_accepted(path, G, y, x)
     evidence = json.loads(path.read_text())["evidence"]
     with pytest.raises(ModelFileError, match="levels"):
         Certificate.load(edit_certificate(path, evidence=evidence | {"depth": 3}))
@@ -533,9 +534,9 @@ def spoilt(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_t8_causal_spoilt_certificates_are_rejected() -> None:
     G, y, x = example()
     document = causal(G, y, x).document()
-    assert check(sealed(document), G, y, x).accepted
+    assert_accepted(signed(document), G, y, x)
     for name, changed in spoilt(document).items():
-        assert not check(sealed(changed), G, y, x).accepted, name
+        assert not check(signed(changed), G, y, x).accepted, name
 
 
 def test_t8_causal_an_input_whose_zeros_count_cannot_be_declared_free() -> None:
@@ -543,7 +544,7 @@ def test_t8_causal_an_input_whose_zeros_count_cannot_be_declared_free() -> None:
     gated = Module(lambda m, y, g: ((g * m.W) @ y.T).T.square(), W=randn(4, 4, seed=2))
     document = causal(gated, y, gate).document()
     document["inputs"][0] |= {"status": "free", "sha256": None}
-    assert not check(sealed(document), gated, y, gate).accepted
+    assert not check(signed(document), gated, y, gate).accepted
 
 
 # ------------------------------------------------------------------------------------------------ the structure

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from cli_cases import edit_certificate
-from known import TanhLayer
 from torch import Tensor, nn
 
+import deqops.testing as kit
 from deqops import EquilibriumLayer, OperatorEquation, Picard
+from deqops.testing import assert_accepted
 from deqops.verify import (
     Ball,
     Certificate,
@@ -27,10 +28,12 @@ from deqops.verify import (
 )
 
 
-def layer(gain: float = 0.5, size: int = 6) -> TanhLayer:
-    generator = torch.Generator().manual_seed(3)
-    weight = torch.randn(size, size, generator=generator, dtype=torch.float64)
-    return TanhLayer(gain * weight / torch.linalg.matrix_norm(weight, 2), 2, generator)
+def layer(gain: float = 0.5, size: int = 6) -> kit.Layer:
+    g = torch.Generator().manual_seed(3)
+    weight, U, b = (
+        torch.randn(*shape, generator=g, dtype=torch.float64) for shape in ((size, size), (size, 2), (size,))
+    )
+    return kit.Layer(gain * weight / torch.linalg.matrix_norm(weight, 2), "tanh", U, b)
 
 
 def arguments(batch: int = 3, size: int = 6) -> tuple[Tensor, Tensor]:
@@ -82,7 +85,7 @@ def test_the_rate_is_that_of_the_damped_iteration(
     assert 0.5 <= certificate.bound <= 0.5 + 1e-6
     certificate.save(tmp_path / "c.json")
     assert Certificate.load(tmp_path / "c.json").document() == certificate.document()
-    assert check(tmp_path / "c.json", half, state).accepted
+    assert_accepted(tmp_path / "c.json", half, state)
     too_fast = edit_certificate(tmp_path / "c.json", rate=(certificate.bound).hex())
     assert certificate.bound < rate - 1e-3
     assert not check(too_fast, half, state).accepted
@@ -256,7 +259,7 @@ def test_nan_weights_and_inputs_are_refused_by_name() -> None:
     y0, x = arguments()
     model = layer()
     with torch.no_grad():
-        model.W[0, 0] = float("nan")
+        model.weight[0, 0] = float("nan")
     with pytest.raises(InputError, match="weight"):
         certify(model, y0, x)
     with pytest.raises(InputError, match="input"):

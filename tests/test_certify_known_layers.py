@@ -6,13 +6,27 @@ from fractions import Fraction
 
 import pytest
 import torch
-from known import TanhLayer, dyadic, matrix_of_norm
+from torch import Tensor
 
+import deqops.testing as kit
 from deqops.verify import Certificate, Verdict, certify
 
 DISTANCES = [Fraction(1, 10**9), Fraction(1, 10**6), Fraction(1, 1000), Fraction(1, 10)]
 CASES = 300
 CHUNKS = 6
+
+
+def dyadic(value: Fraction) -> Fraction:
+    """The nearest number with 36 binary places."""
+    return Fraction(round(value * 2**36), 2**36)
+
+
+def tanh_layer(size: int, norm: Fraction, seed: int) -> tuple[kit.Layer, Tensor, Tensor]:
+    """`tanh(W z + U x + b)` with `||W||_2 = norm` exactly and W invertible, so that all slopes are reached."""
+    generator = torch.Generator().manual_seed(seed)
+    U, b, x = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((size, 3), (size,), (2, 3)))
+    weight = kit.matrix_of_norm(kit.Seeded(seed), size, norm, least=2, most=6)
+    return kit.Layer(weight, "tanh", U, b), torch.zeros(2, size, dtype=torch.float64), x
 
 
 def known_norm(case: int) -> Fraction:
@@ -25,12 +39,9 @@ def known_norm(case: int) -> Fraction:
 
 
 def verdict_on(case: int) -> tuple[Fraction, Certificate]:
-    generator = torch.Generator().manual_seed(case)
     size = 2 ** (1 + case % 8) if case % 8 else 256 >> (case // 8 % 8)
     norm = known_norm(case)
-    layer = TanhLayer(matrix_of_norm(max(size, 2), norm, generator), 3, generator)
-    x = torch.randn(2, 3, generator=generator, dtype=torch.float64)
-    y0 = torch.zeros(2, layer.W.shape[0], dtype=torch.float64)
+    layer, y0, x = tanh_layer(max(size, 2), norm, case)
     return norm, certify(layer, y0, x, theorem="picard", norm="l2")
 
 
@@ -49,8 +60,5 @@ def test_picard_certifies_every_layer_below_one_and_none_above(chunk: int) -> No
 
 
 def test_norm_exactly_one_is_not_certified() -> None:
-    generator = torch.Generator().manual_seed(0)
-    layer = TanhLayer(matrix_of_norm(16, Fraction(1), generator), 3, generator)
-    x = torch.randn(2, 3, generator=generator, dtype=torch.float64)
-    certificate = certify(layer, torch.zeros(2, 16, dtype=torch.float64), x, theorem="picard", norm="l2")
-    assert certificate.verdict is not Verdict.CERTIFIED
+    layer, y0, x = tanh_layer(16, Fraction(1), 0)
+    assert certify(layer, y0, x, theorem="picard", norm="l2").verdict is not Verdict.CERTIFIED

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from checker_builder import GraphBuilder, claimed, sealed, witness
+from checker_builder import GraphBuilder, claimed, witness
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import Tensor
 import deqops.verify.checker as checker
 from deqops._errors import ModelFileError
 from deqops.graph import ConcreteGraph
+from deqops.testing import signed
 from deqops.verify.checker import CheckReport, _subject, check
 
 SLACK = 1 + 2.0**-40
@@ -329,7 +330,7 @@ def test_unsupported_operations_are_rejected_by_name() -> None:
 def test_nothing_is_claimed_by_an_unknown_verdict() -> None:
     graph, x, _ = layer()
     document = claimed(graph)
-    document = sealed(document | {"verdict": "unknown", "theorem": None, "rate": None, "evidence": None, "reason": "?"})
+    document = signed(document | {"verdict": "unknown", "theorem": None, "rate": None, "evidence": None, "reason": "?"})
     found = report(document, graph, x)
     assert (found.accepted, found.verdict, found.reasons) == (False, "unknown", ("nothing is claimed",))
 
@@ -344,7 +345,7 @@ def test_hypotheses_must_agree_with_the_evidence() -> None:
         "limit": (1.0).hex(),
         "holds": True,
     }
-    assert accepted(sealed(document | {"hypotheses": [true]}), graph, x)
+    assert accepted(signed(document | {"hypotheses": [true]}), graph, x)
     for change in (
         {"value": (0.1).hex()},
         {"limit": (2.0).hex()},
@@ -352,7 +353,7 @@ def test_hypotheses_must_agree_with_the_evidence() -> None:
         {"holds": None},
         {"name": "magic"},
     ):
-        rejected(sealed(document | {"hypotheses": [true | change]}), graph, x, because="hypotheses")
+        rejected(signed(document | {"hypotheses": [true | change]}), graph, x, because="hypotheses")
 
 
 def test_claim_norm_and_region_must_agree() -> None:
@@ -360,17 +361,17 @@ def test_claim_norm_and_region_must_agree() -> None:
     document = claimed(graph, bound=q * SLACK)
     linf = {"order": "linf", "weights": None}
     claim = document["claim"]
-    rejected(sealed(document | {"claim": claim | {"norm": linf}}), graph, x, because="norm")
-    rejected(sealed(document | {"norm": linf}), graph, x, because="norm")
+    rejected(signed(document | {"claim": claim | {"norm": linf}}), graph, x, because="norm")
+    rejected(signed(document | {"norm": linf}), graph, x, because="norm")
     ball = claimed(graph, bound=q * SLACK, centre=[torch.zeros(3, 4)])
     rejected(
-        sealed(document | {"region": ball["region"], "witnesses": ball["witnesses"]}),
+        signed(document | {"region": ball["region"], "witnesses": ball["witnesses"]}),
         graph,
         x,
         because="region",
     )
     unused = document | {"witnesses": {"spare": witness(torch.ones(2))}}
-    rejected(sealed(unused), graph, x, because="spare")
+    rejected(signed(unused), graph, x, because="spare")
 
 
 def test_the_digest_covers_everything() -> None:
@@ -437,13 +438,13 @@ def test_strange_values_anywhere_are_rejected_without_a_traceback(data: st.DataO
         }
     ]
     document["contributions"] = [{"part": "tanh", "gain": (1.0).hex()}]
-    document = sealed(document)
+    document = signed(document)
     path = data.draw(st.sampled_from(paths(document)))
     value = data.draw(st.sampled_from(STRANGE))
     changed = put(document, path, value)
     if path != ("digest",):
         with contextlib.suppress(TypeError, ValueError):  # not JSON: the digest stays as it was
-            changed = sealed(changed)
+            changed = signed(changed)
     original = document
     for key in path:
         original = original[key]
@@ -473,16 +474,16 @@ def test_missing_and_extra_keys_are_refused() -> None:
             )
             if path[-1] in ("format", "schema") and len(path) == 1:
                 with pytest.raises(ModelFileError):
-                    report(sealed(shorter), graph, x)
+                    report(signed(shorter), graph, x)
             else:
-                assert not accepted(sealed(shorter), graph, x)
+                assert not accepted(signed(shorter), graph, x)
     for path in [(), *paths(document)]:
         holder = document
         for key in path:
             holder = holder[key]
         if isinstance(holder, dict):
             longer = put(document, (*path, "spare"), 1)
-            assert not accepted(sealed(longer), graph, x)
+            assert not accepted(signed(longer), graph, x)
 
 
 # ------------------------------------------------------------------------------------------------------ files
@@ -500,7 +501,7 @@ def test_reads_files_and_their_siblings(tmp_path: Path) -> None:
     assert accepted(str(path), graph, x)
     entry = {k: v for k, v in document["witnesses"]["weights_0"].items() if k != "data"}
     save_file({"weights_0": weights.numpy()}, tmp_path / "w.safetensors")
-    beside = sealed(document | {"witnesses": {"weights_0": entry | {"file": "w.safetensors"}}})
+    beside = signed(document | {"witnesses": {"weights_0": entry | {"file": "w.safetensors"}}})
     path.write_text(json.dumps(beside))
     assert accepted(path, graph, x)
     rejected(beside, graph, x, because="file")
@@ -526,7 +527,7 @@ def test_follows_no_links_and_no_paths(tmp_path: Path) -> None:
     names = ["link.safetensors", "../w.safetensors", str(tmp_path / "w.safetensors"), "folder.safetensors"]
     for name in [*names, "cut.safetensors", "missing.safetensors", ".safetensors", "w.json"]:
         path = inner / "c.json"
-        path.write_text(json.dumps(sealed(document | {"witnesses": {"weights_0": entry | {"file": name}}})))
+        path.write_text(json.dumps(signed(document | {"witnesses": {"weights_0": entry | {"file": name}}})))
         rejected(path, graph, x, because="witnesses.weights_0")
 
 
@@ -572,10 +573,10 @@ def test_a_witness_is_not_larger_than_a_file_allows(tmp_path: Path) -> None:
     big = witness(torch.ones(2**17 + 1))
     assert len(base64.b64decode(big["data"])) > 2**20
     path = tmp_path / "c.json"
-    path.write_text(json.dumps(sealed(document | {"witnesses": {"weights_0": big}})))
+    path.write_text(json.dumps(signed(document | {"witnesses": {"weights_0": big}})))
     rejected(path, graph, x, because="at most")
     huge = document["witnesses"]["weights_0"] | {"shape": [2**30, 2**30]}
-    rejected(sealed(document | {"witnesses": {"weights_0": huge}}), graph, x, because="bytes")
+    rejected(signed(document | {"witnesses": {"weights_0": huge}}), graph, x, because="bytes")
 
 
 # ----------------------------------------------------------------------------------------------- independence

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from checker_builder import sealed
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import deqops.testing as kit
+from deqops.testing import assert_accepted, signed
 from deqops.verify import Ball, Certificate, Norm, Verdict, certify, check
 
 
@@ -90,9 +93,7 @@ def edges(nodes: int) -> Tensor:
 def certified(G: Any, *arguments: Any, batch_dims: int = 1, **options: Any) -> Certificate:
     certificate = certify(G, *arguments, batch_dims=batch_dims, **options)
     assert certificate.verdict is Verdict.CERTIFIED, certificate.explain()
-    report = check(certificate, G, *arguments)
-    assert report.accepted, report.reasons
-    assert report.verdict == "certified"
+    kit.assert_accepted(certificate, G, *arguments)
     return certificate
 
 
@@ -183,7 +184,7 @@ def test_rejects_after_each_change(tmp_path: Path) -> None:
     certificate = certified(layer, z, x, norm="l2", theorem="picard")
     path = tmp_path / "certificate.json"
     certificate.save(path)
-    assert check(path, layer, z, x).accepted
+    assert_accepted(path, layer, z, x)
     assert check(path, layer, z, 2 * x).accepted  # x is free
     for inputs in ((), (x, x), (x.double(),), (x[:2],), (x[:, :4],), (None,), ("x",)):
         assert not check(path, layer, z, *inputs).accepted, inputs
@@ -201,13 +202,32 @@ def test_rejects_after_each_change(tmp_path: Path) -> None:
         {"verdict": "refuted"},
     ]
     for edit in edits:
-        report = check(sealed(document | edit), layer, z, x)
-        assert not report.accepted, edit
-        assert report.reasons
+        kit.assert_rejected(signed(document | edit), layer, z, x)
     with torch.no_grad():
         entry = layer.inner.bias[0]
         entry.copy_(torch.nextafter(entry, torch.tensor(math.inf)))
     assert "fingerprint" in check(path, layer, z, x).reasons[0]
+
+
+@settings(max_examples=60)
+@given(kit.lies(operators=kit.CONTRACTING))
+def test_no_lie_about_a_contraction_is_accepted(lie: kit.Lie) -> None:
+    kit.assert_rejected(lie.document, lie.known.operator, lie.known.start, *lie.known.inputs)
+
+
+@settings(max_examples=20)
+@given(kit.expansions(("linear", "activation", "graph", "convolution")), st.integers(0, 1))
+def test_t9_refutations_are_accepted_and_not_for_two_equal_points(known: kit.Known, place: int) -> None:
+    options: dict[str, Any] = {"theorem": "picard", "norm": known.norm, "batch_dims": known.batch_dims}
+    certificate = certify(known.operator, known.start, *known.inputs, **options)
+    assert certificate.verdict is Verdict.REFUTED
+    kit.assert_accepted(certificate, known.operator, known.start, *known.inputs)
+    document = certificate.document()
+    if document["evidence"]["kind"] == "two_points":
+        names = ("first", "second")
+        document["evidence"][names[place]] = document["evidence"][names[1 - place]]
+        kit.assert_rejected(signed(document), known.operator, known.start, *known.inputs)
+    kit.assert_rejected(signed(document | {"verdict": "certified"}), known.operator, known.start, *known.inputs)
 
 
 def test_a_batch_that_mixes_problems_is_rejected() -> None:
@@ -218,7 +238,7 @@ def test_a_batch_that_mixes_problems_is_rejected() -> None:
             return 0.25 * state + 0.25 * state.mean(0, keepdim=True)
 
     certificate = certified(Mixing(), torch.zeros(3, 8), batch_dims=0, norm="l2", theorem="picard")
-    report = check(sealed(certificate.document() | {"batch_dims": 1}), Mixing(), torch.zeros(3, 8))
+    report = check(signed(certificate.document() | {"batch_dims": 1}), Mixing(), torch.zeros(3, 8))
     assert not report.accepted
     assert "mixes" in report.reasons[0]
     assert not check(certificate, layer, z, x).accepted

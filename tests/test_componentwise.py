@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from deqops import InputError
 from deqops.graph import trace
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import (
     THEOREMS,
     Ball,
@@ -36,30 +37,6 @@ from deqops.verify._problem import Problem
 from deqops.verify._request import Request
 
 Vector = list[Any]
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`, s one of torch's functions or the identity."""
-
-    def __init__(self, weight: Tensor, name: str = "clone") -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-        self.name = name
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        value: Tensor = getattr(torch, self.name)(z @ self.W.T + x)
-        return value
-
-
-class Affine(nn.Module):
-    """`W z + x`."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return z @ self.W.T + x
 
 
 def matrix(rows: list[list[float]]) -> Tensor:
@@ -109,7 +86,7 @@ def test_t13_componentwise_the_exact_equilibrium_is_within_the_bound_of_each_com
     W *= radius / float(torch.linalg.eigvals(W.abs()).abs().max())
     x = torch.randn(1, size, generator=seeded(seed + 1), dtype=torch.float64)
     z = torch.zeros(1, size, dtype=torch.float64)
-    layer = trace(Affine(W), z, x)
+    layer = trace(Layer(W, "identity"), z, x)
     certificate = proven(layer, z, x)
     assert certificate.verdict is Verdict.CERTIFIED
     truth = affine_truth(W, x)
@@ -127,7 +104,7 @@ def test_t13_componentwise_the_bound_is_the_least_for_nonnegative_matrices(seed:
     W *= radius / float(torch.linalg.eigvals(W).abs().max())
     x = torch.randn(1, size, generator=seeded(seed + 1), dtype=torch.float64)
     y = torch.randn(1, size, generator=seeded(seed + 2), dtype=torch.float64)
-    layer = trace(Affine(W), y, x)
+    layer = trace(Layer(W, "identity"), y, x)
     certificate = proven(layer, y, x)
     assert certificate.verdict is Verdict.CERTIFIED
     (bound,) = componentwise_error_bound(certificate, layer, y, x)
@@ -148,15 +125,15 @@ def test_t13_componentwise_wants_the_radius_of_the_moduli(angle: float, scale: f
     assert (exact[0, 0] + exact[1, 1]) ** 2 < 4 * exact.det()
     assert abs(exact[0, 0]) + abs(exact[0, 1]) > 1  # both rows alike: (1, 1) is Perron's vector of |A|
     z = torch.zeros(1, 2, dtype=torch.float64)
-    assert not holds(Affine(A), z)
-    assert not holds(Affine(A), z, Ball(z, 1.0))
+    assert not holds(Layer(A, "identity"), z)
+    assert not holds(Layer(A, "identity"), z, Ball(z, 1.0))
 
 
 @pytest.mark.parametrize("last", [1.0, 1 + 2.0**-52])
 def test_t13_componentwise_a_spectral_radius_of_one_is_not_below_one(last: float) -> None:
     z = torch.zeros(1, 2, dtype=torch.float64)
     for rows in ([[0.5, 0.0], [0.0, last]], [[0.0, 1.0], [last, 0.0]]):
-        assert not holds(Affine(matrix(rows)), z)
+        assert not holds(Layer(matrix(rows), "identity"), z)
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu"])
@@ -167,7 +144,7 @@ def test_t13_componentwise_finds_a_vector_for_skewed_matrices(name: str) -> None
     assert certify(layer, z, z, theorem="picard", norm="weighted_linf").verdict is not Verdict.CERTIFIED
     certificate = proven(layer, z, z)
     assert certificate.verdict is Verdict.CERTIFIED
-    assert check(certificate, layer, z, z).accepted
+    assert_accepted(certificate, layer, z, z)
 
 
 @given(seed=st.integers(0, 10**6), damping=st.sampled_from([1.0, 0.5, 0.75]), name=st.sampled_from(["auto", "linf"]))
@@ -176,7 +153,7 @@ def test_t13_componentwise_the_promised_number_of_steps_is_enough(seed: int, dam
     W *= 0.7 / float(torch.linalg.eigvals(W.abs()).abs().max())
     x = torch.randn(1, 3, generator=seeded(seed + 1), dtype=torch.float64)
     z = torch.zeros(1, 3, dtype=torch.float64)
-    layer = trace(Affine(W), z, x)
+    layer = trace(Layer(W, "identity"), z, x)
     certificate = proven(layer, z, x, norm=name, damping=damping)
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.norm is not None
@@ -191,12 +168,12 @@ def test_t13_componentwise_the_promised_number_of_steps_is_enough(seed: int, dam
 
 
 def test_t13_componentwise_claims_convergence_for_dampings_up_to_one() -> None:
-    layer, z = Affine(matrix([[0.5]])), torch.ones(1, 1, dtype=torch.float64)
+    layer, z = Layer(matrix([[0.5]]), "identity"), torch.ones(1, 1, dtype=torch.float64)
     for damping, kind in ((1.0, Converges), (0.25, Converges), (1.25, UniqueEquilibrium), (-0.5, UniqueEquilibrium)):
         certificate = proven(layer, z, z, damping=damping)
         assert certificate.verdict is Verdict.CERTIFIED
         assert isinstance(certificate.claim, kind)
-        assert check(certificate, layer, z, z).accepted
+        assert_accepted(certificate, layer, z, z)
 
 
 # ------------------------------------------------------------------------------------------------------- boxes
@@ -236,7 +213,7 @@ def test_t13_componentwise_a_certified_box_holds_the_one_equilibrium_of_a_relu_l
     (bound,) = componentwise_error_bound(certificate, layer, y, x)
     assert bool(bound.isfinite().all())
     assert errors_within(y, inside[0], bound)
-    assert check(certificate, layer, center, x).accepted
+    assert_accepted(certificate, layer, center, x)
 
 
 def test_t13_componentwise_a_box_need_not_have_the_shape_of_the_vector() -> None:
@@ -258,7 +235,7 @@ def test_t13_componentwise_a_box_need_not_have_the_shape_of_the_vector() -> None
     assert isinstance(certificate.region, Ball)
     assert certificate.evidence is not None
     assert certificate.evidence.numbers["image"] < 0.7501
-    assert check(certificate, layer, z, x).accepted
+    assert_accepted(certificate, layer, z, x)
     outside = torch.stack([z[0], z[1] + 1.5])
     (bound,) = componentwise_error_bound(certificate, layer, outside, x)
     assert bool(bound[0].isfinite().all())
@@ -276,19 +253,19 @@ def test_t13_componentwise_the_slopes_of_the_box_count() -> None:
 
 
 def test_t13_componentwise_bounds_follow_from_contractions_in_linf_too() -> None:
-    layer, z = Affine(matrix([[0.5, 0.25], [0.125, 0.5]])), torch.ones(3, 2, dtype=torch.float64)
+    layer, z = Layer(matrix([[0.5, 0.25], [0.125, 0.5]]), "identity"), torch.ones(3, 2, dtype=torch.float64)
     for options in ({"norm": "linf"}, {"norm": "weighted_linf"}, {"norm": "linf", "theorem": "damped", "damping": 0.5}):
         certificate = certify(layer, z, z, **options)
         assert certificate.theorem in ("picard", "damped")
         (bound,) = componentwise_error_bound(certificate, layer, z, z)
-        assert all(errors_within(z[k], entries(affine_truth(layer.W.detach(), z[k])), bound[k]) for k in range(3))
+        assert all(errors_within(z[k], entries(affine_truth(layer.weight.detach(), z[k])), bound[k]) for k in range(3))
     with pytest.raises(InputError, match="bounds no components"):
         componentwise_error_bound(certify(layer, z, z, norm="l2"), layer, z, z)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "weighted_l1", Norm("l2")])
 def test_t13_componentwise_is_about_linf(norm: str | Norm) -> None:
-    layer, z = Affine(matrix([[0.5]])), torch.ones(1, 1, dtype=torch.float64)
+    layer, z = Layer(matrix([[0.5]]), "identity"), torch.ones(1, 1, dtype=torch.float64)
     with pytest.raises(InputError, match="linf"):
         proven(layer, z, z, norm=norm)
     with pytest.raises(InputError, match="linf"):
@@ -299,7 +276,7 @@ def test_t13_componentwise_is_about_linf(norm: str | Norm) -> None:
 def test_t13_componentwise_the_growth_is_an_upper_bound(seed: int, size: int) -> None:
     W = torch.randn(size, size, generator=seeded(seed), dtype=torch.float64)
     z = torch.zeros(1, size, dtype=torch.float64)
-    problem = Problem(trace(Affine(W), z, z), z, (z,))
+    problem = Problem(trace(Layer(W, "identity"), z, z), z, (z,))
     x = proposed_vector(problem.jacobian, 1)
     q = rational(growth(problem.jacobian, x, 1))
     moduli, vector = rational_matrix(W.abs()), column(x[0])
@@ -337,7 +314,7 @@ def given_certificate(request: pytest.FixtureRequest) -> Given:
 def test_lower_numbers_are_rejected(part: str, given_certificate: Given) -> None:
     layer, z, x, certificate = given_certificate
     document = certificate.document()
-    assert check(document, layer, z, x).accepted
+    assert_accepted(document, layer, z, x)
     spoilt = copy.deepcopy(document)
     spoilt["evidence"][part] = (float.fromhex(spoilt["evidence"][part]) * (1 - 1e-6)).hex()
     assert not check(_with_digest(spoilt), layer, z, x).accepted
@@ -397,7 +374,7 @@ def test_the_file_gives_the_same_certificate(tmp_path: Path, given_certificate: 
     loaded = Certificate.load(tmp_path / "c.json")
     assert loaded.document() == certificate.document()
     assert "N x <= q x" in loaded.explain()
-    assert check(tmp_path / "c.json", layer, z, x).accepted
+    assert_accepted(tmp_path / "c.json", layer, z, x)
     assert all(
         torch.equal(a, b)
         for a, b in zip(
@@ -418,7 +395,7 @@ def test_a_state_of_several_leaves_and_problems() -> None:
     state = (x.clone(), torch.zeros(3, 2, dtype=torch.float64))
     certificate = certify(Pair(), state, x, theorem="componentwise")
     assert certificate.verdict is Verdict.CERTIFIED
-    assert check(certificate, Pair(), state, x).accepted
+    assert_accepted(certificate, Pair(), state, x)
     bounds = componentwise_error_bound(certificate, Pair(), state, x)
     y = state
     with torch.no_grad():

@@ -15,7 +15,8 @@ from torch._dynamo.utils import counters
 from torch.nn.utils import parametrize
 
 from deqops import EquilibriumLayer, InputError, export, load
-from deqops.verify import Norm, certify, check, convolution_norm_bound, operator_norm_bound, spectral_norm_bound
+from deqops.testing import assert_accepted
+from deqops.verify import Norm, certify, convolution_norm_bound, operator_norm_bound, spectral_norm_bound
 from deqops.verify.contractive import (
     ConvolutionBounded,
     Damped,
@@ -147,6 +148,20 @@ def test_modes_copies_loads_and_pickles_give_the_same_weight(name: str) -> None:
     for other in (layer.eval(), layer.train(), copy.deepcopy(layer), loaded):
         assert torch.equal(other.weight, expected)
     assert torch.equal(pickle.loads(pickle.dumps(maps[0]))(*stored(layer)), expected)
+
+
+def test_a_graph_convolution_that_saves_its_weight_by_itself_is_loaded() -> None:
+    from torch_geometric.nn import GCNConv
+
+    def convolution() -> nn.Module:
+        layer = GCNConv(4, 4)
+        bounded(layer.lin, 0.5)
+        return layer
+
+    first, second = copy.deepcopy(convolution()), convolution()
+    second.load_state_dict(first.state_dict())
+    assert list(first.state_dict()) == ["bias", "lin.parametrizations.weight.original"]
+    assert torch.equal(first.lin.weight, second.lin.weight)
 
 
 @every_case
@@ -288,7 +303,7 @@ def test_t1_a_layer_that_trains_is_certified_checked_and_exported(tmp_path: obje
     certificate = certify(layer, x, theorem="picard", norm="l2")
     assert certificate.rate is not None
     assert RATE - 1e-3 < certificate.rate <= RATE
-    assert check(certificate, layer, torch.zeros(8, 6), x).accepted
+    assert_accepted(certificate, layer, torch.zeros(8, 6), x)
     path = f"{tmp_path}/model.pt2"
     export(path, layer.operator, torch.zeros(8, 6), x)
     assert torch.allclose(load(path)(torch.zeros(8, 6), x), layer.operator(torch.zeros(8, 6), x))

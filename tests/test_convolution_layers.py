@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import deqops
+from deqops.testing import assert_accepted
 from deqops.verify import Ball, Certificate, UniqueEquilibrium, Verdict, certify, check, lipschitz_bound
 from deqops.verify._conv_map import Convolution, Settings, convolve, read_axis
 from deqops.verify._interval_jacobian import interval_jacobian
@@ -149,7 +150,7 @@ def test_the_kernel_that_spectral_normalisation_passes_is_refuted() -> None:
     for mode in ("circular", "zeros"):
         certificate = certify(Layer(kernel, mode), state, state, norm="l2", theorem="picard")
         assert certificate.verdict is Verdict.REFUTED
-        assert check(certificate, Layer(kernel, mode), state, state).accepted
+        assert_accepted(certificate, Layer(kernel, mode), state, state)
 
 
 def _small(*modules: nn.Module, share: float = 0.3) -> tuple[nn.Module, ...]:
@@ -239,12 +240,22 @@ def test_the_bound_of_an_error_holds_the_equilibrium() -> None:
 # ------------------------------------------------------------------------------------------------ what is refused
 
 
-def test_convolutions_without_a_rule_are_unknown_by_name() -> None:
-    three = Written(lambda m, z, x: torch.tanh(m["a"](z) + x), a=nn.Conv3d(1, 1, 3, padding=1).double())
+def test_a_convolution_of_volumes_has_the_norm_of_its_matrix() -> None:
+    """Read as one over height and width: certified just below 1, and accepted by the checker."""
+    conv = nn.Conv3d(1, 1, 3, padding=1, bias=False).double()
     state = torch.zeros(1, 1, 3, 3, 3, dtype=torch.float64)
-    certificate = certify(three, state, state, batch_dims=0)
-    assert certificate.verdict is Verdict.UNKNOWN
-    assert "conv3d" in certificate.explain()
+    matrix = torch.autograd.functional.jacobian(lambda z: conv(z).reshape(-1), state).reshape(27, 27)
+    norm = float(matrix.abs().sum(dim=1).max())
+    for share, verdict in ((0.999, Verdict.CERTIFIED), (1.001, Verdict.REFUTED)):
+        conv.weight.data.mul_(share / norm)
+        norm = share
+        operator = Written(lambda m, z, x: torch.tanh(m["a"](z) + x), a=conv)
+        certificate = certify(operator, state, state, norm="linf", theorem="picard")
+        assert certificate.verdict is verdict
+        assert check(certificate, operator, state, state).accepted
+
+
+def test_convolutions_without_a_rule_are_unknown_by_name() -> None:
     by_state = Written(lambda m, z, x: 0.1 * nn.functional.conv1d(x, z, padding=1))
     z = x = torch.ones(3, 3, 3, dtype=torch.float64)
     certificate = certify(by_state, z, x, batch_dims=0)
@@ -562,8 +573,8 @@ def test_the_model_file_gives_the_same_certificate(saved: tuple[Path, str, Tenso
     loaded = deqops.load(model)
     again = certify(loaded, state, state, norm="l2", theorem="picard")
     assert again.rate == Certificate.load(path).rate
-    assert check(path, loaded, state, state).accepted
-    assert check(again, Layer(kernel, mode), state, state).accepted
+    assert_accepted(path, loaded, state, state)
+    assert_accepted(again, Layer(kernel, mode), state, state)
 
 
 def _claimed(document: dict[str, Any], factor: float) -> dict[str, Any]:
@@ -574,7 +585,7 @@ def _claimed(document: dict[str, Any], factor: float) -> dict[str, Any]:
 def test_tampered_certificates_are_rejected(saved: tuple[Path, str, Tensor, Tensor]) -> None:
     path, mode, kernel, state = saved
     document, layer = json.loads(path.read_text()), Layer(kernel, mode)
-    assert check(edit_certificate(path, **_claimed(document, 1.0)), layer, state, state).accepted
+    assert_accepted(edit_certificate(path, **_claimed(document, 1.0)), layer, state, state)
     for factor in (1 - 1e-11, 0.99, 0.5, 0.0, -1.0, math.nan):
         report = check(edit_certificate(path, **_claimed(document, factor)), layer, state, state)
         assert not report.accepted

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deqops.graph import trace
+from deqops.testing import assert_accepted
 from deqops.verify import Converges, Global, UnsupportedOperationError, Verdict, certify, check, lipschitz_bound
 from deqops.verify._document import digest
 
@@ -83,7 +84,7 @@ def test_a_free_input_may_take_every_value() -> None:
     assert fixed.verdict is Verdict.CERTIFIED
     assert fixed.claim == Converges(Global())
     assert fixed.inputs[0].sha256 is not None
-    assert check(fixed, lambda z, x: 0.5 * torch.tanh(z) + torch.log(x), Z, x).accepted
+    assert_accepted(fixed, lambda z, x: 0.5 * torch.tanh(z) + torch.log(x), Z, x)
     assert certify(lambda z, x: 0.5 * torch.tanh(z) + torch.log(x), Z, -x).verdict is Verdict.UNKNOWN
     for total in (torch.exp, torch.tanh, F.softplus, lambda x: F.layer_norm(x, (3,)), lambda x: x / 3.0):
         free = certify(lambda z, x, total=total: 0.5 * torch.tanh(z) + total(x), Z, x)
@@ -94,3 +95,20 @@ def test_a_free_input_may_take_every_value() -> None:
 def test_open_clamps_and_unused_infinities_are_fine() -> None:
     assert certify(lambda z: 0.5 * z.clamp(min=-INF, max=1.0), Z).verdict is Verdict.CERTIFIED
     assert certify(lambda z: 0.5 * z + torch.where(full(1.0) > 0, full(1.0), full(INF)), Z).verdict is Verdict.CERTIFIED
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda: torch.tanh(torch.zeros(3) / torch.zeros(3)),
+        lambda: torch.softmax(torch.zeros(3) / torch.zeros(3), -1),
+        lambda: torch.softmax(torch.ones(3) / torch.zeros(3), -1),
+        lambda: torch.softmax(torch.zeros(3).masked_fill(torch.ones(3, dtype=torch.bool), -math.inf), -1),
+        lambda: (torch.zeros(3) / torch.zeros(3)).clamp(0, 1),
+    ],
+)
+def test_a_bounded_function_does_not_hide_what_is_no_number(hidden: Callable[[], Tensor]) -> None:
+    """NaN for every state, though an enclosure of tanh lies in [-1, 1] whatever it is taken of."""
+    z = torch.zeros(2, 3)
+    assert certify(lambda z: 0.1 * z + hidden(), z).verdict is not Verdict.CERTIFIED
+    assert certify(lambda z: 0.1 * z + torch.tanh(torch.ones(3)), z).verdict is Verdict.CERTIFIED

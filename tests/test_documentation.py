@@ -16,7 +16,14 @@ DOCS = Path(__file__).parent.parent / "docs"
 @pytest.mark.filterwarnings("ignore")  # torchdeq's use of torch is dated
 @pytest.mark.parametrize(
     ("name", "snippets"),
-    [("migrating-from-torchdeq", 5), ("solving", 7), ("splitting", 1), ("not-contractive", 6), ("testing", 2)],
+    [
+        ("migrating-from-torchdeq", 5),
+        ("solving", 7),
+        ("splitting", 1),
+        ("not-contractive", 6),
+        ("testing", 2),
+        ("certified-training", 4),
+    ],
 )
 def test_every_snippet_runs(name: str, snippets: int) -> None:
     page = DOCS / f"{name}.md"

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deqops import ConvergenceError, DeqopsError, EquilibriumLayer, InputError, Picard, Result, solve
 from deqops.models import PIGN
+from deqops.testing import assert_accepted
 from deqops.verify import Ball, Verdict, certify, check, lipschitz_bound
 
 BAD = [float("nan"), float("inf"), float("-inf")]
@@ -187,7 +188,7 @@ def test_the_rate_is_right_on_graphs_at_the_edge(name: str) -> None:
     assert truth * (1 - 1e-12) <= certificate.rate <= truth + 1e-6
     value = model.layer.solve(x, edges).value
     assert float(certificate.error_bound(model.operator, value.detach(), x, edges).l2) < 1.0
-    assert check(certificate, model.operator, start, x, edges).accepted
+    assert_accepted(certificate, model.operator, start, x, edges)
 
 
 def test_a_graph_without_nodes_is_refused_in_one_line() -> None:
@@ -222,4 +223,4 @@ def test_a_ball_without_a_norm_takes_the_claims_norm_when_it_is_refuted_in_weigh
     certificate = certify(lambda z: 2 * z, state, norm="weighted_linf", region=Ball(state, 1.0), theorem="local_picard")
     assert certificate.verdict is Verdict.REFUTED
     assert certificate.document()["region"]["norm"]["order"] == "linf"
-    assert check(certificate, lambda z: 2 * z, state).accepted
+    assert_accepted(certificate, lambda z: 2 * z, state)

@@ -79,8 +79,8 @@ def test_tabulated_suprema_are_rounded_outwards_and_sharp(name: str) -> None:
 
 
 def jacobians(layer: Layer, y: Vector, x: Vector) -> tuple[Any, Any]:
-    slopes = [DERIVATIVES[layer.name](u) for u in pre_activation(layer, y, x)]
-    W, U = (mpmath.matrix(t.detach().tolist()) for t in (layer.W, layer.U))
+    slopes = [DERIVATIVES[layer.activation](u) for u in pre_activation(layer, y, x)]
+    W, U = (mpmath.matrix(t.detach().tolist()) for t in (layer.weight, layer.inputs))
     S = mpmath.diag(slopes)
     return S * W, S * U
 
@@ -106,7 +106,7 @@ def spectral(matrix: Any) -> Any:
 )
 def test_the_gradient_is_within_the_bound(data: st.DataObject, layer: Layer, terms: int | None, off: float) -> None:
     """T14 `implicit_gradient`: at a state off by eps, after n Neumann terms or an exact solve."""
-    size, inputs = layer.U.shape
+    size, inputs = layer.inputs.shape
     x, direction = data.draw(vectors(inputs)), data.draw(vectors(size))
     y0 = torch.zeros(1, size, dtype=torch.float64)
     certificate = certify(layer, y0, x, theorem="picard", norm="l2")
@@ -130,7 +130,7 @@ def test_the_gradient_is_within_the_bound(data: st.DataObject, layer: Layer, ter
 def test_the_truncation_is_attained_in_one_dimension() -> None:
     """tanh(z/2 + 3x) at x = 0: J_y = 1/2, J_x = 3, and n terms miss exactly 3 q^n / (1 - q)."""
     one = torch.ones(1, 1, dtype=torch.float64)
-    layer, zero = Layer(one / 2, 3 * one, "tanh"), torch.zeros(1, 1, dtype=torch.float64)
+    layer, zero = Layer(one / 2, "tanh", 3 * one), torch.zeros(1, 1, dtype=torch.float64)
     certificate = certify(layer, zero, zero, theorem="picard", norm="l2")
     found = gradient_error_bound(certificate, layer, zero, zero, terms=4)
     assert float(found.eps) <= 1e-300
@@ -143,7 +143,7 @@ def test_the_truncation_is_attained_in_one_dimension() -> None:
 def test_the_second_term_is_needed() -> None:
     """Near q = 1 the error is `l eps ||J_x|| / (1-q)^2` in size: more than `l' eps / (1-q)` alone."""
     one = torch.ones(1, 1, dtype=torch.float64)
-    layer, x = Layer(0.99 * one, one, "tanh"), 0.00133 * one
+    layer, x = Layer(0.99 * one, "tanh", one), 0.00133 * one
     star = equilibrium(layer, exact(x))
     certificate = certify(layer, one, x, theorem="picard", norm="l2")
     y = float(star[0]) * one + 1e-6
@@ -155,7 +155,7 @@ def test_the_second_term_is_needed() -> None:
 
 def test_the_bound_shrinks_with_the_error() -> None:
     torch.manual_seed(1)
-    layer = Layer(0.2 * torch.randn(4, 4).double(), torch.randn(4, 2).double(), "tanh")
+    layer = Layer(0.2 * torch.randn(4, 4).double(), "tanh", torch.randn(4, 2).double())
     x = torch.ones(3, 2, dtype=torch.float64)
     y = torch.zeros(3, 4, dtype=torch.float64)
     certificate = certify(layer, y, x, theorem="picard", norm="l2")
@@ -191,7 +191,7 @@ def test_a_scaled_layer_and_beta_count() -> None:
 
 def test_a_local_certificate_serves_inside_its_ball() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
-    layer, x = Layer(2 * one, one, "tanh"), 2 * one
+    layer, x = Layer(2 * one, "tanh", one), 2 * one
     star = torch.tensor([[float(equilibrium(layer, exact(x))[0])]], dtype=torch.float64)
     certificate = certify(layer, star, x, theorem="local_picard", norm="l2", region=Ball(star, 0.25))
     assert certificate.verdict is Verdict.CERTIFIED
@@ -245,7 +245,7 @@ def test_other_operators_are_refused_by_name(function: Any, message: str) -> Non
 
 
 def test_other_norms_and_theorems_are_refused() -> None:
-    layer = Layer(torch.eye(2, dtype=torch.float64) / 2, torch.eye(2, dtype=torch.float64), "tanh")
+    layer = Layer(torch.eye(2, dtype=torch.float64) / 2, "tanh", torch.eye(2, dtype=torch.float64))
     y = torch.zeros(1, 2, dtype=torch.float64)
     for norm in ("linf", "weighted_l2"):
         certificate = certify(layer, y, y, theorem="picard", norm=norm)

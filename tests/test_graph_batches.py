@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import deqops.testing as kit
 from deqops import (
     Adjoint,
     Anderson,
@@ -298,3 +299,12 @@ def test_other_adjoints_give_the_same_gradients(adjoint: Adjoint) -> None:
         gradients.append(torch.autograd.grad(loss, list(layer.parameters())))
     for right, other_one in zip(*gradients, strict=True):
         assert torch.allclose(other_one, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_t1_a_graph_without_edges_is_a_constant_map(norm: str) -> None:
+    """Messages over no edges at all: certify failed on a product with a constant of no entries."""
+    zeros = torch.zeros(2, 1, dtype=DOUBLE)
+    inputs = zeros + 1, torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, dtype=DOUBLE)
+    certificate = kit.assert_contractive(kit.Messages(), zeros, *inputs, rate=0.0, norm=norm, batch_dims=0)
+    kit.assert_accepted(certificate, kit.Messages(), zeros, *inputs)

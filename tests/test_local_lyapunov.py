@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import mpmath
@@ -20,22 +19,11 @@ from torch import Tensor, nn
 
 from deqops import InputError
 from deqops.graph import trace
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._lyapunov import Form, damped_slopes, proposed_form
 from deqops.verify._problem import Problem
 from deqops.verify._theorems import local_lyapunov
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`."""
-
-    def __init__(self, weight: Tensor, activation: Callable[[Tensor], Tensor] = torch.tanh) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-        self.activation = activation
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + x)
 
 
 def sheared(size: int, radius: float, shear: float, seed: int) -> Tensor:
@@ -52,7 +40,7 @@ def located(layer: nn.Module, x: Tensor, radius: float, damping: float | None = 
 
 
 def _holds(weight: Tensor, bias: Tensor, ball: float, damping: float) -> bool:
-    layer, center = Layer(weight), torch.zeros_like(bias[None])
+    layer, center = Layer(weight, "tanh"), torch.zeros_like(bias[None])
     problem = Problem(trace(layer, center, bias[None]), center, (bias[None],))
     near = damped_slopes(problem, Ball(center, 1e-12 * ball), damping)
     return local_lyapunov(problem, Ball(center, ball), damping, proposed_form(near.mid)).holds
@@ -79,7 +67,7 @@ def test_t12_local_lyapunov_every_start_in_the_ball_converges_as_fast_as_said(
     weight = sheared(size, radius, shear, seed)
     bias = torch.randn(size, generator=seeded(seed + 1), dtype=torch.float64) * ball * 1e-2
     assume(_holds(weight, bias, ball, damping))
-    certificate = located(Layer(weight), bias[None], ball, damping)
+    certificate = located(Layer(weight, "tanh"), bias[None], ball, damping)
     assert certificate.verdict is Verdict.CERTIFIED
     assert isinstance(certificate.claim, Converges)
     start = torch.randn(size, generator=seeded(seed + 2), dtype=torch.float64)
@@ -114,17 +102,17 @@ def test_t12_local_lyapunov_is_not_vacuous() -> None:
     found = []
     x = torch.zeros(1, 4, dtype=torch.float64)
     for seed in range(6):
-        layer = Layer(sheared(4, 0.8, 0.8, seed))
+        layer = Layer(sheared(4, 0.8, 0.8, seed), "tanh")
         certificate = located(layer, x, 1e-5)
         found.append(certificate.verdict is Verdict.CERTIFIED)
         if found[-1]:
-            assert check(certificate, layer, x, x).accepted
+            assert_accepted(certificate, layer, x, x)
     assert sum(found) == 6
     assert certify(layer, x, x, theorem="local_picard", region=Ball(x, 1e-5)).verdict is Verdict.REFUTED
 
 
 def test_t12_local_lyapunov_auto_finds_it() -> None:
-    layer, x = Layer(sheared(3, 0.7, 1.0, 3)), torch.full((2, 3), 0.01, dtype=torch.float64)
+    layer, x = Layer(sheared(3, 0.7, 1.0, 3), "tanh"), torch.full((2, 3), 0.01, dtype=torch.float64)
     certificate = certify(layer, torch.zeros_like(x), x)
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.theorem == "local_lyapunov"
@@ -144,24 +132,24 @@ def test_t12_local_lyapunov_damping_may_repair_an_unstable_equilibrium() -> None
     basis = torch.linalg.qr(torch.randn(4, 4, generator=seeded(5), dtype=torch.float64)).Q
     inner = torch.diag(torch.tensor([-1.6, 0.3, 0.2, -0.5], dtype=torch.float64))
     inner[0, 1] = 4.0
-    layer, x = Layer(basis @ inner @ basis.T), torch.zeros(1, 4, dtype=torch.float64)
+    layer, x = Layer(basis @ inner @ basis.T, "tanh"), torch.zeros(1, 4, dtype=torch.float64)
     assert located(layer, x, 1e-4).verdict is not Verdict.CERTIFIED
     certificate = located(layer, x, 1e-4, damping=0.5)
     assert certificate.verdict is Verdict.CERTIFIED
-    assert check(certificate, layer, x, x).accepted
+    assert_accepted(certificate, layer, x, x)
 
 
 def test_t12_local_lyapunov_says_nothing_of_a_kink_that_expands() -> None:
     """`relu(1.2 z)` at 0 has slopes from 0 to 1.2: no quadratic norm shrinks."""
-    layer, x = Layer(torch.tensor([[1.2]], dtype=torch.float64), torch.relu), torch.zeros(1, 1, dtype=torch.float64)
+    layer, x = Layer(torch.tensor([[1.2]], dtype=torch.float64), "relu"), torch.zeros(1, 1, dtype=torch.float64)
     assert located(layer, x, 0.1).verdict is not Verdict.CERTIFIED
-    contracting = Layer(torch.tensor([[0.9]], dtype=torch.float64), torch.relu)
+    contracting = Layer(torch.tensor([[0.9]], dtype=torch.float64), "relu")
     assert located(contracting, x, 0.1).verdict is Verdict.CERTIFIED
 
 
 def test_t12_local_lyapunov_is_quiet_where_the_form_is_none() -> None:
     """A form that is not invertible proves nothing."""
-    layer, x = Layer(0.5 * torch.eye(2, dtype=torch.float64)), torch.zeros(1, 2, dtype=torch.float64)
+    layer, x = Layer(0.5 * torch.eye(2, dtype=torch.float64), "tanh"), torch.zeros(1, 2, dtype=torch.float64)
     problem = Problem(trace(layer, x, x), x, (x,))
     singular = torch.tensor([[[1.0, 1.0], [1.0, 1.0]]], dtype=torch.float64)
     for form in (Form(singular, singular), Form(singular, torch.zeros_like(singular))):
@@ -172,7 +160,7 @@ def test_t12_local_lyapunov_is_quiet_where_the_form_is_none() -> None:
 @pytest.mark.parametrize("norm", ["weighted_l2", Norm("l2", (torch.ones(2, dtype=torch.float64),))])
 def test_other_norms_are_refused_by_name(norm: Any) -> None:
     x = torch.zeros(1, 2, dtype=torch.float64)
-    layer = Layer(0.5 * torch.eye(2, dtype=torch.float64))
+    layer = Layer(0.5 * torch.eye(2, dtype=torch.float64), "tanh")
     with pytest.raises(InputError, match="plain l2"):
         certify(layer, x, x, theorem="local_lyapunov", region=Ball(x, 0.1), norm=norm)
     with pytest.raises(InputError, match="needs a Ball"):
@@ -187,11 +175,11 @@ def _with_digest(document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["defect", "contraction", "size", "inverse_size", "factor"])
 def test_numbers_that_are_too_small_are_rejected(name: str) -> None:
-    layer, x = Layer(sheared(3, 0.7, 1.0, 3)), torch.full((1, 3), 1e-6, dtype=torch.float64)
+    layer, x = Layer(sheared(3, 0.7, 1.0, 3), "tanh"), torch.full((1, 3), 1e-6, dtype=torch.float64)
     certificate = located(layer, x, 1e-3)
     assert certificate.verdict is Verdict.CERTIFIED
     document = certificate.document()
-    assert check(document, layer, x, x).accepted
+    assert_accepted(document, layer, x, x)
     spoilt = copy.deepcopy(document)
     spoilt["evidence"][name] = (float.fromhex(document["evidence"][name]) * (1 - 1e-6)).hex()
     report = check(_with_digest(spoilt), layer, x, x)
@@ -200,7 +188,7 @@ def test_numbers_that_are_too_small_are_rejected(name: str) -> None:
 
 
 def test_a_claim_that_does_not_follow_is_rejected() -> None:
-    layer, x = Layer(sheared(3, 0.7, 1.0, 3)), torch.full((1, 3), 1e-6, dtype=torch.float64)
+    layer, x = Layer(sheared(3, 0.7, 1.0, 3), "tanh"), torch.full((1, 3), 1e-6, dtype=torch.float64)
     document = located(layer, x, 1e-3).document()
     larger, faster, damped = (copy.deepcopy(document) for _ in range(3))
     for part in (larger, larger["claim"]):

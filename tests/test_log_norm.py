@@ -12,26 +12,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
 from deqops import InputError
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._document import digest
 
 SLOPES = {torch.relu: (0, 1), torch.tanh: (0, 1), torch.abs: (-1, 1)}
 Rows = list[list[Fraction]]
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`."""
-
-    def __init__(self, weight: Tensor, activation: Callable[[Tensor], Tensor] = torch.relu) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight.double())
-        self.activation = activation
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + x)
 
 
 def arguments(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -75,7 +64,7 @@ def stable_matrices(draw: st.DrawFn) -> Tensor:
 
 @given(stable_matrices(), st.sampled_from(sorted(SLOPES, key=str)), st.sampled_from(["linf", "l1"]))
 def test_t5_log_norm_bounds_the_damped_iteration(W: Tensor, activation: Any, order: str) -> None:
-    layer, (state, x) = Layer(W, activation), arguments(len(W))
+    layer, (state, x) = Layer(W.double(), activation), arguments(len(W))
     certificate = certify(layer, state, x, theorem="log_norm", norm=f"weighted_{order}")
     if certificate.verdict is not Verdict.CERTIFIED:
         return
@@ -84,7 +73,7 @@ def test_t5_log_norm_bounds_the_damped_iteration(W: Tensor, activation: Any, ord
     b = Fraction(certificate.claim.damping)
     constant = damped_constant(fractions(W), b, SLOPES[activation], weights_of(certificate), order)
     assert constant <= Fraction(certificate.rate) < 1
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
 
 
 @pytest.mark.parametrize("order", ["linf", "l1"])
@@ -94,7 +83,7 @@ def test_t5_log_norm_certifies_what_does_not_contract(order: str, n: int) -> Non
     g = torch.Generator().manual_seed(n)
     off = torch.rand(n, n, generator=g, dtype=torch.float64).fill_diagonal_(0)
     off = 0.9 * off / max(float(off.sum(0).max()), float(off.sum(1).max()))
-    layer, (state, x) = Layer(off - 20 * torch.eye(n), torch.tanh), arguments(n)
+    layer, (state, x) = Layer((off - 20 * torch.eye(n)).double(), "tanh"), arguments(n)
     assert certify(layer, state, x, theorem="picard", norm=order).verdict is Verdict.REFUTED
     certificate = certify(layer, state, x, theorem="log_norm", norm=f"weighted_{order}")
     assert certificate.verdict is Verdict.CERTIFIED
@@ -103,12 +92,12 @@ def test_t5_log_norm_certifies_what_does_not_contract(order: str, n: int) -> Non
     assert certificate.evidence.numbers["least"] == pytest.approx(-20, rel=1e-9)
     assert isinstance(certificate.claim, Converges)
     assert certificate.claim.damping == pytest.approx(1 / 21, rel=1e-9)
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
 
 
 def test_auto_reaches_it_and_its_iteration_and_errors_hold() -> None:
     W = torch.tensor([[-8.0, 0.5], [0.25, -4.0]])
-    layer, (state, x) = Layer(W), arguments(2, 3)
+    layer, (state, x) = Layer(W.double(), "relu"), arguments(2, 3)
     certificate = certify(layer, state, x)
     assert certificate.theorem == "log_norm"
     assert isinstance(certificate.claim, Converges)
@@ -134,15 +123,15 @@ def test_auto_reaches_it_and_its_iteration_and_errors_hold() -> None:
 
 def test_pointwise_is_not_enough_and_a_damping_may_be_too_large() -> None:
     state, x = arguments(1)
-    softplus = Layer(torch.ones(1, 1), torch.nn.functional.softplus)  # mu(J(y)) < 1 at every y, no equilibrium
+    softplus = Layer(torch.ones(1, 1).double(), "softplus")  # mu(J(y)) < 1 at every y, no equilibrium
     assert certify(softplus, state, x, theorem="log_norm").verdict is Verdict.UNKNOWN
-    steep = Layer(torch.full((1, 1), -9.0))
+    steep = Layer(torch.full((1, 1), -9.0).double(), "relu")
     assert certify(steep, state, x, theorem="log_norm", damping=0.0999).verdict is Verdict.CERTIFIED
     assert certify(steep, state, x, theorem="log_norm", damping=0.11).verdict is Verdict.UNKNOWN
 
 
 def test_arguments_that_do_not_fit() -> None:
-    layer, (state, x) = Layer(-torch.eye(3)), arguments(3)
+    layer, (state, x) = Layer((-torch.eye(3)).double(), "relu"), arguments(3)
     with pytest.raises(InputError, match="l1 and its weighted forms"):
         certify(layer, state, x, theorem="log_norm", norm="l2")
     with pytest.raises(InputError, match="holds globally"):
@@ -152,12 +141,12 @@ def test_arguments_that_do_not_fit() -> None:
 
 
 def test_files_and_numbers_made_better(tmp_path: Path) -> None:
-    layer, (state, x) = Layer(torch.tensor([[-8.0, 0.5], [0.25, -4.0]])), arguments(2)
+    layer, (state, x) = Layer(torch.tensor([[-8.0, 0.5], [0.25, -4.0]]).double(), "relu"), arguments(2)
     certificate = certify(layer, state, x, theorem="log_norm")
     certificate.save(tmp_path / "c.json")
     again = Certificate.load(tmp_path / "c.json")
     assert again.document() == certificate.document()
-    assert check(tmp_path / "c.json", layer, state, x).accepted
+    assert_accepted(tmp_path / "c.json", layer, state, x)
     for change in (better("rate", 0.99), better("mu", -1.0), better("factor", 0.5), better("least", 1.0), faster):
         document = certificate.document()
         change(document)

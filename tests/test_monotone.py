@@ -24,21 +24,10 @@ from torch import Tensor, nn
 from deqops import Anderson, InputError, OperatorEquation, Tolerance, export, solve
 from deqops._tensorfile import write_tensors
 from deqops.cli import main
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Norm, Verdict, certify, check
 from deqops.verify._definite import lowest_eigenvalue_bound
 from deqops.verify._midrad import MidRad
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`."""
-
-    def __init__(self, weight: Tensor, activation: Callable[[Tensor], Tensor] = torch.relu) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-        self.activation = activation
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + x)
 
 
 def monotone_weight(size: int, norm: float, seed: int, mu: float = 0.1) -> Tensor:
@@ -97,17 +86,17 @@ def test_monotone_one_equilibrium_within_the_error_bound(seed: int, size: int, n
     weight = monotone_weight(size, norm, seed)
     weight = weight + 0.3 * torch.randn(size, size, generator=seeded(seed + 1))
     state, x = arguments(size, 1, seed)
-    certificate = certify(Layer(weight), state, x, theorem="monotone")
+    certificate = certify(Layer(weight, "relu"), state, x, theorem="monotone")
     equilibria = relu_equilibria(weight, x[0])
     assume(certificate.verdict is Verdict.CERTIFIED)
     assert len(equilibria) == 1
     y = torch.randn(1, size, generator=seeded(seed + 2))
-    bound = certificate.error_bound(Layer(weight), y, x)
+    bound = certificate.error_bound(Layer(weight, "relu"), y, x)
     square = sum(
         ((Fraction(v) - e) ** 2 for v, e in zip(y[0].double().tolist(), equilibria[0], strict=True)), Fraction()
     )
     assert square <= Fraction(float(bound.l2[0])) ** 2
-    assert check(certificate, Layer(weight), state, x).accepted
+    assert_accepted(certificate, Layer(weight, "relu"), state, x)
 
 
 def test_a_layer_with_two_equilibria_is_not_certified() -> None:
@@ -115,14 +104,14 @@ def test_a_layer_with_two_equilibria_is_not_certified() -> None:
     weight, x = torch.tensor([[1.5, -2.0], [1.0, -1.2]]), torch.tensor([[-0.5, -1.0]])
     assert len(relu_equilibria(weight, x[0])) == 2
     for norm in ("auto", "l2", "weighted_l2"):
-        certificate = certify(Layer(weight), torch.zeros(1, 2), x, theorem="monotone", norm=norm)
+        certificate = certify(Layer(weight, "relu"), torch.zeros(1, 2), x, theorem="monotone", norm=norm)
         assert certificate.verdict is Verdict.UNKNOWN
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.5])
 def test_the_tie_is_unknown(factor: float) -> None:
     """W = I: relu(z + c) has none or many; mu = 0 is no proof."""
-    certificate = certify(Layer(factor * torch.eye(3)), *arguments(3), theorem="monotone")
+    certificate = certify(Layer(factor * torch.eye(3), "relu"), *arguments(3), theorem="monotone")
     assert certificate.verdict is Verdict.UNKNOWN
     assert "mu > 0 not shown" in certificate.reason
 
@@ -137,13 +126,13 @@ def test_layers_of_norm_27_are_certified_and_their_contraction_refuted(size: int
     assert certificate.monotonicity is not None
     assert 0.0999 < certificate.monotonicity < 0.2
     assert certificate.inputs[0].free
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
     assert certify(layer, state, x, norm="l2").verdict is Verdict.REFUTED
 
 
 def test_mu_is_tight() -> None:
     weight = monotone_weight(6, 5.0, 3)
-    certificate = certify(Layer(weight), *arguments(6), theorem="monotone", norm="l2")
+    certificate = certify(Layer(weight, "relu"), *arguments(6), theorem="monotone", norm="l2")
     exact = rational_matrix(weight.double())
     for shift, expected in ((0.0, True), (1e-8, False)):
         mu = rational(float(certificate.monotonicity or 0.0) + shift)
@@ -155,13 +144,13 @@ def test_mu_is_tight() -> None:
 def test_weights_are_found_and_then_proven(spread: float) -> None:
     d = torch.exp(spread * torch.randn(12, generator=seeded(1)))
     weight = monotone_weight(12, 3.0, 2, 0.3) * d[None, :] / d[:, None]
-    layer, (state, x) = Layer(weight), arguments(12)
+    layer, (state, x) = Layer(weight, "relu"), arguments(12)
     assert certify(layer, state, x, theorem="monotone", norm="l2").verdict is Verdict.UNKNOWN
     certificate = certify(layer, state, x, theorem="monotone")
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.norm is not None
     assert certificate.norm.describe() == "weighted l2"
-    assert check(certificate, layer, state, x).accepted
+    assert_accepted(certificate, layer, state, x)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +175,7 @@ def test_slopes_that_leave_the_unit_interval(activation: Any, gain: float, expec
     certificate = certify(layer, state, x, theorem="monotone")
     assert certificate.verdict is expected
     if expected is Verdict.CERTIFIED:
-        assert check(certificate, layer, state, x).accepted
+        assert_accepted(certificate, layer, state, x)
 
 
 @pytest.mark.parametrize("factor", [0.5, -0.5, 2.0, -2.0])
@@ -196,11 +185,13 @@ def test_the_papers_equation_with_a_factor(factor: float) -> None:
     equation = OperatorEquation(lambda z, x: torch.relu(z @ weight.T), lambda x: x, factor)
     state, x = arguments(5)
     certificate = certify(equation, state, x, theorem="monotone")
-    plain = certify(Layer(factor * weight), state, x, theorem="monotone")  # w = z - x, up to the sign of its slopes
+    plain = certify(
+        Layer(factor * weight, "relu"), state, x, theorem="monotone"
+    )  # w = z - x, up to the sign of its slopes
     assert (certificate.verdict is Verdict.CERTIFIED) == (plain.verdict is Verdict.CERTIFIED)
     if certificate.verdict is Verdict.CERTIFIED:
         assert certificate.monotonicity == pytest.approx(plain.monotonicity, rel=1e-6)
-        assert check(certificate, equation, state, x).accepted
+        assert_accepted(certificate, equation, state, x)
 
 
 @pytest.mark.parametrize("size", [1e30, 1e200, 1e308])
@@ -211,8 +202,10 @@ def test_weights_near_the_end_of_the_range_are_no_crash(size: float, capfd: pyte
         weight = size * (2 * torch.rand(2, 2, generator=g, dtype=torch.float64) - 1)
         state, x = torch.randn(2, 4, 2, generator=g, dtype=torch.float64)
         for theorem in ("auto", "monotone"):
-            certificate = certify(Layer(weight), state, x, theorem=theorem)
-            assert certificate.verdict is Verdict.UNKNOWN or check(certificate, Layer(weight), state, x).accepted
+            certificate = certify(Layer(weight, "relu"), state, x, theorem=theorem)
+            assert (
+                certificate.verdict is Verdict.UNKNOWN or check(certificate, Layer(weight, "relu"), state, x).accepted
+            )
     assert capfd.readouterr() == ("", "")  # LAPACK complains on the terminal about infinite numbers
 
 
@@ -227,7 +220,7 @@ def test_other_operators_are_unknown_by_name() -> None:
 
 
 def test_arguments_that_do_not_fit() -> None:
-    layer, (state, x) = Layer(-torch.eye(3)), arguments(3)
+    layer, (state, x) = Layer(-torch.eye(3), "relu"), arguments(3)
     with pytest.raises(InputError, match="l2 and its weighted forms"):
         certify(layer, state, x, theorem="monotone", norm="linf")
     with pytest.raises(InputError, match="holds globally"):
@@ -241,7 +234,11 @@ def test_arguments_that_do_not_fit() -> None:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Layer, Tensor, Tensor]:
-    folder, layer, (state, x) = tmp_path_factory.mktemp("monotone"), Layer(monotone_weight(4, 2.0, 7)), arguments(4)
+    folder, layer, (state, x) = (
+        tmp_path_factory.mktemp("monotone"),
+        Layer(monotone_weight(4, 2.0, 7), "relu"),
+        arguments(4),
+    )
     certify(layer, state, x, theorem="monotone", norm="weighted_l2").save(folder / "c.json")
     return folder / "c.json", layer, state, x
 
@@ -252,7 +249,7 @@ def test_the_file_gives_the_same_certificate(saved: tuple[Path, Layer, Tensor, T
     assert loaded.document() == certify(layer, state, x, theorem="monotone", norm="weighted_l2").document()
     with pytest.raises(InputError, match="proves no rate"):
         loaded.iterations(1e-3, 1.0)
-    assert check(path, layer, state, x).accepted
+    assert_accepted(path, layer, state, x)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +287,7 @@ def test_tampered_certificates_are_rejected(
 
 def test_a_solver_may_stop_on_the_proven_error(saved: tuple[Path, Layer, Tensor, Tensor]) -> None:
     _, single, state, x = saved
-    layer, state, x = Layer(single.W.detach().double()), state.double(), x.double()
+    layer, state, x = Layer(single.weight.detach().double(), "relu"), state.double(), x.double()
     certificate = certify(layer, state, x, theorem="monotone")
     solution = solve(
         layer,
@@ -301,13 +298,13 @@ def test_a_solver_may_stop_on_the_proven_error(saved: tuple[Path, Layer, Tensor,
         max_evaluations=500,
     )
     for row, problem in zip(solution.value.double(), x, strict=True):
-        (truth,) = relu_equilibria(layer.W.detach(), problem)
+        (truth,) = relu_equilibria(layer.weight.detach(), problem)
         gaps = [(Fraction(v) - e) ** 2 for v, e in zip(row.tolist(), truth, strict=True)]
         assert sum(gaps, Fraction()) <= Fraction(1e-6) ** 2
 
 
 def test_the_command_line_and_the_page(tmp_path: Path, capsys: Any) -> None:
-    layer, (state, x) = Layer(monotone_weight(6, 8.0, 5)), arguments(6)
+    layer, (state, x) = Layer(monotone_weight(6, 8.0, 5), "relu"), arguments(6)
     export(tmp_path / "model.pt2", layer, state, x)
     write_tensors(tmp_path / "inputs.safetensors", state, (x,))
     files = [str(tmp_path / "model.pt2"), "--inputs", str(tmp_path / "inputs.safetensors")]

@@ -26,6 +26,7 @@ from zoo import cases, randn
 
 from deqops import InputError, ModelFileError
 from deqops.graph import trace
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Norm, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._gains import apply_magnitude
 from deqops.verify._interval_jacobian import interval_jacobian
@@ -33,18 +34,6 @@ from deqops.verify._local import local_jacobian
 from deqops.verify._problem import Problem
 
 ZOO = cases()
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`."""
-
-    def __init__(self, weight: Tensor, activation: Callable[[Tensor], Tensor] = torch.tanh) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-        self.activation = activation
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + x)
 
 
 def normal(size: int, norm: float, seed: int) -> Tensor:
@@ -113,7 +102,7 @@ def test_the_interval_jacobian_agrees_with_the_bound_of_its_entries(name: str) -
 def test_differences_lie_in_the_interval_jacobian(seed: int, size: int, radius: float) -> None:
     """Lemma `slopes` across kinks: `G(y) - G(z)` in `[M] (y - z)`, in rational arithmetic."""
     weight, center = normal(size, 2.0, seed), torch.randn(1, size, generator=seeded(seed + 1), dtype=torch.float64)
-    layer, x = Layer(weight, torch.relu), torch.zeros(1, size, dtype=torch.float64)
+    layer, x = Layer(weight, "relu"), torch.zeros(1, size, dtype=torch.float64)
     problem = Problem(trace(layer, center, x, batch_dims=1), center, (x,))
     J = interval_jacobian(local_jacobian(problem, Ball(center, radius), Norm("linf")), 1)
     shifts = radius * (2 * torch.rand(2, size, generator=seeded(seed + 2), dtype=torch.float64) - 1) * 0.999
@@ -143,7 +132,7 @@ def test_differences_lie_in_the_interval_jacobian(seed: int, size: int, radius: 
 def test_exactly_one_equilibrium_in_the_ball(seed: int, size: int, norm: float, radius: float, order: str) -> None:
     """T6 for ReLU, against all equilibria in rational arithmetic; the error bound holds for a state in the ball."""
     weight, x = normal(size, norm, seed), torch.randn(1, size, generator=seeded(seed + 1), dtype=torch.float64)
-    equilibria, layer = relu_equilibria(weight, x[0]), Layer(weight, torch.relu)
+    equilibria, layer = relu_equilibria(weight, x[0]), Layer(weight, "relu")
     assume(equilibria)
     center = torch.tensor([[float(v) for v in equilibria[seed % len(equilibria)]]], dtype=torch.float64)
     certificate = located(layer, center, x, radius, order)
@@ -158,7 +147,7 @@ def test_exactly_one_equilibrium_in_the_ball(seed: int, size: int, norm: float, 
     error = exact_norm([Fraction(v) - e for v, e in zip(y[0].tolist(), inside[0], strict=True)], certificate)
     if math.isfinite(float(bound.value[0])):
         assert error <= ball(float(bound.value[0]))
-    assert check(certificate, layer, center, x).accepted
+    assert_accepted(certificate, layer, center, x)
 
 
 @pytest.mark.parametrize("norm", [2.0, 3.0])
@@ -170,7 +159,7 @@ def test_most_isolated_equilibria_of_expanding_layers_are_found(norm: float) -> 
         for y in relu_equilibria(weight, x[0]):
             center = torch.tensor([[float(v) for v in y]], dtype=torch.float64)
             tried += 1
-            found += located(Layer(weight, torch.relu), center, x, 1e-5).verdict is Verdict.CERTIFIED
+            found += located(Layer(weight, "relu"), center, x, 1e-5).verdict is Verdict.CERTIFIED
     assert tried >= 12
     assert found >= tried - 1
 
@@ -204,7 +193,7 @@ def krawczyk(weight: Tensor, x: Tensor, point: list[Any], radius: float) -> bool
 def test_a_rotation_that_expands(angle: float, factor: float) -> None:
     """tanh of 1.5 times a rotation: no norm contracts (its spectral radius is 1.5), yet one equilibrium is near 0."""
     weight, x = rotation(angle, factor), torch.tensor([[0.02, -0.01]], dtype=torch.float64)
-    layer, zero = Layer(weight), torch.zeros(1, 2, dtype=torch.float64)
+    layer, zero = Layer(weight, "tanh"), torch.zeros(1, 2, dtype=torch.float64)
     certificate = certify(layer, zero, x)
     certificate = certificate if certificate.theorem == "newton_kantorovich" else located(layer, zero, x, 0.1)
     assert certificate.verdict is Verdict.CERTIFIED
@@ -226,19 +215,19 @@ def test_a_rotation_that_expands(angle: float, factor: float) -> None:
     error = mpmath.norm(mpmath.matrix([mpmath.mpf(v) - t for v, t in zip(y[0].tolist(), truth, strict=True)]), 2)
     assert error <= mpmath.mpf(float(bound.l2[0]))
     assert float(bound.l2[0]) <= 200 * error
-    assert check(certificate, layer, zero, x).accepted
+    assert_accepted(certificate, layer, zero, x)
 
 
 def test_three_equilibria_are_told_apart() -> None:
     """z = tanh(2 z): a ball around each of the three, none around two."""
-    layer, x = Layer(torch.tensor([[2.0]])), torch.zeros(1, 1)
+    layer, x = Layer(torch.tensor([[2.0]]), "tanh"), torch.zeros(1, 1)
     outer = 0.9575040240772687
     for place in (-outer, 0.0, outer):
         assert located(layer, torch.full((1, 1), place, dtype=torch.float32), x, 0.2).verdict is Verdict.CERTIFIED
     for radius in (0.96, 1.5, 10.0):
         several = located(layer, torch.zeros(1, 1), x, radius)
         assert several.verdict is Verdict.REFUTED
-        assert check(several, layer, torch.zeros(1, 1), x).accepted
+        assert_accepted(several, layer, torch.zeros(1, 1), x)
     assert located(layer, torch.full((1, 1), 0.5), x, 0.1).verdict is Verdict.UNKNOWN  # none in it
 
 
@@ -248,11 +237,11 @@ def test_three_equilibria_are_told_apart() -> None:
 )
 def test_a_kink_inside_the_ball(gain: float, expected: Verdict) -> None:
     """relu(gain z) at 0: slopes [0, gain], so I - M is regular for all of them only where gain < 1."""
-    layer, x = Layer(torch.tensor([[gain]]), torch.relu), torch.zeros(1, 1)
+    layer, x = Layer(torch.tensor([[gain]]), "relu"), torch.zeros(1, 1)
     certificate = located(layer, torch.zeros(1, 1), x, 0.5)
     assert certificate.verdict is expected
     if expected is Verdict.CERTIFIED:
-        assert check(certificate, layer, torch.zeros(1, 1), x).accepted
+        assert_accepted(certificate, layer, torch.zeros(1, 1), x)
 
 
 @pytest.mark.parametrize(("radius", "expected"), [(0.6, Verdict.UNKNOWN), (1.625, Verdict.CERTIFIED)])
@@ -265,14 +254,14 @@ def test_t6_a_ball_without_the_equilibrium_is_not_certified(radius: float, expec
 
 def test_a_trained_size_is_certified_around_its_computed_equilibrium() -> None:
     weight, x = normal(30, 3.0, 0).float(), torch.randn(2, 30, generator=seeded(0))
-    layer, zero = Layer(weight), torch.zeros(2, 30)
+    layer, zero = Layer(weight, "tanh"), torch.zeros(2, 30)
     certificate = certify(layer, zero, x)
     assert certificate.theorem == "newton_kantorovich"
     assert certificate.claim.describe().startswith("G has exactly one equilibrium in a ball")
     assert not certificate.inputs[0].free
     assert certificate.factor is not None
     assert certificate.factor < 1000
-    assert check(certificate, layer, zero, x).accepted
+    assert_accepted(certificate, layer, zero, x)
     region = certificate.region
     assert isinstance(region, Ball)
     error = certificate.error_bound(layer, region.leaves[0].float(), x)
@@ -280,7 +269,7 @@ def test_a_trained_size_is_certified_around_its_computed_equilibrium() -> None:
 
 
 def test_auto_on_a_ball_falls_back_to_it() -> None:
-    layer, zero = Layer(rotation(1.5, 1.5)), torch.zeros(1, 2, dtype=torch.float64)
+    layer, zero = Layer(rotation(1.5, 1.5), "tanh"), torch.zeros(1, 2, dtype=torch.float64)
     certificate = certify(layer, zero, zero, region=Ball(zero, 0.1))
     assert certificate.theorem == "newton_kantorovich"
     assert any("local_picard" in attempt for attempt in certificate.attempts)
@@ -325,7 +314,7 @@ def test_the_zoo_is_checked(name: str) -> None:
 
 
 def test_sizes_that_are_too_large_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, zero = Layer(rotation(1.5, 1.5)), torch.zeros(1, 2, dtype=torch.float64)
+    layer, zero = Layer(rotation(1.5, 1.5), "tanh"), torch.zeros(1, 2, dtype=torch.float64)
     certificate = located(layer, zero, zero, 0.1)
     monkeypatch.setattr("deqops.verify.checker._derivative.LARGEST_ORDER", 1)
     report = check(certificate, layer, zero, zero)
@@ -338,7 +327,7 @@ def test_sizes_that_are_too_large_are_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_arguments_that_do_not_fit() -> None:
-    layer, zero = Layer(-torch.eye(3)), torch.zeros(1, 3)
+    layer, zero = Layer(-torch.eye(3), "tanh"), torch.zeros(1, 3)
     with pytest.raises(InputError, match="needs a Ball"):
         certify(layer, zero, zero, theorem="newton_kantorovich")
     with pytest.raises(InputError, match="centre has shape"):
@@ -358,7 +347,7 @@ def test_an_operation_without_slopes_is_unknown_by_name() -> None:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Layer, Tensor, Tensor]:
-    folder, layer = tmp_path_factory.mktemp("newton"), Layer(normal(3, 2.5, 0))
+    folder, layer = tmp_path_factory.mktemp("newton"), Layer(normal(3, 2.5, 0), "tanh")
     zero, x = torch.zeros(2, 3, dtype=torch.float64), randn(2, 3, seed=5)
     certificate = certify(layer, zero, x, norm="auto")
     if certificate.theorem != "newton_kantorovich":
@@ -374,7 +363,7 @@ def test_the_file_gives_the_same_certificate(saved: tuple[Path, Layer, Tensor, T
     path, layer, state, x = saved
     loaded = Certificate.load(path)
     assert Certificate.from_document(loaded.document()).document() == loaded.document()
-    assert check(path, layer, state, x).accepted
+    assert_accepted(path, layer, state, x)
     with pytest.raises(InputError, match="proves no rate"):
         loaded.iterations(1e-3, 1.0)
 
@@ -463,7 +452,7 @@ def test_a_file_with_inverses_of_another_size_does_not_load(
 
 def test_a_large_inverse_lies_beside_the_file(tmp_path: Path) -> None:
     size = 380
-    layer, zero = Layer(-2 * torch.eye(size), torch.relu), torch.zeros(1, size)
+    layer, zero = Layer(-2 * torch.eye(size), "relu"), torch.zeros(1, size)
     certificate = located(layer, zero, zero, 1.0, "linf")
     assert certificate.verdict is Verdict.CERTIFIED
     certificate.save(tmp_path / "c.json")

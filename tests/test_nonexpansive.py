@@ -12,9 +12,9 @@ from exact import bounds_norm, is_positive_semidefinite, rational, rational_matr
 from flint import fmpq, fmpz_mat
 from hypothesis import given
 from hypothesis import strategies as st
-from known import householder, matrix_of_norm
 from torch import Tensor
 
+import deqops.testing as kit
 from deqops import InputError, UnsupportedOperationError
 from deqops.verify import Ball, Norm, nonexpansive_bound
 from deqops.verify import _exact_gain as exact_gain
@@ -69,10 +69,11 @@ def test_t4_nonexpansive_a_turn_in_a_box_keeps_the_residual_bound(damping: float
     assert steps == 0 or float(proven.residual_bound(int(steps * 0.999) - 1)) > wanted
 
 
-@given(seed=st.integers(0, 10**6), size=st.sampled_from([1, 2, 4, 8]), damping=st.sampled_from(DAMPINGS))
-def test_t4_nonexpansive_orthogonal_layers_keep_the_residual_bound(seed: int, size: int, damping: float) -> None:
-    W = householder(size, seeded(seed))
-    y0 = 2 * torch.randn(1, size, generator=seeded(seed + 1), dtype=torch.float64)
+@given(st.data(), st.sampled_from([1, 2, 4, 8]), st.sampled_from(DAMPINGS))
+def test_t4_nonexpansive_orthogonal_layers_keep_the_residual_bound(
+    data: st.DataObject, size: int, damping: float
+) -> None:
+    W, y0 = data.draw(kit.orthogonals(size)), 2 * data.draw(kit.floats(1, size))
     proven = nonexpansive_bound(clamped(W), y0, damping=damping)
     for n, found in enumerate(exact_residuals(W, y0[0], damping, 40)):
         assert found <= rational(float(proven.residual_bound(n))) ** 2
@@ -150,10 +151,10 @@ def test_t4_nonexpansive_a_rounded_turn_is_refused_where_its_norm_exceeds_one(an
     assert (matrix_bound(dense(W)) <= 1) == bounds_norm(W, 1.0)
 
 
-@given(seed=st.integers(0, 10**6), size=st.sampled_from([2, 4, 8, 16]), units=st.integers(-2, 2))
-def test_the_bound_of_a_stored_matrix_is_exact_next_to_one(seed: int, size: int, units: int) -> None:
+@given(st.data(), st.sampled_from([2, 4, 8, 16]), st.integers(-2, 2))
+def test_the_bound_of_a_stored_matrix_is_exact_next_to_one(data: st.DataObject, size: int, units: int) -> None:
     norm = 1 + Fraction(units, 2**36)
-    W = matrix_of_norm(size, norm, seeded(seed))
+    W = data.draw(kit.matrices(size, norm))
     bound = matrix_bound(dense(W))
     assert bound >= norm
     assert (bound <= 1) == (norm <= 1)
@@ -190,7 +191,7 @@ def test_large_sparse_matrices_are_decided_by_their_sums() -> None:
 
 def test_averages_and_selections_are_nonexpansive() -> None:
     y0 = torch.ones(2, 4, dtype=torch.float64)
-    H = householder(4, seeded(1))
+    H = kit.reflection(torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
     proven = nonexpansive_bound(lambda z: torch.tanh(0.5 * z.flip(1) + 0.5 * torch.tanh(z @ H.T)), y0)
     assert proven.hypotheses[0].value == 1.0
     with pytest.raises(UnsupportedOperationError, match="nonexpansive"):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from deqops import InputError
 from deqops.graph import trace
+from deqops.testing import assert_accepted
 from deqops.verify import (
     Ball,
     Certificate,
@@ -401,7 +402,7 @@ def test_t11_where_the_variance_may_vanish_nothing_is_certified(kind: type[nn.Mo
     jacobian = Builder(problem.graph, problem.constants, box.intervals).build()
     assert lipschitz_gain(jacobian, Norm("l2"), 1).upper > 10
     if certificate.verdict is Verdict.REFUTED:
-        assert check(certificate, layer, z, torch.zeros_like(z)).accepted
+        assert_accepted(certificate, layer, z, torch.zeros_like(z))
 
 
 def test_t11_two_equilibria_behind_a_norm_are_never_made_one() -> None:
@@ -419,7 +420,7 @@ def test_modules_of_torch_are_certified_and_checked(kind: type[nn.Module], dtype
     layer, z, x = post_norm(kind, 8, 2, dtype), torch.zeros(3, 8, dtype=dtype), push(8, 3, dtype)
     certificate = certify(layer, z, x)
     assert certificate.verdict is Verdict.CERTIFIED, certificate.reason
-    assert check(certificate, layer, z, x).accepted
+    assert_accepted(certificate, layer, z, x)
     assert not check(certificate, layer, z, x * 1.5).accepted
     other = copy.deepcopy(layer)
     with torch.no_grad():
@@ -439,7 +440,7 @@ def test_a_group_norm_over_images_and_a_norm_over_two_dimensions() -> None:
         certificate = certify(G, z, x)
         assert certificate.verdict is Verdict.CERTIFIED
         assert certificate.theorem == "absorbing"
-        assert check(certificate, G, z, x).accepted
+        assert_accepted(certificate, G, z, x)
 
 
 # ---------------------------------------------------------------------------------------------- local theorems
@@ -580,7 +581,7 @@ def test_t9_an_unstable_equilibrium_behind_a_norm_is_refuted_and_checked() -> No
 
     certificate = certify(G, z, norm="l2")
     assert certificate.verdict is Verdict.REFUTED
-    assert check(certificate, G, z).accepted
+    assert_accepted(certificate, G, z)
 
 
 def test_t8_an_rms_norm_keeps_exact_zeros_and_couples_its_group() -> None:
@@ -594,7 +595,7 @@ def test_t8_an_rms_norm_keeps_exact_zeros_and_couples_its_group() -> None:
     certificate = certify(G, z, theorem="causal")
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.depth == 1
-    assert check(certificate, G, z).accepted
+    assert_accepted(certificate, G, z)
     for H in (lambda z: F.layer_norm(z * mask, (2,)) @ shift, lambda z: F.rms_norm(z, (2,), eps=1e-5) @ shift):
         assert certify(H, z, theorem="causal").verdict is not Verdict.CERTIFIED
 
@@ -642,7 +643,7 @@ def test_t13_behind_a_final_normalisation() -> None:
             z = layer(z, x)
     certificate = certify(layer, z, x, norm="linf", region=Ball(z, 1e-3), theorem="componentwise")
     assert certificate.verdict is Verdict.CERTIFIED, certificate.reason
-    assert check(certificate, layer, z, x).accepted
+    assert_accepted(certificate, layer, z, x)
 
 
 def test_constants_behind_a_normalisation_are_folded() -> None:
@@ -656,6 +657,6 @@ def test_constants_behind_a_normalisation_are_folded() -> None:
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.rate is not None
     assert certificate.rate < 0.8
-    assert check(certificate, G, z, x).accepted
+    assert_accepted(certificate, G, z, x)
     exact = midrad.sub(MidRad.exact(F.layer_norm(x, (3,))), Normalisation(3, 1e-5, True).over(MidRad.exact(x)).value)
     assert float(exact.magnitude().max()) < 1e-12

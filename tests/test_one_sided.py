@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,21 +20,10 @@ from torch import Tensor, nn
 from campaign._exact import diagonal, identity, is_semidefinite, rational, rational_matrix
 from deqops import InputError
 from deqops.graph import trace
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._problem import Problem
 from deqops.verify._theorems._one_sided import one_sided
-
-
-class Layer(nn.Module):
-    """`s(W z + x)`."""
-
-    def __init__(self, weight: Tensor, activation: Callable[[Tensor], Tensor] = torch.relu) -> None:
-        super().__init__()
-        self.W = nn.Parameter(weight)
-        self.activation = activation
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + x)
 
 
 class Stiff(nn.Module):
@@ -110,14 +98,14 @@ def test_t5_one_sided_is_not_vacuous() -> None:
     for seed in range(8):
         weight = skewed(4, 3.0 + seed / 2, 0.5, seed)
         z = torch.zeros(1, 4, dtype=torch.float64)
-        certificate = proven(Layer(weight), z)
+        certificate = proven(Layer(weight, "relu"), z)
         if certificate.verdict is not Verdict.CERTIFIED:
             continue
         found += 1
         assert certificate.evidence is not None
         tops = [torch.linalg.eigvalsh((M + M.T) / 2)[-1] for M in _float_corners(weight)]
         assert certificate.evidence.numbers["mu"] <= max(0.0, float(max(tops))) + 0.3
-        report = check(certificate, Layer(weight), z, z)
+        report = check(certificate, Layer(weight, "relu"), z, z)
         assert report.accepted, report.reasons
     assert found >= 7
 
@@ -154,14 +142,14 @@ def test_t5_one_sided_auto_finds_a_damping_for_a_stiff_operator() -> None:
 
 def test_t5_one_sided_a_damping_above_one_is_not_certified() -> None:
     """`relu(-3 y)` has m = 0 and L = 3: any b below 1/5 will do, none above 1 is claimed."""
-    layer, z = Layer(torch.tensor([[-3.0]], dtype=torch.float64)), torch.zeros(1, 1, dtype=torch.float64)
+    layer, z = Layer(torch.tensor([[-3.0]], dtype=torch.float64), "relu"), torch.zeros(1, 1, dtype=torch.float64)
     assert proven(layer, z, damping=0.15).verdict is Verdict.CERTIFIED
     for damping in (1.5, -0.5, 0.9):
         assert proven(layer, z, damping=damping).verdict is not Verdict.CERTIFIED
 
 
 def test_t5_one_sided_softplus_on_the_line_has_no_constant_below_one() -> None:
-    layer = Layer(torch.eye(1, dtype=torch.float64), nn.functional.softplus)
+    layer = Layer(torch.eye(1, dtype=torch.float64), "softplus")
     z = torch.zeros(1, 1, dtype=torch.float64)
     problem = Problem(trace(layer, z, z), z, (z,))
     for damping in (None, 0.01, 0.5):
@@ -170,14 +158,14 @@ def test_t5_one_sided_softplus_on_the_line_has_no_constant_below_one() -> None:
 
 def test_t5_one_sided_weights_that_vary_along_other_dimensions() -> None:
     """A state of several rows with weights of their own falls back to the matrix of all unknowns."""
-    layer, z = Layer(skewed(2, 4.0, 0.5, 3)), torch.zeros(1, 3, 2, dtype=torch.float64)
+    layer, z = Layer(skewed(2, 4.0, 0.5, 3), "relu"), torch.zeros(1, 3, 2, dtype=torch.float64)
     weights = torch.tensor([[1.0, 1.0], [2.0, 1.5], [1.0, 1.0]], dtype=torch.float64)
     certificate = proven(layer, z, norm=Norm("l2", (weights,)))
     evidence = certificate.evidence
     if certificate.verdict is Verdict.CERTIFIED:
         assert evidence is not None
         assert evidence.numbers["multiplier"] == 0
-        assert check(certificate, layer, z, z).accepted
+        assert_accepted(certificate, layer, z, z)
     stiff = Stiff(-2.0 * torch.eye(2, dtype=torch.float64), 0.1 * torch.eye(2, dtype=torch.float64))
     certificate = proven(stiff, z, norm=Norm("l2", (weights,)))
     assert certificate.verdict is Verdict.CERTIFIED
@@ -188,16 +176,16 @@ def test_t5_one_sided_weights_that_vary_along_other_dimensions() -> None:
 def test_norms_other_than_l2_are_refused_by_name() -> None:
     z = torch.zeros(1, 2, dtype=torch.float64)
     with pytest.raises(InputError, match="is about l2"):
-        proven(Layer(torch.eye(2, dtype=torch.float64)), z, norm="linf")
+        proven(Layer(torch.eye(2, dtype=torch.float64), "relu"), z, norm="linf")
 
 
 @pytest.mark.parametrize("name", ["mu", "bound", "factor", "multiplier", "rate", "damping"])
 def test_numbers_that_do_not_follow_are_rejected(name: str) -> None:
     from deqops.verify.checker._document import _digest
 
-    layer, z = Layer(skewed(3, 3.0, 0.5, 1)), torch.zeros(1, 3, dtype=torch.float64)
+    layer, z = Layer(skewed(3, 3.0, 0.5, 1), "relu"), torch.zeros(1, 3, dtype=torch.float64)
     document = proven(layer, z).document()
-    assert check(document, layer, z, z).accepted
+    assert_accepted(document, layer, z, z)
     spoilt = copy.deepcopy(document)
     if name == "rate":
         spoilt["rate"] = (float.fromhex(document["rate"]) * (1 - 1e-6)).hex()

@@ -36,7 +36,7 @@ UNIT = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 
 
 def in_dtype(layer: Layer, dtype: torch.dtype) -> Layer:
-    return Layer(layer.W.detach().to(dtype), layer.U.detach().to(dtype), layer.name)
+    return Layer(layer.weight.detach().to(dtype), layer.activation, layer.inputs.detach().to(dtype))
 
 
 def iterated(layer: nn.Module, y: Tensor, x: Tensor, steps: int) -> Tensor:
@@ -50,8 +50,8 @@ def iterated(layer: nn.Module, y: Tensor, x: Tensor, steps: int) -> Tensor:
 @given(st.data(), layers(NAMES), st.sampled_from(DTYPES), st.sampled_from(["l1", "l2", "linf", "weighted_linf"]))
 def test_the_pointwise_bound_holds(data: st.DataObject, layer: Layer, dtype: torch.dtype, norm: str) -> None:
     """T3 `perturbed`: delta contains ||G^(y) - G(y)||, and the error bound the distance to the equilibrium."""
-    layer, x = in_dtype(layer, dtype), data.draw(vectors(layer.U.shape[1])).to(dtype)
-    y = data.draw(vectors(layer.W.shape[0])).to(dtype)
+    layer, x = in_dtype(layer, dtype), data.draw(vectors(layer.inputs.shape[1])).to(dtype)
+    y = data.draw(vectors(layer.weight.shape[0])).to(dtype)
     certificate = certify(layer, y, x, theorem="picard", norm=norm)
     assume(certificate.verdict is Verdict.CERTIFIED and certificate.norm is not None and (certificate.rate or 0) < 0.9)
     weights = None if certificate.norm.weights is None else certificate.norm.weights[0]  # type: ignore[union-attr]
@@ -74,8 +74,8 @@ def test_the_pointwise_bound_holds(data: st.DataObject, layer: Layer, dtype: tor
 @given(st.data(), layers(NAMES), st.sampled_from(DTYPES), st.sampled_from([1e-6, 1e-2, 1.0]))
 def test_delta_holds_on_the_whole_ball(data: st.DataObject, layer: Layer, dtype: torch.dtype, radius: float) -> None:
     """T3 `perturbed`: ||G^(y) - G(y)|| <= delta for states drawn from the ball, not for its centre alone."""
-    layer, x = in_dtype(layer, dtype), (3 * data.draw(vectors(layer.U.shape[1]))).to(dtype)
-    center = data.draw(vectors(layer.W.shape[0])).to(dtype)
+    layer, x = in_dtype(layer, dtype), (3 * data.draw(vectors(layer.inputs.shape[1]))).to(dtype)
+    center = data.draw(vectors(layer.weight.shape[0])).to(dtype)
     problem = Problem(trace(layer, center, x), center, (x,))
     delta = program_error(problem.graph, [MidRad(center.double(), torch.full_like(center.double(), radius))], 4.0)
     for _ in range(4):
@@ -86,7 +86,9 @@ def test_delta_holds_on_the_whole_ball(data: st.DataObject, layer: Layer, dtype:
             gaps = difference(exact(layer(y, x)), step(layer, exact(y), exact(x)))
         for gap, bound in zip(gaps, delta.leaves[0].reshape(-1).tolist(), strict=True):
             assert abs(gap) <= mpmath.mpf(bound)
-    size = float((layer.W.abs().sum() * (center.abs().max() + radius) + layer.U.abs().sum() * x.abs().max()).detach())
+    size = float(
+        (layer.weight.abs().sum() * (center.abs().max() + radius) + layer.inputs.abs().sum() * x.abs().max()).detach()
+    )
     assert float(delta.leaves[0].max()) <= 200 * UNIT[dtype] * (size + 2)
 
 
@@ -122,7 +124,7 @@ def test_the_iteration_reaches_the_floor(dtype: torch.dtype, norm: str) -> None:
     """T3: the iterates stay in the ball, obey q^n ||y_0 - y*|| + delta/(1-q), and the floor is near what is seen."""
     torch.manual_seed(3)
     W, U = 0.25 * torch.randn(4, 4, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
-    layer, x = in_dtype(Layer(W, U, "tanh"), dtype), torch.ones(1, 2, dtype=dtype)
+    layer, x = in_dtype(Layer(W, "tanh", U), dtype), torch.ones(1, 2, dtype=dtype)
     y = iterated(layer, torch.zeros(1, 4, dtype=dtype), x, 200)
     certificate = certify(layer, y, x, theorem="picard", norm=norm)
     assert certificate.verdict is Verdict.CERTIFIED
@@ -151,7 +153,7 @@ def test_the_iteration_reaches_the_floor(dtype: torch.dtype, norm: str) -> None:
 def test_the_jump_of_softplus_is_within_delta() -> None:
     """torch's softplus jumps by 2e-9 where its argument passes 20; the certified map is smooth."""
     one = torch.ones(1, 1, dtype=torch.float64)
-    layer = Layer(one / 2, one, "softplus")
+    layer = Layer(one / 2, "softplus", one)
     y, x = 20.00001 * one, 10 * one
     certificate = certify(layer, y, x, theorem="picard", norm="l2")
     with torch.no_grad():
@@ -166,7 +168,7 @@ def test_the_jump_of_softplus_is_within_delta() -> None:
 def test_a_residual_of_zero_leaves_delta() -> None:
     """An equilibrium of the program above softplus' threshold is none of the exact map: 2 delta of q = 1/2 remain."""
     one = torch.ones(1, 1, dtype=torch.float64)
-    layer = Layer(one / 2, one, "softplus")
+    layer = Layer(one / 2, "softplus", one)
     x = 10.0001 * one
     y = iterated(layer, 20 * one, x, 200)
     found = rounding_bound(certify(layer, y, x, theorem="picard", norm="l2"), layer, y, x)
@@ -177,7 +179,7 @@ def test_a_residual_of_zero_leaves_delta() -> None:
 
 def test_nothing_is_assumed_of_relu() -> None:
     one = torch.ones(1, 1)
-    layer = Layer(one / 2, one, "relu")
+    layer = Layer(one / 2, "relu", one)
     y = iterated(layer, 0 * one, one, 100)
     certificate = certify(layer, y, one, theorem="picard", norm="l2")
     found = rounding_floor(certificate, layer, y, one)
@@ -187,7 +189,7 @@ def test_nothing_is_assumed_of_relu() -> None:
 
 def test_a_smaller_assumption_gives_a_smaller_floor() -> None:
     one = torch.ones(1, 1)
-    layer = Layer(one / 2, one, "tanh")
+    layer = Layer(one / 2, "tanh", one)
     y = iterated(layer, 0 * one, one, 100)
     certificate = certify(layer, y, one, theorem="picard", norm="l2")
     floors = [float(rounding_floor(certificate, layer, y, one, ulps=k).floor.value) for k in (1, 4, 64)]
@@ -199,7 +201,7 @@ def test_a_smaller_assumption_gives_a_smaller_floor() -> None:
 
 def test_a_local_certificate_bounds_states_in_its_ball_alone() -> None:
     one = torch.ones(1, 1, dtype=torch.float64)
-    layer, x = Layer(2 * one, one, "tanh"), 2 * one
+    layer, x = Layer(2 * one, "tanh", one), 2 * one
     y = iterated(layer, one, x, 100)
     certificate = certify(layer, y, x, theorem="local_picard", norm="l2", region=Ball(y, 0.25))
     assert certificate.verdict is Verdict.CERTIFIED
@@ -212,7 +214,7 @@ def test_a_local_certificate_bounds_states_in_its_ball_alone() -> None:
 
 def test_a_ball_that_is_not_mapped_into_itself_is_refused() -> None:
     one = torch.ones(1, 1)
-    layer = Layer(one / 2, one, "tanh")
+    layer = Layer(one / 2, "tanh", one)
     y = iterated(layer, 0 * one, one, 100)
     certificate = certify(layer, y, one, theorem="picard", norm="l2")
     with pytest.raises(InputError, match=r"self|radius"):
@@ -225,7 +227,7 @@ def test_a_ball_that_is_not_mapped_into_itself_is_refused() -> None:
 
 def test_the_monotone_theorem_bounds_errors_but_gives_no_floor() -> None:
     W = torch.tensor([[0.0, 3.0], [-3.0, 0.0]], dtype=torch.float64)
-    layer = Layer(W, torch.eye(2, dtype=torch.float64), "relu")
+    layer = Layer(W, "relu", torch.eye(2, dtype=torch.float64))
     y = torch.zeros(1, 2, dtype=torch.float64)
     certificate = certify(layer, y, y, theorem="monotone", norm="l2")
     assert float(rounding_bound(certificate, layer, y, y).error.value) == 0.0
@@ -244,7 +246,7 @@ def reduced_precision() -> Iterator[None]:
 @pytest.mark.usefixtures("reduced_precision")
 def test_reduced_precision_products_are_refused() -> None:
     one = torch.ones(1, 1)
-    layer = Layer(one / 2, one, "tanh")
+    layer = Layer(one / 2, "tanh", one)
     certificate = certify(layer, one, one, theorem="picard", norm="l2")
     with pytest.raises(InputError, match="less than float32"):
         rounding_floor(certificate, layer, one, one)

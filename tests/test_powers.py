@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from campaign._exact import Rational, identity, is_stable, norm_at_most, rational, rational_matrix
+from deqops.testing import assert_accepted
 from deqops.verify import Certificate, Converges, Verdict, certify, check
 
 
@@ -117,7 +118,7 @@ def test_t1_powers_slopes_may_differ_from_step_to_step() -> None:
     z = torch.zeros(1, 3, dtype=torch.float64)
     certificate = proven(Affine(weight, 1e-3), z)
     assert certificate.verdict is Verdict.CERTIFIED
-    assert check(certificate, Affine(weight, 1e-3), z, z).accepted
+    assert_accepted(certificate, Affine(weight, 1e-3), z, z)
     assert proven(Affine(weight, 1.0), z).verdict is not Verdict.CERTIFIED
 
 
@@ -134,7 +135,7 @@ def test_numbers_that_do_not_follow_are_rejected(what: str) -> None:
 
     layer, z = Affine(sheared(3, 0.9, 2.0, 4)), torch.zeros(1, 3, dtype=torch.float64)
     document = proven(layer, z).document()
-    assert check(document, layer, z, z).accepted
+    assert_accepted(document, layer, z, z)
     spoilt = copy.deepcopy(document)
     if what in ("contraction", "factor"):
         spoilt["evidence"][what] = (float.fromhex(document["evidence"][what]) * 0.9).hex()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from campaign._exact import Rational, identity, is_semidefinite, is_stable, norm_at_most, rational, rational_matrix
 from deqops import InputError
 from deqops.graph import trace
+from deqops.testing import assert_accepted
 from deqops.verify import Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._problem import Problem
 from deqops.verify._theorems._quadratic import quadratic
@@ -120,7 +121,7 @@ def test_numbers_that_do_not_follow_are_rejected(what: str) -> None:
 
     layer, z = Affine(sheared(3, 0.9, 2.0, 4)), torch.zeros(1, 3, dtype=torch.float64)
     document = proven(layer, z).document()
-    assert check(document, layer, z, z).accepted
+    assert_accepted(document, layer, z, z)
     spoilt = copy.deepcopy(document)
     if what in spoilt["evidence"]:
         spoilt["evidence"][what] = (float.fromhex(document["evidence"][what]) * (1 - 1e-3)).hex()

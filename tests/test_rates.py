@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import deqops.testing as kit
 from deqops import Anderson, Broyden, NewtonKrylov, Picard, Solution, Solver, Tolerance, solve
 from deqops.verify import Verdict, certify
 from tests.exact import seeded
-from tests.known import householder, matrix_of_norm
 from tests.truth import DIGITS, Vector, difference, exact, norm_of, times
 
 mpmath.mp.dps = DIGITS
@@ -70,8 +70,7 @@ class Layer:
 def euclidean(draw: st.DrawFn, size: int, top: int) -> tuple[Tensor, Fraction, None]:
     """All singular values known, the largest `rate`."""
     rate = Fraction(draw(st.integers(1, top)), 64)
-    W = matrix_of_norm(size, Fraction(1), seeded(draw(st.integers(0, 10**6))))
-    return W * float(rate), rate, None
+    return draw(kit.matrices(size, Fraction(1))) * float(rate), rate, None
 
 
 def weighted_sup(draw: st.DrawFn, size: int, top: int) -> tuple[Tensor, Fraction, Tensor]:
@@ -235,8 +234,8 @@ DAMPINGS = (0.125, 0.5, 0.75)
 
 def orthogonal(size: int, seed: int) -> Tensor:
     """Dyadic, so that its entries are exact: two reflections, a turn."""
-    generator = seeded(seed)
-    return householder(size, generator) @ householder(size, generator)
+    choices = kit.Seeded(seed)
+    return kit.reflection(kit.signs(choices, size)) @ kit.reflection(kit.signs(choices, size))
 
 
 @settings(max_examples=40)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from deqops import ModelFileError
 from deqops.graph import trace
+from deqops.testing import Layer, assert_accepted
 from deqops.verify import Ball, Certificate, Contraction, Converges, Norm, UniqueEquilibrium, Verdict, certify, check
 from deqops.verify._evidence import Evidence
 from deqops.verify._located import Iteration, enclosed
@@ -43,27 +44,16 @@ def double(values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-class Layer(nn.Module):
-    """`s(W z + c)`."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, activation: Map = torch.tanh) -> None:
-        super().__init__()
-        self.W, self.c, self.activation = nn.Parameter(weight), nn.Parameter(bias), activation
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.activation(z @ self.W.T + self.c)
-
-
 def linear(weight: Tensor, bias: Tensor | None = None) -> Layer:
-    return Layer(weight, torch.ones(len(weight), dtype=torch.float64) if bias is None else bias, lambda v: v)
+    return Layer(weight, "identity", bias=torch.ones(len(weight), dtype=torch.float64) if bias is None else bias)
 
 
 def unit(gain: float, bias: float, activation: Map = torch.tanh) -> Layer:
-    return Layer(double([[gain]]), double([bias]), activation)
+    return Layer(double([[gain]]), activation, bias=double([bias]))
 
 
 def start(layer: Layer) -> Tensor:
-    return torch.zeros(1, len(layer.c), dtype=torch.float64)
+    return torch.zeros(1, len(layer.bias), dtype=torch.float64)
 
 
 def problem_of(layer: nn.Module, state: Tensor) -> Problem:
@@ -152,7 +142,7 @@ def test_t9_three_equilibria_of_a_unit_refute_uniqueness_and_one_does_not(gain: 
     limit = fold(gain) if gain > 1 else -1.0
     if certificate.verdict is Verdict.REFUTED:
         assert abs(bias) < limit * (1 + 1e-12)
-        assert check(certificate, layer, start(layer)).accepted
+        assert_accepted(certificate, layer, start(layer))
     if abs(bias) < 0.9 * limit:
         assert certificate.verdict is Verdict.REFUTED
 
@@ -163,11 +153,11 @@ def test_t9_relu_equilibria_by_enumeration(seed: int) -> None:
     """T9: uniqueness is refuted only where the exact equilibria are two or more."""
     weight = torch.round(8 * random_matrix(3, seed, 1.2)) / 8
     bias = torch.round(8 * torch.randn(3, generator=seeded(seed + 1), dtype=torch.float64)) / 8
-    layer = Layer(weight, bias, torch.relu)
+    layer = Layer(weight, "relu", bias=bias)
     certificate = certify(layer, start(layer), theorem="monotone")
     if certificate.verdict is Verdict.REFUTED:
         assert len(relu_equilibria(weight, bias)) >= 2
-        assert check(certificate, layer, start(layer)).accepted
+        assert_accepted(certificate, layer, start(layer))
 
 
 def test_t9_most_layers_with_several_equilibria_are_refuted() -> None:
@@ -177,7 +167,7 @@ def test_t9_most_layers_with_several_equilibria_are_refuted() -> None:
         bias = torch.randn(3, generator=seeded(seed + 1000), dtype=torch.float64)
         if len(relu_equilibria(weight, bias)) < 2:
             continue
-        layer = Layer(weight, bias, torch.relu)
+        layer = Layer(weight, "relu", bias=bias)
         several += 1
         refuted += certify(layer, start(layer), theorem="monotone").verdict is Verdict.REFUTED
     assert several >= 5
@@ -199,7 +189,7 @@ def test_t9_a_cycle_of_two(gain: float) -> None:
     mpmath.mp.prec = 200
     y = mpmath.findroot(lambda v: v - mpmath.tanh(gain * v), 0.9)
     assert {round(float(points[0]), 9), round(float(points[1]), 9)} == {round(float(y), 9), -round(float(y), 9)}
-    assert check(plain, layer, double([[0.3]])).accepted
+    assert_accepted(plain, layer, double([[0.3]]))
     calm = certify(layer, double([[0.3]]), theorem="damped", damping=1 / (1 + gain))
     assert calm.verdict is not Verdict.REFUTED
 
@@ -207,12 +197,12 @@ def test_t9_a_cycle_of_two(gain: float) -> None:
 def test_t9_a_rotation_that_expands_is_unstable_and_settles_on_no_short_cycle() -> None:
     angle, gain = 1.0, 1.3
     weight = gain * double([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    layer = Layer(weight, double([0.1, 0.0]))
+    layer = Layer(weight, "tanh", bias=double([0.1, 0.0]))
     certificate = certify(layer, start(layer), theorem="damped")
     assert certificate.verdict is Verdict.REFUTED
     assert certificate.evidence is not None
     assert certificate.evidence.kind == "unstable"
-    assert check(certificate, layer, start(layer)).accepted
+    assert_accepted(certificate, layer, start(layer))
     assert "growth" in certificate.evidence.numbers
     assert "Witness:" in certificate.explain()
 
@@ -277,7 +267,7 @@ def test_t9_an_index_witness_of_a_map_with_kinks_elsewhere() -> None:
     assert evidence is not None
     assert index_witness(located(layer, double([[1.0]])), 0.5) is None  # slope -1/2: it converges there
     certificate = _refuted(certify(layer, double([[1.0]]), theorem="damped"), evidence)
-    assert check(certificate, layer, double([[1.0]])).accepted
+    assert_accepted(certificate, layer, double([[1.0]]))
 
 
 # ======================================================================================================= the region
@@ -294,7 +284,7 @@ def test_t9_what_lies_outside_the_region_is_no_witness() -> None:
         assert certificate.verdict is not (Verdict.REFUTED if expected is Verdict.CERTIFIED else Verdict.CERTIFIED)
         if radius == 1.2:
             assert certificate.verdict is Verdict.REFUTED
-            assert check(certificate, layer, double([[0.95]])).accepted
+            assert_accepted(certificate, layer, double([[0.95]]))
 
 
 def test_t9_a_batch_is_refuted_by_one_problem() -> None:
@@ -307,7 +297,7 @@ def test_t9_a_batch_is_refuted_by_one_problem() -> None:
     assert certificate.verdict is Verdict.REFUTED
     assert certificate.evidence is not None
     assert certificate.evidence.counts["problem"] == 1
-    assert check(certificate, Fed(), zero, x).accepted
+    assert_accepted(certificate, Fed(), zero, x)
     other = certify(Fed(), zero, double([[3.0], [2.0], [-3.0]]), theorem="monotone")
     assert other.verdict is not Verdict.REFUTED
 
@@ -437,7 +427,7 @@ def test_a_witness_against_other_weights_is_rejected(name: str) -> None:
     """The same points and forms, the fingerprint of a map that contracts."""
     layer, state, certificate = CASES[name]()
     with torch.no_grad():
-        layer.W.mul_(0.1)  # type: ignore[union-attr,operator]
+        layer.weight.mul_(0.1)  # type: ignore[union-attr,operator]
     calm = certify(layer, state)
     assert calm.verdict is Verdict.CERTIFIED
     forged = replace(certificate, fingerprint=calm.fingerprint)
@@ -467,4 +457,4 @@ def test_contraction_claims_say_what_refutes_them() -> None:
     layer, state, certificate = CASES["eigenvalue"]()
     assert isinstance(certificate.claim, Contraction)
     assert "eigenvalue" in certificate.explain()
-    assert check(certificate, layer, state).accepted
+    assert_accepted(certificate, layer, state)

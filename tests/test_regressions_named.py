@@ -16,11 +16,11 @@ import pytest
 import torch
 from exact import bounds_norm, fractions, rational, rational_matrix
 from flint import arb, ctx, fmpq, fmpq_mat
-from known import householder
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+import deqops.testing as kit
 from deqops._errors import InputError, UnsupportedOperationError
 from deqops.verify import (
     Ball,
@@ -445,11 +445,13 @@ def test_dot_product_attention_is_not_globally_lipschitz() -> None:
 
 # ============================================================================== matrix inequalities and Cholesky
 
+SIGNS = torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
+
 
 @pytest.mark.parametrize("exponent", [10, 30, 40, 50])
 def test_lmi_t_minus_b_t_b_that_is_not_definite_is_not_called_so(exponent: int) -> None:
     """T = I and B an orthogonal matrix times 1 + 2^-k: the eigenvalues are 1 - (1 + 2^-k)^2 < 0, exactly."""
-    B = householder(8, torch.Generator().manual_seed(0)) * (1 + 2.0**-exponent)
+    B = kit.reflection(SIGNS) * (1 + 2.0**-exponent)
     eye = MidRad.exact(torch.eye(8, dtype=torch.float64))
     H = enclosed_difference(eye, enclosed_product(MidRad.exact(B.T), MidRad.exact(B)))
     truth = 1 - (1 + Fraction(1, 2**exponent)) ** 2
@@ -457,7 +459,7 @@ def test_lmi_t_minus_b_t_b_that_is_not_definite_is_not_called_so(exponent: int) 
 
 
 def test_lmi_a_singular_difference_is_not_called_definite() -> None:
-    B = householder(8, torch.Generator().manual_seed(1))
+    B = kit.reflection(SIGNS)
     eye = MidRad.exact(torch.eye(8, dtype=torch.float64))
     H = enclosed_difference(eye, enclosed_product(MidRad.exact(B.T), MidRad.exact(B)))
     assert lowest_eigenvalue_bound(H) <= 0
@@ -566,7 +568,10 @@ def test_torch_spectral_norm_after_optimiser_steps_exceeds_one(steps: int) -> No
     assert spectral_norm_bound(W).upper > 1
     z = torch.zeros(1, size)
     assert certify(module, z, norm="l2", theorem="picard").verdict is not Verdict.CERTIFIED
-    assert certify(module, z).verdict is not Verdict.CERTIFIED or is_local(certify(module, z))
+    found = certify(module, z)  # no contraction in plain l2, but where the powers of W go to 0 it converges
+    radius = float(torch.linalg.eigvals(W.double()).abs().max())
+    plain = found.theorem == "picard" and found.norm.weights is None
+    assert found.verdict is not Verdict.CERTIFIED or (radius < 1 and not plain)
 
 
 def test_torch_spectral_norm_in_train_mode_is_not_one_fixed_map() -> None:

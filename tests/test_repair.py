@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from deqops import EquilibriumLayer, InputError
-from deqops.verify import Verdict, certify, check
+from deqops.testing import assert_accepted
+from deqops.verify import Verdict, certify, convolution_norm_bound
 from deqops.verify.contractive import jacobian_penalty_estimate, norm_penalty_estimate, repair
 
 
@@ -40,7 +41,7 @@ def test_t1_a_repaired_module_is_certified_and_the_given_one_untouched(norm: str
     assert found.certificate.verdict is Verdict.CERTIFIED
     assert found.certificate.rate is not None
     assert 0.9 - 1e-2 < found.certificate.rate <= 0.9
-    assert check(found.certificate, found.module, torch.zeros(2, 6), X).accepted
+    assert_accepted(found.certificate, found.module, torch.zeros(2, 6), X)
     assert all(torch.equal(a, b) for a, b in zip(before.values(), module.state_dict().values(), strict=True))
     assert torch.equal(found.module.u.weight, module.u.weight)
     assert {change.name for change in found.changes} <= {"w.weight", "v.weight"}
@@ -112,6 +113,42 @@ def test_training_on_the_norm_penalty_ends_in_a_certificate(norm: str) -> None:
     assert float(norm_penalty_estimate(module, 0.95, norm).detach()) == 0.0
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2])
+@pytest.mark.parametrize("layer", [nn.Conv1d, nn.Conv2d])
+def test_with_a_size_a_kernel_counts_as_its_convolution(layer: type[nn.Module], padding: int) -> None:
+    torch.manual_seed(0)
+    convolution = layer(3, 2, 3, padding=padding, dtype=torch.float64)
+    convolution.bias = None
+    size = (12,) * (convolution.weight.ndim - 2)
+    estimate = float(norm_penalty_estimate(convolution, 0.0, size=size).detach()) ** 0.5
+    bound = convolution_norm_bound(convolution.weight.detach(), size, padding=padding, padding_mode="zeros")
+    assert 0.99 * bound < estimate < 1.05 * bound
+
+
+def test_a_convolution_ends_in_a_certificate_where_its_reshaped_kernel_would_not() -> None:
+    """The reshaped kernel of a mean over 3 x 3 has norm 1/3 of the convolution's."""
+
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+            nn.init.constant_(self.convolution.weight, 2 / 9)
+
+        def forward(self, z: Tensor) -> Tensor:
+            return torch.tanh(self.convolution(z))
+
+    module, state = Mean(), torch.zeros(1, 1, 8, 8)
+    assert float(norm_penalty_estimate(module, 0.9).detach()) == 0.0
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        norm_penalty_estimate(module, 0.9, size=(8, 8)).backward()
+        optimizer.step()
+    rate = certify(module, state, theorem="picard", norm="l2").rate
+    assert rate is not None
+    assert 0.8 < rate < 0.91
+
+
 def test_the_jacobian_penalty_estimates_the_squared_frobenius_norm() -> None:
     W = torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
     state = torch.zeros(4, 5, dtype=torch.float64)
@@ -128,6 +165,7 @@ def test_the_jacobian_penalty_estimates_the_squared_frobenius_norm() -> None:
     [
         (lambda: norm_penalty_estimate(nn.ReLU()), "module: ReLU"),
         (lambda: norm_penalty_estimate(nn.Linear(2, 2), norm="l1"), "norm: "),
+        (lambda: norm_penalty_estimate(nn.Linear(2, 2), size=(8, 0)), "size: "),
         (lambda: jacobian_penalty_estimate(lambda z: z, torch.zeros(1, 1), samples=0), "samples: "),
         (lambda: jacobian_penalty_estimate(lambda z: z, torch.zeros(0, 1)), "state: "),
     ],

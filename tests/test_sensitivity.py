@@ -61,9 +61,9 @@ def weights_of(certificate: Certificate) -> Tensor | None:
 )
 def test_equilibria_move_within_the_bound(data: st.DataObject, layer: Layer, norm: str, order: str) -> None:
     """T10 `sensitivity`: ||y*(x) - y*(x')|| <= bound ||x - x'||, in every pair of norms."""
-    size = layer.U.shape[1]
+    size = layer.inputs.shape[1]
     first, second = data.draw(vectors(size)), data.draw(vectors(size))
-    y = torch.zeros(1, layer.W.shape[0], dtype=torch.float64)
+    y = torch.zeros(1, layer.weight.shape[0], dtype=torch.float64)
     certificate = certify(layer, y, first, norm=norm, theorem="picard")
     assume(certificate.verdict is Verdict.CERTIFIED and (certificate.rate or 0) < 0.9)
     found = sensitivity_bound(certificate, layer, y, second, norm=order)  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ def test_each_input_has_its_own_bound() -> None:
 def test_weights_of_the_state_are_followed() -> None:
     """`||P U||` and not `max(P) ||U||`: the heavy coordinate does not see the input."""
     W = torch.tensor([[0.0, 0.0], [8.0, 0.0]], dtype=torch.float64)
-    layer = Layer(W, torch.tensor([[0.0], [1.0]], dtype=torch.float64), "tanh")
+    layer = Layer(W, "tanh", torch.tensor([[0.0], [1.0]], dtype=torch.float64))
     y, x = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     certificate = certified(layer, y, x, norm="weighted_l2")
     weights = weights_of(certificate)
@@ -148,12 +148,12 @@ def resolvent_equilibrium(layer: Layer, x: Vector) -> Vector:
 @given(vectors(2), vectors(2))
 def test_monotone_layers_move_within_the_resolvent_bound(first: Tensor, second: Tensor) -> None:
     """T10 under T5 (c): `||dy|| <= ||U dx|| / mu`, where Picard's iteration does not even converge."""
-    layer = Layer(RIGHT, torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=torch.float64), "relu")
+    layer = Layer(RIGHT, "relu", torch.tensor([[1.0, 0.5], [0.0, 1.0]], dtype=torch.float64))
     y = torch.zeros(1, 2, dtype=torch.float64)
     certificate = certify(layer, y, first, theorem="monotone", norm="l2")
     assert certificate.verdict is Verdict.CERTIFIED
     found = sensitivity_bound(certificate, layer, y, second)
-    size = float(torch.linalg.matrix_norm(layer.U.detach(), 2))
+    size = float(torch.linalg.matrix_norm(layer.inputs.detach(), 2))
     assert size * (1 - 1e-9) <= found.bound <= size * (1 + 1e-6)  # mu = 1
     moved = difference(resolvent_equilibrium(layer, exact(first)), resolvent_equilibrium(layer, exact(second)))
     change = norm_of(difference(exact(first), exact(second)), "l2")
@@ -180,7 +180,7 @@ def test_the_resolvent_form_is_not_taken_for_another() -> None:
 
 
 def test_a_local_certificate_is_refused() -> None:
-    layer = Layer(torch.eye(2, dtype=torch.float64) / 2, torch.eye(2, dtype=torch.float64), "tanh")
+    layer = Layer(torch.eye(2, dtype=torch.float64) / 2, "tanh", torch.eye(2, dtype=torch.float64))
     y = torch.zeros(1, 2, dtype=torch.float64)
     certificate = certify(layer, y, y, theorem="local_picard", norm="l2", region=Ball(y, 1.0))
     assert certificate.verdict is Verdict.CERTIFIED
@@ -225,8 +225,8 @@ def test_an_unbounded_input_map_is_refused_by_name() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    layer = Layer(torch.eye(2, dtype=torch.float64) / 2, torch.eye(2, dtype=torch.float64), "tanh")
-    other = Layer(torch.eye(2, dtype=torch.float64) / 4, torch.eye(2, dtype=torch.float64), "tanh")
+    layer = Layer(torch.eye(2, dtype=torch.float64) / 2, "tanh", torch.eye(2, dtype=torch.float64))
+    other = Layer(torch.eye(2, dtype=torch.float64) / 4, "tanh", torch.eye(2, dtype=torch.float64))
     y = torch.zeros(1, 2, dtype=torch.float64)
     certificate = certified(layer, y, y)
     with pytest.raises(InputError, match="certify it again"):
@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_refused() -> None:
         sensitivity_bound(certificate, layer, y, y, input=1)
     with pytest.raises(InputError, match="norm"):
         sensitivity_bound(certificate, layer, y, y, norm="l3")  # type: ignore[arg-type]
-    unknown = certify(Layer(4 * layer.W.detach(), layer.U.detach(), "tanh"), y, y, theorem="picard")
+    unknown = certify(Layer(4 * layer.weight.detach(), "tanh", layer.inputs.detach()), y, y, theorem="picard")
     with pytest.raises(InputError, match="nothing follows"):
         sensitivity_bound(unknown, layer, y, y)
 

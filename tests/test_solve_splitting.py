@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+import deqops.testing as kit
 from deqops import (
     Anderson,
     EquilibriumLayer,
@@ -185,6 +186,24 @@ def test_an_activation_of_ones_own_is_registered() -> None:
 
 
 # --------------------------------------------------------------------------------------------------- T5's rates
+
+
+@every_solver
+@settings(max_examples=15)
+@given(known=kit.operators(("monotone",)))
+def test_t5_monotone_layers_with_known_equilibria(solver: Solver, known: kit.Known) -> None:
+    """Whatever the norm of W: the error is at most the residual in `z - G(z)`, by `||I - W|| / m`."""
+    W, (x,) = known.operator.weight.detach(), known.inputs
+    eye = torch.eye(len(W), dtype=DOUBLE)
+    G = ProximalLayer(W, eye, torch.zeros(len(W), dtype=DOUBLE), nn.ReLU()).requires_grad_(False)
+    solution = run(G, known.start, x, solver=solver, most=20_000, relative=1e-10)
+    image = G(solution.value, x)
+    residual = torch.linalg.vector_norm(image - solution.value, dim=1)
+    assert known.margin is not None
+    factor = float(torch.linalg.matrix_norm(2 * eye - W, ord=2)) / float(known.margin)
+    error = torch.linalg.vector_norm(solution.value - known.equilibrium, dim=1)
+    assert bool((error <= factor * residual + 1e-12).all())
+    assert solution.converged or isinstance(solver, ForwardBackward)  # whose rate is 1 - (m / L)^2
 
 
 @every_activation

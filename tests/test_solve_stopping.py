@@ -179,3 +179,28 @@ def test_callback_sees_every_evaluation() -> None:
 def test_every_result_says_what_to_do() -> None:
     assert [r.name for r in Result] == ["CONVERGED", "MAX_EVALUATIONS", "DIVERGED", "NONFINITE", "STAGNATED"]
     assert all(result.remedy for result in Result if result is not Result.CONVERGED)
+
+
+class Leaping(Picard):
+    """Picard's steps, but the last of several problems is sent to infinity each time."""
+
+    def step(self, memory: None, z: Tensor, image: Tensor) -> tuple[Tensor, None]:
+        leap = torch.zeros(len(image), 1, dtype=image.dtype)
+        leap[1:] = math.inf
+        return image + leap, memory
+
+
+@pytest.mark.parametrize("far", [5e-15, 3.0])
+def test_a_companion_whose_step_overflows_counts_nothing_for_the_others(far: float) -> None:
+    """The first problem swings about 1 and is stuck, or grows away from it; the last is evaluated twice each time."""
+
+    def G(z: Tensor) -> Tensor:
+        swinging = 1 - (1 if far < 1 else 1.5) * (z[:, :1] - 1)
+        return torch.where(torch.arange(len(z))[:, None] == 0, swinging, 0.999 * z + 1)
+
+    def outcome(start: list[float], solver: Solver) -> list[float]:
+        z = torch.tensor(start, dtype=torch.float64)[:, None]
+        found = solve(G, z, solver=solver, tolerance=Tolerance(relative=1e-15), max_evaluations=400, throw=False)
+        return [float(part.reshape(-1)[0]) for part in (found.result, found.evaluations, found.value, found.residual)]
+
+    assert outcome([1 + far, 0.0], Leaping()) == outcome([1 + far], Picard())

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+import deqops.testing as kit
 from deqops import Anderson, Broyden, NewtonKrylov, Picard, Result, Solution, Solver, Tolerance, solve
-from tests.known import TanhLayer
 from tests.test_solve_picard import linear
 from tests.test_solve_stopping import flickering, rates
 
@@ -34,10 +36,10 @@ every_solver = pytest.mark.parametrize("solver", SOLVERS, ids=repr)
 DOUBLE = torch.float64
 
 
-def layer(norm: float, size: int = 24) -> TanhLayer:
-    generator = torch.Generator().manual_seed(1)
-    weight = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=DOUBLE))[0] * norm
-    return TanhLayer(weight, 4, generator).requires_grad_(False)
+def layer(norm: float, size: int = 24) -> kit.Layer:
+    g = torch.Generator().manual_seed(1)
+    W, U, b = (torch.randn(*shape, generator=g, dtype=DOUBLE) for shape in ((size, size), (size, 4), (size,)))
+    return kit.Layer(torch.linalg.qr(W)[0] * norm, "tanh", U, b).requires_grad_(False)
 
 
 def inputs(problems: int = 5) -> Tensor:
@@ -62,6 +64,34 @@ def test_linear_equations_with_known_solutions(solver: Solver, rate: float) -> N
     # T1: the error is at most the residual / (1 - q); the value is one application further
     error = torch.linalg.vector_norm(solution.value - exact, dim=1)
     assert (error <= solution.residual * rate / (1 - rate) + 1e-13 * torch.linalg.vector_norm(exact, dim=1)).all()
+
+
+@every_solver
+@settings(max_examples=8)
+@given(known=kit.contractions(rate=kit.rates(most=Fraction(7, 8))))
+def test_t1_contractions_with_known_equilibria(solver: Solver, known: kit.Known) -> None:
+    """The value is no farther from the equilibrium than the residual says, in the norm of the constant."""
+    solution = kit.assert_converges(
+        known.operator,
+        known.start,
+        *known.inputs,
+        solver=solver,
+        within=1000,
+        tolerance=Tolerance(relative=1e-9),
+        batch_dims=known.batch_dims,
+    )
+    error, q = (solution.value.detach() - known.equilibrium).abs().max(), float(known.constant)
+    size = known.equilibrium.numel() ** 0.5  # the residual is in l2, the constant perhaps in linf
+    assert float(error) <= size * float(solution.residual.max()) / (1 - q) + 1e-12
+
+
+@every_solver
+@settings(max_examples=5)
+@given(known=kit.contractions(("linear", "activation")), companions=kit.states(2, 4))
+def test_companions_of_known_contractions_change_nothing(solver: Solver, known: kit.Known, companions: Tensor) -> None:
+    (x,) = known.inputs
+    batch = torch.cat([x[:1], companions[:, : x.shape[1]]])
+    kit.assert_batch_independent(known.operator, torch.zeros_like(batch), batch, solver=solver)
 
 
 @every_solver

@@ -15,81 +15,50 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+import deqops.testing as kit
+from deqops.testing import Layer
 from deqops.verify import Ball, Certificate, Verdict, certify, enclose
+from tests.truth import Vector, difference, exact, norm_of, step
 
 mpmath.mp.dps = 60
 ORDERS = ("l1", "l2", "linf")
 
 
-class Layer(torch.nn.Module):
-    """`tanh(W z + x)` or another elementwise function in tanh's place."""
-
-    def __init__(self, weight: Tensor, name: str) -> None:
-        super().__init__()
-        self.W = torch.nn.Parameter(weight)
-        self.name = name
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        value: Tensor = getattr(torch, self.name)(z @ self.W.T + x)
-        return value
+NAMES = ("relu", "sigmoid", "softplus", "tanh")
+Case = tuple[Layer, Tensor, Tensor]
 
 
-EXACT = {
-    "tanh": mpmath.tanh,
-    "sigmoid": lambda v: 1 / (1 + mpmath.exp(-v)),
-    "relu": lambda v: max(v, mpmath.mpf(0)),
-}
+def exact_step(layer: Layer, y: Vector, x: Tensor) -> Vector:
+    return step(layer, y, exact(x))
 
 
-def exact_step(layer: Layer, y: list[Any], x: Tensor) -> list[Any]:
-    weight = layer.W.detach().tolist()
-    return [
-        EXACT[layer.name](mpmath.fsum(mpmath.mpf(w) * v for w, v in zip(row, y, strict=True)) + mpmath.mpf(b))
-        for row, b in zip(weight, x[0].tolist(), strict=True)
-    ]
-
-
-def exact_iterates(layer: Layer, y0: Tensor, x: Tensor, steps: int, damping: float = 1.0) -> list[list[Any]]:
-    iterates = [[mpmath.mpf(v) for v in y0[0].tolist()]]
+def exact_iterates(layer: Layer, y0: Tensor, x: Tensor, steps: int, damping: float = 1.0) -> list[Vector]:
+    iterates = [exact(y0)]
     for _ in range(steps):
         y, b = iterates[-1], mpmath.mpf(damping)
         iterates.append([(1 - b) * u + b * v for u, v in zip(y, exact_step(layer, y, x), strict=True)])
     return iterates
 
 
-def equilibrium(layer: Layer, x: Tensor, damping: float = 1.0) -> list[Any]:
-    iterates = exact_iterates(layer, torch.zeros_like(x), x, 900, damping)
+def equilibrium(layer: Layer, x: Tensor, damping: float = 1.0) -> Vector:
+    zeros = torch.zeros(1, len(layer.weight), dtype=torch.float64)
+    iterates = exact_iterates(layer, zeros, x, 900, damping)
     assume(distance(iterates[-1], iterates[-2], "linf") < mpmath.mpf(10) ** -40)
     return iterates[-1]
 
 
-def distance(a: list[Any], b: list[Any], order: str, weights: list[float] | None = None) -> Any:
-    gaps = [abs(u - v) * mpmath.mpf(w) for u, v, w in zip(a, b, weights or [1.0] * len(a), strict=True)]
-    if order == "linf":
-        return max(gaps)
-    return mpmath.fsum(gaps) if order == "l1" else mpmath.sqrt(mpmath.fsum(g * g for g in gaps))
+def distance(a: Vector, b: Vector, order: str, weights: Tensor | None = None) -> Any:
+    return norm_of(difference(a, b), order, weights)
 
 
 def certificate_distance(certificate: Certificate, a: list[Any], b: list[Any]) -> Any:
     assert certificate.norm is not None
-    weights = None if certificate.norm.weights is None else certificate.norm.weights[0].tolist()
+    weights = None if certificate.norm.weights is None else certificate.norm.weights[0]
     return distance(a, b, certificate.norm.order, weights)
 
 
-entries = st.floats(-2, 2, width=32)
-
-
-@st.composite
-def layers(draw: st.DrawFn, scale: float) -> tuple[Layer, Tensor, Tensor]:
-    size = draw(st.integers(1, 4))
-    weight = torch.tensor(draw(st.lists(st.lists(entries, min_size=size, max_size=size), min_size=size, max_size=size)))
-    name = draw(st.sampled_from(sorted(EXACT)))
-    x, y = (torch.tensor([draw(st.lists(entries, min_size=size, max_size=size))], dtype=torch.float64) for _ in "xy")
-    return Layer(weight.double() * scale, name), y, x
-
-
-@given(layers(scale=0.3), st.sampled_from(ORDERS))
-def test_picard_bounds_hold(case: tuple[Layer, Tensor, Tensor], order: str) -> None:
+@given(kit.layers(NAMES, scale=0.3), st.sampled_from(ORDERS))
+def test_picard_bounds_hold(case: Case, order: str) -> None:
     """T1 `picard`: a-priori, a-posteriori and residual bounds, the enclosure, and the promised number of steps."""
     layer, y0, x = case
     certificate = certify(layer, y0, x, theorem="picard", norm=order)
@@ -113,8 +82,8 @@ def test_picard_bounds_hold(case: tuple[Layer, Tensor, Tensor], order: str) -> N
     assert certificate_distance(certificate, exact_iterates(layer, y0, x, steps)[-1], truth) <= mpmath.mpf("1e-3")
 
 
-@given(layers(scale=0.3), st.sampled_from([0.3, 0.5, 0.9, 1.1, -0.1]))
-def test_damped_rate_holds(case: tuple[Layer, Tensor, Tensor], damping: float) -> None:
+@given(kit.layers(NAMES, scale=0.3), st.sampled_from([0.3, 0.5, 0.9, 1.1, -0.1]))
+def test_damped_rate_holds(case: Case, damping: float) -> None:
     """T4 `damped`: the damped map contracts at the certified rate and keeps the equilibria."""
     layer, y0, x = case
     certificate = certify(layer, y0, x, theorem="damped", damping=damping)
@@ -134,8 +103,8 @@ def test_t4_a_damped_rate_of_one_is_no_contraction() -> None:
     assert certify(lambda z: 0.0 * z + 1.0, y0, theorem="damped", damping=1.5).verdict is Verdict.CERTIFIED
 
 
-@given(layers(scale=0.9), st.sampled_from(ORDERS), st.floats(1e-3, 0.5))
-def test_local_picard_ball_holds_the_equilibrium(case: tuple[Layer, Tensor, Tensor], order: str, radius: float) -> None:
+@given(kit.layers(NAMES, scale=0.9), st.sampled_from(ORDERS), st.floats(1e-3, 0.5))
+def test_local_picard_ball_holds_the_equilibrium(case: Case, order: str, radius: float) -> None:
     """T2 `local_picard`: the ball is mapped into itself, and iterates from inside stay and converge at the rate."""
     layer, y0, x = case
     center = torch.tensor([[float(v) for v in exact_iterates(layer, y0, x, 60)[-1]]], dtype=torch.float64)
@@ -153,8 +122,8 @@ def test_local_picard_ball_holds_the_equilibrium(case: tuple[Layer, Tensor, Tens
         assert after <= mpmath.mpf(certificate.rate or 0) * before + mpmath.mpf(10) ** -35
 
 
-@given(layers(scale=1.5), st.sampled_from(ORDERS))
-def test_refutation_witness_is_true(case: tuple[Layer, Tensor, Tensor], order: str) -> None:
+@given(kit.layers(NAMES, scale=1.5), st.sampled_from(ORDERS))
+def test_refutation_witness_is_true(case: Case, order: str) -> None:
     """T9 `refute`: the two points really are not brought closer, evaluated with 60 digits."""
     layer, y0, x = case
     certificate = certify(layer, y0, x, theorem="picard", norm=order)

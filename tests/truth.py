@@ -5,26 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import mpmath
-import torch
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
+
+import deqops.testing as kit
+from deqops.testing import Layer
 
 Vector = list[Any]
 DIGITS = 40
-
-
-class Layer(nn.Module):
-    """`s(W z + U x)` on states (batch, n), s a function of torch or of torch.nn.functional."""
-
-    def __init__(self, weight: Tensor, inputs: Tensor, name: str) -> None:
-        super().__init__()
-        self.W, self.U = nn.Parameter(weight), nn.Parameter(inputs)
-        self.name = name
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        function = getattr(torch, self.name, None) or getattr(nn.functional, self.name)
-        value: Tensor = function(nn.functional.linear(z, self.W) + x @ self.U.T)
-        return value
 
 
 def _softplus(v: Any) -> Any:
@@ -62,17 +50,20 @@ def times(matrix: Tensor, vector: Vector) -> Vector:
 
 
 def pre_activation(layer: Layer, y: Vector, x: Vector) -> Vector:
-    W, U = layer.W.detach(), layer.U.detach()
+    """`W y + U x`."""
+    if layer.inputs is None:
+        raise ValueError("layer: its inputs have no matrix")
+    W, U = layer.weight.detach(), layer.inputs.detach()
     return [a + b for a, b in zip(times(W, y), times(U, x), strict=True)]
 
 
 def step(layer: Layer, y: Vector, x: Vector) -> Vector:
-    return [EXACT[layer.name](v) for v in pre_activation(layer, y, x)]
+    return [EXACT[layer.activation](v) for v in pre_activation(layer, y, x)]
 
 
 def equilibrium(layer: Layer, x: Vector) -> Vector:
     """By Picard's iteration, to 1e-30."""
-    y = [mpmath.mpf(0)] * layer.W.shape[0]
+    y = [mpmath.mpf(0)] * layer.weight.shape[0]
     for _ in range(4000):
         following = step(layer, y, x)
         moved = max(abs(a - b) for a, b in zip(y, following, strict=True))
@@ -95,20 +86,9 @@ def difference(a: Vector, b: Vector) -> Vector:
     return [u - v for u, v in zip(a, b, strict=True)]
 
 
-entries = st.floats(-2, 2, width=32)
+def layers(names: tuple[str, ...], scale: float = 0.3) -> st.SearchStrategy[Layer]:
+    return kit.layers(names, scale=scale, most=3).map(lambda case: case[0])
 
 
-def matrix(draw: st.DrawFn, rows: int, columns: int) -> Tensor:
-    values = draw(st.lists(entries, min_size=rows * columns, max_size=rows * columns))
-    return torch.tensor(values, dtype=torch.float64).reshape(rows, columns)
-
-
-@st.composite
-def layers(draw: st.DrawFn, names: tuple[str, ...], scale: float = 0.3) -> Layer:
-    size, inputs = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    return Layer(matrix(draw, size, size) * scale, matrix(draw, size, inputs), draw(st.sampled_from(names)))
-
-
-@st.composite
-def vectors(draw: st.DrawFn, size: int) -> Tensor:
-    return matrix(draw, 1, size)
+def vectors(size: int) -> st.SearchStrategy[Tensor]:
+    return kit.floats(1, size)

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from deqops.graph import Node
-
 from . import _midrad as midrad
-from ._domains import require_defined
-from ._enclosures import Enclosed, as_midrad, enclose_image, enclose_node
+from ._enclosures import as_midrad, enclose_image
 from ._midrad import MidRad
-from ._normalisation import NORMALISATIONS, Normalisation
 from ._problem import Problem
+from ._ranges import ranges_over
 
 MOST_SWEEPS = 64
 _PROGRESS = 0.99  # a sweep that leaves more than this share of the box is the last
 _ROOM = 2.0**-40  # of each entry's size: room for a checker's own enclosures
-
-_RANGES = {
-    "tanh": (-1.0, 1.0),
-    "erf": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
-    "sigmoid": (0.0, 1.0),
-    "relu6": (0.0, 6.0),
-}
-"""What a function's values lie in, whatever its argument."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,21 +64,12 @@ def _widened(box: MidRad) -> MidRad:
 def image_over(problem: Problem, state: list[MidRad | None]) -> list[MidRad | None]:
     """Boxes around G(y) over a box of states; None stands for any real numbers, in the state and in the result.
 
-    G must be defined on all of the box: tanh is bounded, and `tanh(log(z))` still says nothing of a state where log
-    has no value.
-
     Raises:
         UnsupportedOperationError: an operation without enclosure, or one that some state takes out of its domain.
     """
-    graph, constants = problem.graph, problem.constants
-    values: dict[int, Enclosed | None] = {**dict(zip(graph.state, state, strict=True))}
-    for node in graph.nodes:
-        if node.output in graph.state_dependent:
-            operands = [values[v] if v in graph.state_dependent else constants[v] for v in node.operands]
-            require_defined(node, operands)
-            known = [operand for operand in operands if operand is not None]
-            values[node.output] = enclose_node(node, known) if len(known) == len(operands) else _range(node)
-    found = [values[v] if v in graph.state_dependent else constants[v] for v in graph.outputs]
+    graph = problem.graph
+    values = ranges_over(graph, problem.constants, dict(zip(graph.state, state, strict=True)))
+    found = [values[v] if v in graph.state_dependent else problem.constants[v] for v in graph.outputs]
     return [None if value is None else as_midrad(value) for value in found]
 
 
@@ -101,27 +77,3 @@ def _finite(boxes: list[MidRad | None]) -> list[MidRad] | None:
     """The boxes, where all of them are bounded."""
     found = [box for box in boxes if box is not None and box.is_finite()]
     return found if len(found) == len(boxes) else None
-
-
-def _range(node: Node) -> MidRad | None:
-    ends = _RANGES.get(node.op) or _clamped(node.op, node.attributes) or _normalised(node)
-    if ends is None:
-        return None
-    lower, upper = (torch.full(tuple(node.shape), end, dtype=torch.float64) for end in ends)
-    return MidRad.from_bounds(lower, upper)
-
-
-def _normalised(node: Node) -> tuple[float, float] | None:
-    if node.op not in NORMALISATIONS:
-        return None
-    limit = Normalisation.of(node).limit
-    return -limit, limit
-
-
-def _clamped(op: str, attributes: Mapping[str, Any]) -> tuple[float, float] | None:
-    if op not in ("hardtanh", "clamp"):
-        return None
-    lower, upper = (attributes.get(name) for name in ("minimum", "maximum"))
-    if lower is None or upper is None or not (math.isfinite(lower) and math.isfinite(upper)):
-        return None
-    return min(float(lower), float(upper)), float(upper)

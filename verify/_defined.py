@@ -55,11 +55,14 @@ class Defined:
         if total and any(operand is None for operand in operands):
             return None
         try:
-            return self._constants[node.output]
+            found = self._constants[node.output]
         except UnsupportedOperationError:
             if total:
                 return None
             raise
+        if is_finite(found) and node.op not in _CHOOSING and not all(_is_enclosed(operand) for operand in operands):
+            raise UnsupportedOperationError(node.source, "is of what is not shown to be a number")
+        return found
 
     def _operand(self, value: int) -> Known:
         if value in self._known:
@@ -72,6 +75,15 @@ class Defined:
     def _name(self, value: int) -> str:
         leaf = self._graph.leaves.get(value)
         return self._graph.producer[value].source if leaf is None else f"constant {leaf.name}"
+
+
+_CHOOSING = frozenset(("where", "index_select", "slice", "select", "reshape", "permute", "expand", "cat"))
+"""What may leave out an entry that is no number; anything else that makes one finite, as tanh would, only hides it."""
+
+
+def _is_enclosed(known: Known) -> bool:
+    """Whether a value is known to within a finite radius, be it infinite itself."""
+    return not isinstance(known, MidRad) or bool((known.rad.isfinite() & ~known.mid.isnan()).all())
 
 
 def _is_defined(node: Node, operands: list[Known]) -> bool:

@@ -44,6 +44,11 @@ def require_defined(node: Node, operands: list[Enclosed | None]) -> None:
         raise UnsupportedOperationError(node.source, "is not defined for every state: its operand may leave the domain")
 
 
+def has_domain(node: Node) -> bool:
+    """Whether an operation is not defined for all operands."""
+    return _domain(node) is not None
+
+
 def is_total(node: Node) -> bool:
     """Whether an operation is listed as one that has a finite value wherever `require_defined` passes."""
     return node.op in _EVERYWHERE or _domain(node) is not None

@@ -20,9 +20,11 @@ from deqops.graph import ConcreteGraph, Leaf, Node
 from . import _elementary as elementary
 from . import _midrad as midrad
 from ._conv_map import Settings, convolve
+from ._extreme import largest, smallest
 from ._midrad import MidRad
 from ._normalisation import Normalisation
 from ._rounding import exact_float64
+from ._softmax import softmax_over
 
 Enclosed = MidRad | Tensor
 Rule = Callable[..., Enclosed]
@@ -218,6 +220,21 @@ def _normalisation(node: Node, x: Enclosed) -> MidRad:
 def _reduction(node: Node, x: Enclosed) -> MidRad:
     reduce = midrad.sum_ if node.op == "sum" else midrad.mean
     return reduce(as_midrad(x), node.attributes["dims"], bool(node.attributes["keepdim"]))
+
+
+@register_enclosure("softmax")
+def _softmax(node: Node, x: Enclosed) -> MidRad:
+    dim, box = _dim(node), as_midrad(x)
+    last = box.apply_exact(lambda t: t.movedim(dim, -1))
+    rows = last.apply_exact(lambda t: t.reshape(-1, t.shape[-1]))
+    return softmax_over(rows).value.apply_exact(lambda t: t.reshape(last.shape).movedim(-1, dim))
+
+
+@register_enclosure("amax", "amin")
+def _extreme(node: Node, x: Enclosed) -> MidRad:
+    pick = largest if node.op == "amax" else smallest
+    dims: Any = node.attributes["dims"]
+    return pick(as_midrad(x), dims, bool(node.attributes["keepdim"]))
 
 
 @register_enclosure("cast")

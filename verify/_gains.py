@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._jacobian import Basis, Combination, Jacobian, Normalised, StateLeaf
+from ._jacobian import Basis, Combination, Jacobian, Largest, Normalised, StateLeaf
 from ._linear import LinearMap
 from ._matrix import norm_bound, scaled
 from ._norm import Norm
@@ -180,6 +180,8 @@ class _Composition:
 
 def carried(basis: Basis, weights: Tensor | None) -> Tensor | None:
     """The weights that a value inside the graph carries: `D J D^-1` is bounded as J where D commutes with J."""
+    if isinstance(basis, Largest):
+        return None  # its argument has another shape
     varies = weights is not None and weights.numel() > 1 and not bool((weights == weights[0]).all())
     return None if isinstance(basis, Normalised) and varies else weights
 

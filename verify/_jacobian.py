@@ -23,12 +23,16 @@ from deqops.graph import ConcreteGraph, Node
 from . import _midrad as midrad
 from ._defined import Defined
 from ._enclosures import Constants, Enclosed, as_midrad, enclose_node
+from ._extreme import Weights, weights_everywhere, weights_over
 from ._linear import LinearMap
+from ._masks import Masks
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
 from ._normalisation import Normalisation, Slopes
+from ._ranges import ranges_over
 from ._rounding import mul_up
 from ._slopes import slope_range
+from ._softmax import SoftmaxSlopes, softmax_over, softmax_slopes
 from ._sparse import SparseMatrix
 
 Shape = tuple[int, ...]
@@ -74,7 +78,7 @@ class Elementwise:
 
 @dataclass(frozen=True, eq=False)
 class Normalised:
-    """`u = layer_norm(v)` or `rms_norm(v)` over groups of the last dimensions, with a range of its derivatives.
+    """`u = layer_norm(v)`, `rms_norm(v)` or `softmax(v)` over groups of the last dimensions, with its derivatives.
 
     `u(v) - u(v')` is the average of J over the segment from v' to v, times `v - v'`. The segment lies in the box of
     pre-activations; the average itself need not be a `s (C - h h^T / n)`. But it is in every convex set that contains
@@ -85,7 +89,7 @@ class Normalised:
     name: str
     source: Combination
     shape: Shape
-    slopes: Slopes
+    slopes: Slopes | SoftmaxSlopes
 
     @property
     def gain(self) -> Tensor:
@@ -105,7 +109,34 @@ class Normalised:
 
     @property
     def _grouped(self) -> Shape:
-        return tuple(self.slopes.direction.shape)
+        return tuple(self.slopes.value.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Largest:
+    """`u = max_j v_j` of each row of v, (groups, n), with the weights that its derivative may have."""
+
+    name: str
+    source: Combination
+    shape: Shape
+    weights: Weights
+
+    @property
+    def gain(self) -> float:
+        """Bound of the l2 norm."""
+        return 1.0
+
+    def magnitude_times(self, x: Tensor) -> Tensor:
+        """Upper bound of `C x` for x >= 0 and every choice of weights C."""
+        return self.weights.magnitude_times(x)
+
+    def magnitude_transposed_times(self, y: Tensor) -> Tensor:
+        """Upper bound of `C^T y` for y >= 0."""
+        return self.weights.magnitude_transposed_times(y)
+
+    def columns(self, x: MidRad) -> MidRad:
+        """Enclosure of `C x`, column by column: x of shape (groups, n, columns)."""
+        return self.weights.columns(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +160,7 @@ class Combination:
         return Combination(self.shape, {k: tuple(maps) for k, maps in terms.items()})
 
 
-Basis = StateLeaf | Elementwise | Normalised
+Basis = StateLeaf | Elementwise | Normalised | Largest
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +217,8 @@ class Builder:
         self.bases: list[Basis] = []
         self.combinations: dict[int, Combination] = {}
         self._refine = refine
+        self._masks = Masks(graph, constants)
+        self._everywhere: dict[int, Enclosed | None] | None = None
         self._boxes: dict[int, Enclosed] | None = None if boxes is None else {}
         for position, value in enumerate(graph.state):
             shape = graph.shape(value)
@@ -207,8 +240,9 @@ class Builder:
             if rule is None:
                 raise UnsupportedOperationError(node.source, "has no Lipschitz rule")
             for value in node.operands:
-                if not self.depends(value):
+                if not self.depends(value) and not self._masks.allows(node, value):
                     self._defined.require(value)
+            self._masks.follow(node)
             self.combinations[node.output] = rule(self, node)
             self.constants.touched |= node.inputs  # inputs that sizes and indices were computed from
             self._enclose(node)
@@ -232,10 +266,29 @@ class Builder:
         lower, upper = slope_range(name, attributes, enclosure)
         return self._basis_value(Elementwise(f"{name}", source, node.shape, lower, upper), node.shape)
 
-    def fixed_slopes(self, node: Node, value: int, lower: float, upper: float) -> Combination:
-        """A new basis value with known slopes."""
+    def sloped(self, node: Node, value: int, lower: Tensor | float, upper: Tensor | float, name: str) -> Combination:
+        """A new basis value with slopes in a known range, from a value that broadcasts to the node's shape."""
         source = self.broadcast(self.combinations[value], node.shape)
-        return self._basis_value(Elementwise(node.op, source, node.shape, lower, upper), node.shape)
+        ends = [end.expand(node.shape) if isinstance(end, Tensor) else end for end in (lower, upper)]
+        return self._basis_value(Elementwise(name, source, node.shape, ends[0], ends[1]), node.shape)
+
+    def range_of(self, node: Node, value: int) -> MidRad:
+        """An enclosure of a state-dependent operand of a node, on the region or for every state.
+
+        Raises:
+            UnsupportedOperationError: the operand is not bounded.
+        """
+        if self._boxes is not None:
+            known: Enclosed | None = self._box(value, self.combinations[value])
+        else:
+            if self._everywhere is None:
+                self._everywhere = ranges_over(self.graph, self.constants, dict.fromkeys(self.graph.state))
+            known = self._everywhere[value]
+        box = None if known is None else as_midrad(known)
+        if box is None or not box.is_finite():
+            why = "of two state-dependent tensors has no Lipschitz constant unless both are bounded; give a region"
+            raise UnsupportedOperationError(node.source, why)
+        return box
 
     def normalised(self, node: Node) -> Combination:
         """A new basis value `layer_norm(v)` or `rms_norm(v)`, its derivatives over v's box where there is one."""
@@ -244,6 +297,30 @@ class Builder:
         box = self._box(value, source)
         slopes = rule.everywhere(math.prod(node.shape) // rule.size) if box is None else rule.over(rule.grouped(box))
         return self._basis_value(Normalised(node.op, source, node.shape, slopes), node.shape)
+
+    def softmax(self, node: Node, dims: tuple[int, ...]) -> Combination:
+        """A new basis value `softmax(v)`; `dims` is the order in which its dimension comes last."""
+        value, shape = node.operands[0], tuple(node.shape[d] for d in dims)
+        source = self.combinations[value].mapped(lambda a: a.permuted(dims), shape)
+        box, size = self._box(value, self.combinations[value]), shape[-1]
+        if box is None:
+            slopes = softmax_slopes(math.prod(shape[:-1]), size)
+        else:
+            slopes = softmax_over(box.apply_exact(lambda t: t.permute(dims).reshape(-1, size)))
+        return self._basis_value(Normalised(node.op, source, shape, slopes), shape)
+
+    def largest(self, node: Node, dims: tuple[int, ...], size: int, sign: float) -> Combination:
+        """A new basis value `max_j sign v_j` over rows of `size` entries of v with its dimensions in this order."""
+        value, shape = node.operands[0], tuple(self.graph.shape(node.operands[0])[d] for d in dims)
+        rows, factor = (math.prod(shape) // size, size), MidRad.exact(torch.tensor(sign, dtype=torch.float64))
+        moved = self.combinations[value].mapped(lambda a: a.permuted(dims).reshaped(rows).scaled(factor), rows)
+        box = self._box(value, self.combinations[value])
+        if box is None:
+            weights = weights_everywhere(rows)
+        else:
+            ordered = box.apply_exact(lambda t: t.permute(dims).reshape(rows))
+            weights = weights_over(MidRad(sign * ordered.mid, ordered.rad))
+        return self._basis_value(Largest(node.op, moved, rows[:1], weights), rows[:1])
 
     def broadcast(self, combination: Combination, shape: Shape) -> Combination:
         """The combination expanded to a larger shape by torch's broadcasting rules."""
@@ -282,3 +359,19 @@ def along(combination: Combination, axis: int, matrix: DenseMatrix | SparseMatri
     """A matrix applied along one dimension."""
     shape = (*combination.shape[:axis], matrix.shape[0], *combination.shape[axis + 1 :])
     return combination.mapped(lambda a: a.along(axis, matrix), shape)
+
+
+def integer(node: Node, name: str) -> int:
+    """An integer attribute."""
+    value = node.attributes[name]
+    if not isinstance(value, int):
+        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, an integer is needed")
+    return value
+
+
+def integers(node: Node, name: str) -> tuple[int, ...]:
+    """An attribute that is a tuple of integers."""
+    value = node.attributes[name]
+    if not isinstance(value, tuple):
+        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, integers are needed")
+    return value

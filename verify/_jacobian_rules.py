@@ -1,4 +1,4 @@
-"""The Jacobian rules of the graph's operations: each result as a combination of basis values."""
+"""The Jacobian rules of elementwise and affine operations: each result as a combination of basis values."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from deqops.graph import Node
 from . import _midrad as midrad
 from ._conv_map import Settings
 from ._enclosures import as_exact
-from ._jacobian import Builder, Combination, along, register_jacobian
-from ._matrix import DenseMatrix
+from ._jacobian import Builder, Combination, along, integer, integers, register_jacobian
 from ._midrad import MidRad
 from ._sparse import SparseMatrix
 
@@ -46,14 +45,6 @@ def _normalisation(builder: Builder, node: Node) -> Combination:
     return builder.normalised(node)
 
 
-@register_jacobian("maximum", "minimum")
-def _extremum(builder: Builder, node: Node) -> Combination:
-    a, b = node.operands
-    if builder.depends(a) and builder.depends(b):
-        raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
-    return builder.fixed_slopes(node, a if builder.depends(a) else b, 0.0, 1.0)
-
-
 @register_jacobian("neg")
 def _negative(builder: Builder, node: Node) -> Combination:
     minus = MidRad.exact(torch.tensor(-1.0, dtype=torch.float64))
@@ -76,47 +67,6 @@ def _sum(builder: Builder, node: Node) -> Combination:
     return total
 
 
-@register_jacobian("mul")
-def _product(builder: Builder, node: Node) -> Combination:
-    a, b = node.operands
-    if builder.depends(a) and builder.depends(b):
-        raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
-    variable, constant = (a, b) if builder.depends(a) else (b, a)
-    factor = builder.constants.floating(constant)
-    source = builder.broadcast(builder.combinations[variable], node.shape)
-    return source.mapped(lambda m: m.times(factor), node.shape)
-
-
-@register_jacobian("div")
-def _quotient(builder: Builder, node: Node) -> Combination:
-    a, b = node.operands
-    if builder.depends(b):
-        raise UnsupportedOperationError(node.source, "by a state-dependent tensor has no Lipschitz rule")
-    factor = midrad.div(MidRad.exact(torch.ones((), dtype=torch.float64)), builder.constants.floating(b))
-    source = builder.broadcast(builder.combinations[a], node.shape)
-    return source.mapped(lambda m: m.times(factor), node.shape)
-
-
-@register_jacobian("matmul")
-def _matmul(builder: Builder, node: Node) -> Combination:
-    a, b = node.operands
-    if builder.depends(a) and builder.depends(b):
-        raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
-    right = builder.depends(a)
-    variable, constant = (a, b) if right else (b, a)
-    weight, source = builder.constants.floating(constant), builder.combinations[variable]
-    if weight.mid.ndim not in (1, 2):
-        raise UnsupportedOperationError(node.source, "with a batch of constant matrices has no Lipschitz rule")
-    if right:
-        rows = weight.apply_exact(lambda t: t.reshape(-1, 1).T if t.ndim == 1 else t.T)
-        axis = len(source.shape) - 1
-    else:
-        rows = weight.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
-        axis = max(len(source.shape) - 2, 0)
-    result = along(source, axis, DenseMatrix(rows))
-    return result.mapped(lambda m: m.reshaped(node.shape), node.shape)
-
-
 @register_jacobian("conv", "conv_transpose")
 def _convolution(builder: Builder, node: Node) -> Combination:
     x, kernel = node.operands
@@ -133,7 +83,7 @@ def _reshape(builder: Builder, node: Node) -> Combination:
 
 @register_jacobian("permute")
 def _permute(builder: Builder, node: Node) -> Combination:
-    dims = _ints(node, "dims")
+    dims = integers(node, "dims")
     return builder.combinations[node.operands[0]].mapped(lambda a: a.permuted(dims), node.shape)
 
 
@@ -144,19 +94,19 @@ def _expand(builder: Builder, node: Node) -> Combination:
 
 @register_jacobian("slice", "select")
 def _slice(builder: Builder, node: Node) -> Combination:
-    source, dim = builder.combinations[node.operands[0]], _int(node, "dim")
+    source, dim = builder.combinations[node.operands[0]], integer(node, "dim")
     size = source.shape[dim]
     if node.op == "select":
-        index = torch.tensor([_int(node, "index")])
+        index = torch.tensor([integer(node, "index")])
     else:
-        index = torch.arange(size)[_int(node, "start") : _int(node, "stop") : _int(node, "step")]
+        index = torch.arange(size)[integer(node, "start") : integer(node, "stop") : integer(node, "step")]
     result = along(source, dim, SparseMatrix.from_index_select(index, size))
     return result.mapped(lambda a: a.reshaped(node.shape), node.shape)
 
 
 @register_jacobian("index_select")
 def _index_select(builder: Builder, node: Node) -> Combination:
-    source, dim = builder.combinations[node.operands[0]], _int(node, "dim")
+    source, dim = builder.combinations[node.operands[0]], integer(node, "dim")
     index = as_exact(node, builder.constants[node.operands[1]])
     return along(source, dim, SparseMatrix.from_index_select(index, source.shape[dim]))
 
@@ -164,7 +114,7 @@ def _index_select(builder: Builder, node: Node) -> Combination:
 @register_jacobian("index_add")
 def _index_add(builder: Builder, node: Node) -> Combination:
     base, index_value, source = node.operands
-    dim, total = _int(node, "dim"), Combination(node.shape)
+    dim, total = integer(node, "dim"), Combination(node.shape)
     if builder.depends(base):
         total = total.plus(builder.combinations[base])
     if builder.depends(source):
@@ -176,7 +126,7 @@ def _index_add(builder: Builder, node: Node) -> Combination:
 
 @register_jacobian("cat")
 def _cat(builder: Builder, node: Node) -> Combination:
-    dim, offset, total = _int(node, "dim"), 0, Combination(node.shape)
+    dim, offset, total = integer(node, "dim"), 0, Combination(node.shape)
     for value in node.operands:
         size = builder.graph.shape(value)[dim]
         if builder.depends(value):
@@ -201,11 +151,16 @@ def _where(builder: Builder, node: Node) -> Combination:
     return total
 
 
+@register_jacobian("eq", "ne", "lt", "le", "gt", "ge", "sign", "floor", "ceil", "round")
+def _jump(builder: Builder, node: Node) -> Combination:
+    raise UnsupportedOperationError(node.source, "decides by the state: a jump, with no Lipschitz constant")
+
+
 @register_jacobian("sum", "mean")
 def _reduction(builder: Builder, node: Node) -> Combination:
     result = builder.combinations[node.operands[0]]
     count = 1
-    for dim in _ints(node, "dims"):
+    for dim in integers(node, "dims"):
         size = result.shape[dim]
         count *= size
         ones = SparseMatrix.from_index_add(torch.zeros(size, dtype=torch.int64), 1)
@@ -216,17 +171,3 @@ def _reduction(builder: Builder, node: Node) -> Combination:
     one, total = torch.ones((), dtype=torch.float64), torch.tensor(float(count), dtype=torch.float64)
     share = midrad.div(MidRad.exact(one), MidRad.exact(total))
     return result.mapped(lambda a: a.scaled(share), node.shape)
-
-
-def _int(node: Node, name: str) -> int:
-    value = node.attributes[name]
-    if not isinstance(value, int):
-        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, an integer is needed")
-    return value
-
-
-def _ints(node: Node, name: str) -> tuple[int, ...]:
-    value = node.attributes[name]
-    if not isinstance(value, tuple):
-        raise UnsupportedOperationError(node.source, f"has attribute {name} = {value!r}, integers are needed")
-    return value

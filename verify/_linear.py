@@ -22,6 +22,7 @@ from ._midrad import MidRad
 from ._norm import Order
 from ._rounding import mul_up
 from ._sparse import SparseMatrix
+from ._stack import Stack
 
 Shape = tuple[int, ...]
 ONE = MidRad.exact(torch.ones((), dtype=torch.float64))
@@ -184,7 +185,7 @@ class Diagonal:
         return float(mul_up(float(self.values.magnitude().max()), factor))
 
 
-Stage = Kron | Reshape | Diagonal | Convolution
+Stage = Kron | Reshape | Diagonal | Convolution | Stack
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,12 +239,16 @@ class LinearMap:
         """This map, then an entrywise product with a constant that broadcasts to its result's shape."""
         ndim = len(self.out_shape)
         shape = (1,) * (ndim - values.mid.ndim) + tuple(values.shape)
-        varying = [axis for axis in range(ndim) if shape[axis] > 1]
+        varying = [axis for axis in range(ndim) if shape[axis] != 1]
         if not varying:
             return self.scaled(values.apply_exact(lambda t: t.reshape(())))
         if len(varying) == 1:
             return self.along(varying[0], SparseMatrix.diagonal(values.apply_exact(lambda t: t.reshape(-1))))
         return self._append(Diagonal(values.apply_exact(lambda t: t.expand(self.out_shape))))
+
+    def stacked(self, matrices: MidRad) -> LinearMap:
+        """This map, then a matrix for each batch entry: (*batch, p, n) for a result of shape (*batch, n, m)."""
+        return self._append(Stack(matrices, self.out_shape[-1]))
 
     def convolved(self, weight: MidRad, settings: Settings) -> LinearMap:
         """This map, then a convolution; entries that were copied along its dimensions are taken for its padding."""

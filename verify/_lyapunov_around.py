@@ -16,7 +16,7 @@ from ._region import Ball
 from ._request import Request
 from ._theorems import Finding, local_lyapunov
 
-LARGEST = 512  # unknowns of one problem, as many as the checker takes
+LARGEST = 1024  # unknowns of one problem, as many as the checker takes
 
 
 def lyapunov_around(problem: Problem, center: tuple[Tensor, ...], request: Request) -> Iterator[Finding]:

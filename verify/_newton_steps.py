@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
@@ -51,7 +52,8 @@ class Model:
     def __call__(self, flat: Tensor) -> Tensor:
         """F(y), (problems, n)."""
         leaves = [x.to(like.dtype) for x, like in zip(unflattened(flat, self._like), self._like, strict=True)]
-        image = self._problem.operator(pytree.tree_unflatten(leaves, self._problem.tree), *self._inputs)
+        with sdpa_kernel(SDPBackend.MATH):  # the others have no rule for many states at once, and say so on stderr
+            image = self._problem.operator(pytree.tree_unflatten(leaves, self._problem.tree), *self._inputs)
         rows = [leaf.reshape(len(flat), -1).to(torch.float64) for leaf in pytree.tree_leaves(image)]
         return (1 - self._damping) * flat + self._damping * torch.cat(rows, dim=1)
 

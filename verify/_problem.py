@@ -12,10 +12,11 @@ from torch.utils import _pytree as pytree
 from deqops._errors import InputError
 from deqops.graph import ConcreteGraph, OperatorGraph
 
-from . import _jacobian_rules as _registered  # noqa: F401  (fills the table of Jacobian rules)
+from . import _jacobian_rules, _product_rules  # noqa: F401  (fill the table of Jacobian rules)
 from ._defined import refuse_attributes
 from ._enclosures import Constants, enclose_image
 from ._jacobian import Builder, Jacobian
+from ._masks import is_mask, scores
 from ._midrad import MidRad, sub
 from ._norm import Norm
 from ._rounding import exact_float64
@@ -73,9 +74,11 @@ class Problem:
 
 
 def _refuse_nonfinite(graph: ConcreteGraph) -> None:
-    for leaf in graph.leaves.values():
+    masks = scores(graph)
+    for value, leaf in graph.leaves.items():
         if leaf.kind == "literal" or not leaf.tensor.is_floating_point():
             continue
-        if not bool(leaf.tensor.isfinite().all()):
+        masked = value in masks and leaf.kind != "state" and is_mask(MidRad.exact(leaf.tensor))
+        if not bool(leaf.tensor.isfinite().all()) and not masked:
             what = {"state": "state", "input": "input", "parameter": "weight"}[leaf.kind]
             raise InputError(f"{what} {leaf.name!r} holds NaN or infinity; mend the values and try again")

@@ -20,8 +20,11 @@ from ._elementary import (
     constant,
     erf,
     exp,
+    pow_scalar,
     reciprocal,
+    rsqrt,
     sigmoid,
+    softplus,
     square,
     tanh,
 )
@@ -175,6 +178,55 @@ def _exp_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     return value.lower(), value.upper()
 
 
+def _interval_derivative(derivative: Callable[[MidRad], MidRad]) -> Callable[[MidRad, dict[str, object]], Ends]:
+    """The derivative in interval arithmetic."""
+
+    def rule(x: MidRad, values: dict[str, object]) -> Ends:
+        slope = derivative(x)
+        return slope.lower(), slope.upper()
+
+    return rule
+
+
+def _where_positive(derivative: Callable[[MidRad], MidRad], above: float = 0.0) -> Callable[..., Ends]:
+    """The derivative where the function is defined and smooth, beyond `above`; no number elsewhere."""
+
+    def rule(x: MidRad, values: dict[str, object]) -> Ends:
+        slope, inside = derivative(x), x.lower() > above
+        return torch.where(inside, slope.lower(), math.nan), torch.where(inside, slope.upper(), math.nan)
+
+    return rule
+
+
+def _reciprocal_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    """-1/x^2, on either side of 0."""
+    slope, apart = midrad.neg(reciprocal(square(x))), x.mignitude() > 0
+    return torch.where(apart, slope.lower(), math.nan), torch.where(apart, slope.upper(), math.nan)
+
+
+def _rsqrt_derivative(x: MidRad) -> MidRad:
+    return midrad.mul(constant(-0.5, x.mid), midrad.mul(rsqrt(x), reciprocal(x)))
+
+
+def _erf_derivative(x: MidRad) -> MidRad:
+    return midrad.mul(TWO_OVER_SQRT_PI, exp(midrad.neg(square(x))))
+
+
+def _power_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    """p x^(p-1): for a whole p > 0 everywhere, for another where x > 0."""
+    exponent = number_of(values, "exponent", 1.0)
+    slope = midrad.mul(constant(exponent, x.mid), pow_scalar(x, exponent - 1.0))
+    inside = x.lower() > (-math.inf if exponent >= 1 and exponent == round(exponent) else 0.0)
+    return torch.where(inside, slope.lower(), math.nan), torch.where(inside, slope.upper(), math.nan)
+
+
+def _mish_derivative(x: MidRad) -> MidRad:
+    """t + x sigmoid(x) (1 - t^2), t = tanh(softplus(x))."""
+    t = tanh(softplus(x))
+    falling = midrad.sub(constant(1.0, x.mid), square(t))
+    return midrad.add(t, midrad.mul(x, midrad.mul(sigmoid(x), falling)))
+
+
 _LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
     "tanh": _even_decreasing(_tanh_derivative),
     "sigmoid": _even_decreasing(_sigmoid_derivative),
@@ -194,4 +246,12 @@ _LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
     "expm1": _exp_slopes,
     "selu": _selu_slopes,
     "hardswish": _hardswish_slopes,
+    "mish": _interval_derivative(_mish_derivative),
+    "erf": _even_decreasing(_erf_derivative),
+    "log": _where_positive(reciprocal),
+    "log1p": _where_positive(lambda x: reciprocal(midrad.add(constant(1.0, x.mid), x)), above=-1.0),
+    "sqrt": _where_positive(lambda x: midrad.mul(constant(0.5, x.mid), rsqrt(x))),
+    "rsqrt": _where_positive(_rsqrt_derivative),
+    "reciprocal": _reciprocal_slopes,
+    "pow_scalar": _power_slopes,
 }

@@ -6,13 +6,28 @@ from torch import Tensor
 
 from deqops.graph import ConcreteGraph, Node
 
-from ._jacobian import Elementwise, Jacobian
+from ._jacobian import Elementwise, Jacobian, Largest
 from ._normalisation import NORMALISATIONS, Normalisation
 
 ANALYTIC = frozenset(
-    ("tanh", "sigmoid", "silu", "gelu", "softplus", "mish", "exp", "expm1", "erf", "square", "sin", "cos")
+    (
+        "softmax",
+        "product",
+        "tanh",
+        "sigmoid",
+        "silu",
+        "gelu",
+        "softplus",
+        "mish",
+        "exp",
+        "expm1",
+        "erf",
+        "square",
+        "sin",
+        "cos",
+    )
 )
-"""Elementwise functions that are real-analytic on the whole line (softplus: the smooth function)."""
+"""Functions that are real-analytic wherever they are defined (softplus: the smooth function; quotients: products)."""
 AFFINE = frozenset(
     (
         "neg",
@@ -37,7 +52,7 @@ AFFINE = frozenset(
         "mean",
     )
 )
-"""Operations affine in the state, or without Jacobian rule: `mul`, `div`, `matmul`, `conv` by constants only."""
+"""Operations that are affine in each operand, and so polynomial."""
 
 
 def is_analytic(graph: ConcreteGraph) -> bool:
@@ -60,6 +75,8 @@ def is_differentiable(jacobian: Jacobian) -> bool:
     normalisations (eps > 0) are analytic.
     """
     for basis in jacobian.bases:
+        if isinstance(basis, Largest) and not basis.weights.is_one:
+            return False
         if isinstance(basis, Elementwise) and basis.name not in ANALYTIC:
             ends = (basis.lower, basis.upper)
             if not all(isinstance(end, Tensor) for end in ends) or not bool((ends[0] == ends[1]).all()):  # type: ignore[union-attr]

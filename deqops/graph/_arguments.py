@@ -61,6 +61,21 @@ def scalar_item(value: Any, beside: Any) -> Known:
     return Known(scalar_tensor(plain), value.inputs if isinstance(value, Known) else frozenset())
 
 
+def literal(value: float) -> Known:
+    """A number of the graph."""
+    return Known(scalar_tensor(float(value)))
+
+
+def combined(low: Lowering, op: str, a: Any, b: Any) -> Dynamic:
+    """A node of two operands: add, sub, mul, div."""
+    return low.emit(op, [a, b], getattr(torch, op))
+
+
+def applied(low: Lowering, op: str, item: Any) -> Dynamic:
+    """A node of one operand and no attributes."""
+    return low.emit(op, [item], getattr(torch, op, None) or getattr(torch.nn.functional, op))
+
+
 def indicator(low: Lowering, condition: Any, dtype: torch.dtype) -> Any:
     """1 where a condition holds, else 0."""
     one, zero = (Known(torch.full((), value, dtype=dtype)) for value in (1.0, 0.0))
@@ -98,6 +113,54 @@ def expanded(low: Lowering, item: Any, shape: tuple[int, ...], uses: list[Item])
     if isinstance(item, Known):
         return Known(item.value.expand(shape), item.inputs.union(*(u.inputs for u in uses)))
     return replace(low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape), before=item)
+
+
+def in_dtype(low: Lowering, item: Any, dtype: torch.dtype | None) -> Any:
+    """A floating item in another floating dtype; None leaves it as it is."""
+    x = low.as_dynamic(item)
+    if dtype is None or dtype == x.meta.dtype:
+        return x
+    if not (dtype.is_floating_point and x.meta.dtype.is_floating_point):
+        raise UnsupportedOperationError(low.source, f"computes in {dtype}")
+    return low.emit("cast", [x], lambda t: t.to(dtype), dtype=str(dtype).removeprefix("torch."))
+
+
+def per_dimension(values: Any, dims: int, default: int) -> tuple[int, ...]:
+    """One integer for each dimension, from an exported list of one or of all."""
+    if values is None or values == []:
+        return (default,) * dims
+    sizes = sizes_of(values if isinstance(values, list) else [values])
+    if len(sizes) not in (1, dims):
+        raise ValueError(f"{len(sizes)} numbers for {dims} dimensions")
+    return tuple(sizes * dims if len(sizes) == 1 else sizes)
+
+
+def reduced(low: Lowering, op: str, item: Any, dims: tuple[int, ...], keepdim: bool) -> Dynamic:
+    """`sum`, `mean`, `amax` or `amin` over dimensions."""
+    function: Any = getattr(torch, op)
+    return low.emit(op, [item], lambda x: function(x, dim=dims, keepdim=keepdim), dims=dims, keepdim=keepdim)
+
+
+def dims_given(given: Any, rank: int) -> tuple[int, ...]:
+    """Nonnegative dimensions in order; None or an empty list mean all."""
+    listed = range(rank) if given is None or given == [] else given if isinstance(given, list) else [given]
+    return tuple(sorted(dim_of(d, rank) for d in listed))
+
+
+def transformed(low: Lowering, item: Any, dim: int, matrix: Tensor) -> Any:
+    """A constant matrix (old size, new size) of integers applied along one dimension.
+
+    Integers that the dtype does not hold are multiplied in float64: exact numbers, whatever the dtype.
+    """
+    x = low.as_dynamic(item)
+    dtype, rank = x.meta.dtype, rank_of(x)
+    wide = not torch.equal(matrix.to(dtype).double(), matrix.double())
+    x = in_dtype(low, x, torch.float64) if wide else x
+    order = (*(d for d in range(rank) if d != dim), dim)
+    moved = x if dim == rank - 1 else permuted(low, x, order)
+    product: Any = matmul_of(low, moved, Known(matrix.to(x.meta.dtype)))
+    result = product if dim == rank - 1 else permuted(low, product, tuple(order.index(d) for d in range(rank)))
+    return in_dtype(low, result, dtype)
 
 
 def sliced(low: Lowering, item: Dynamic, dim: int, part: slice, uses: list[Item]) -> Any:

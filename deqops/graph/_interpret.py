@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import ModelFileError, UnsupportedOperationError
-from deqops.graph._operations import operations, parameters
+from deqops.graph._operations import operations, parameters, required_switches
 from deqops.graph._program import Argument, Instruction, Program, Ref
 from deqops.graph._scalars import evaluate
 
@@ -39,7 +39,7 @@ def execute(instruction: Instruction, values: Mapping[int, Any]) -> list[Any]:
     unknown = set(arguments) - parameters(op)
     if unknown:
         raise ModelFileError(f"model file: operation {op} has no argument {sorted(unknown)[0]!r:.40}")
-    result = function(**arguments)
+    result = function(**arguments, **dict.fromkeys(required_switches(op) - set(arguments), False))
     several = isinstance(result, tuple | list)
     results = list(result) if several else [result]
     if len(results) < len(instruction.outputs):

@@ -74,6 +74,8 @@ class Lowering:
     nodes: list[Node] = field(default_factory=list)
     source: str = ""
     _count: int = 0
+    _made: dict[int, Node] = field(default_factory=dict)
+    _moving: set[int] = field(default_factory=set)
 
     def run(
         self,
@@ -104,8 +106,22 @@ class Lowering:
         if tensor.is_floating_point() or leaf.kind == "state":
             if not tensor.is_floating_point():
                 raise InputError(f"{leaf.name}: a floating tensor is needed, got {tensor.dtype}")
+            if leaf.kind == "state":
+                self._moving.add(number)
             return Dynamic(number, tensor.to("meta"))
         return Known(tensor.cpu(), leaf.inputs)
+
+    def depends(self, item: Any) -> bool:
+        """Whether an item depends on the state."""
+        return isinstance(item, Dynamic) and item.number in self._moving
+
+    def maker(self, item: Any) -> Node | None:
+        """The node that computes an item; None for what no node computes."""
+        return self.node_of(item.number) if isinstance(item, Dynamic) else None
+
+    def node_of(self, value: int) -> Node | None:
+        """The node that computes a value; None for a leaf."""
+        return self._made.get(value)
 
     def emit(
         self,
@@ -126,7 +142,7 @@ class Lowering:
         used = frozenset().union(*(item.inputs for item in uses)) if uses else NONE
         number = self._new()
         numbers = tuple(operand.number for operand in dynamic)
-        self.nodes.append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used))
+        self._append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used))
         return Dynamic(number, meta, used.union(*(operand.inputs for operand in dynamic)))
 
     def as_dynamic(self, item: Any) -> Dynamic:
@@ -178,7 +194,7 @@ class Lowering:
         for place, meta in enumerate(result.to("meta") for result in results):
             number = self._new()
             attributes: dict[str, Attribute] = {"output": place}
-            self.nodes.append(
+            self._append(
                 Node(
                     instruction.op,
                     numbers,
@@ -192,6 +208,12 @@ class Lowering:
             )
             made.append(Dynamic(number, meta, below))
         return made
+
+    def _append(self, node: Node) -> None:
+        self.nodes.append(node)
+        self._made[node.output] = node
+        if self._moving.intersection(node.operands):
+            self._moving.add(node.output)
 
     def _new(self) -> int:
         self._count += 1

@@ -9,7 +9,14 @@ from typing import Any
 from deqops._errors import ModelFileError, UnsupportedOperationError
 from deqops.graph._functional import Name, RawNode
 from deqops.graph._json import get, union
-from deqops.graph._operations import IGNORED_ARGUMENTS, KNOWN, functional_name, is_check, is_random
+from deqops.graph._operations import (
+    IGNORED_ARGUMENTS,
+    KNOWN,
+    functional_name,
+    is_check,
+    is_random,
+    is_random_in_training,
+)
 from deqops.graph._scalars import scalar_name
 from deqops.graph._tensors import dtype_of
 
@@ -164,15 +171,18 @@ def _results(outputs: list[object], op: str) -> tuple[tuple[str, ...], bool]:
 def impurities(node: RawNode) -> list[str]:
     """Why a node keeps the graph from being one fixed map."""
     arguments = dict(node.arguments)
-    if is_random(node.op):
+    resting = is_random_in_training(node.op) and True not in (arguments.get("train"), arguments.get("training"))
+    if is_random(node.op) and not resting:
         return [f"random: {node.op}"]
     if node.op not in KNOWN and functional_name(node.op) is None and not node.op.startswith("sym."):
         return [f"{node.op}: not known to deqops, so it may change its operands"]
-    if "dropout" in node.op and arguments.get("train") is True and arguments.get("p") != 0.0:
+    random = "dropout" in node.op or node.op.endswith(".input")  # of recurrent layers, between layers
+    if random and arguments.get("train") is True and arguments.get("p", arguments.get("dropout")) != 0.0:
         return [f"dropout in training mode: {node.op}"]
-    training = (
-        arguments.get("training") is True or arguments.get("train") is True or arguments.get("use_input_stats") is True
-    )
+    if arguments.get("dropout_p", 0.0) not in (0, None):
+        return [f"dropout: {node.op}"]
+    own = arguments.get("use_input_stats") is True and arguments.get("running_mean") is not None
+    training = arguments.get("training") is True or arguments.get("train") is True or own
     if "_norm" in node.op and training:
         return [f"batch statistics in training mode: {node.op}"]
     return []

@@ -28,19 +28,30 @@ eq:Tensor,Scalar ne:Tensor,Scalar lt:Tensor,Scalar le:Tensor,Scalar gt:Tensor,Sc
 logical_not logical_and logical_or logical_xor bitwise_not bitwise_and:Tensor,Scalar bitwise_or:Tensor,Scalar
 bitwise_xor:Tensor,Scalar __and__:Tensor,Scalar __or__:Tensor,Scalar isinf isnan isfinite
 where:self,ScalarOther,ScalarSelf,Scalar masked_fill:Scalar,Tensor
-linear matmul mm bmm mv dot vdot addmm addmv baddbmm outer bilinear
-conv1d:default,padding conv2d:default,padding conv3d conv_transpose1d conv_transpose2d:input convolution _convolution
-avg_pool1d avg_pool2d max_pool2d adaptive_avg_pool1d adaptive_avg_pool2d
+linear matmul mm bmm mv dot addmm addmv baddbmm outer bilinear
+conv1d:default,padding conv2d:default,padding conv3d:default,padding convolution _convolution
+conv_transpose1d conv_transpose2d:input conv_transpose3d:input
+avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+upsample_nearest1d:default,vec upsample_nearest2d:default,vec upsample_nearest3d:default,vec
+_upsample_nearest_exact1d:default,vec _upsample_nearest_exact2d:default,vec _upsample_nearest_exact3d:default,vec
+upsample_linear1d:default,vec upsample_bilinear2d:default,vec upsample_trilinear3d:default,vec
+upsample_bicubic2d:default,vec im2col
 layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
+_weight_norm _weight_norm_interface norm_except_dim
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
-sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin argmax argmin std:correction var:correction
-std:dim var:dim norm:Scalar,ScalarOpt_dim linalg_vector_norm
-_weight_norm _weight_norm_interface norm_except_dim all:default,dim any:default,dim cumsum cumprod
+gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell gru:input lstm:input rnn_tanh:input rnn_relu:input
+cosine_similarity cdist logaddexp rrelu linalg_cross tensordot inner vdot diag_embed
+sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin aminmax argmax argmin
+std:default,dim,correction var:default,dim,correction std_mean:default,dim,correction var_mean:default,dim,correction
+norm:Scalar,ScalarOpt_dim linalg_vector_norm linalg_norm all:default,dim any:default,dim cumsum cumprod
 topk sort:default,stable argsort:default,stable
 cat concat concatenate stack index:Tensor index_select index_add gather scatter:src,value scatter_add
 scatter_reduce:two index_put index_copy index_fill:int_Scalar,int_Tensor embedding select_scatter slice_scatter
 masked_scatter masked_select take_along_dim repeat tile repeat_interleave:self_int,self_Tensor,Tensor flip roll
-constant_pad_nd pad reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d
+constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d
+replication_pad1d replication_pad2d replication_pad3d
 tril triu trace bincount bucketize:Tensor searchsorted:Tensor one_hot
 fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
 zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full
@@ -57,10 +68,12 @@ view select:int slice:Tensor unsqueeze squeeze:default,dim,dims t transpose:int 
 # The result may share memory with the operand.
 _MAY_ALIAS = """
 reshape flatten:using_ints unflatten:int contiguous to:dtype,dtype_layout,device,other type_as expand expand_as
-broadcast_to view_as reshape_as _unsafe_view mT mH matrix_H numpy_T adjoint swapaxes swapdims movedim:int,intlist
-narrow chunk
+broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist narrow chunk
 split:Tensor,sizes split_with_sizes unbind:int tensor_split:sections diagonal dropout feature_dropout positive
-einsum ravel real imag unfold sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
+einsum ravel real imag unfold
+mH matrix_H hstack vstack dstack column_stack alpha_dropout feature_alpha_dropout
+sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
+pixel_shuffle pixel_unshuffle channel_shuffle
 """
 
 _CHECKS = frozenset(
@@ -73,6 +86,10 @@ _CHECKS = frozenset(
         "aten.sym_constrain_range_for_size.default",
         "aten._print.default",
     ]
+)
+
+_RANDOM_IN_TRAINING = frozenset(
+    {"aten.rrelu.default", "aten.alpha_dropout.default", "aten.feature_alpha_dropout.default"}
 )
 
 _RANDOM_BASES = frozenset(
@@ -181,6 +198,14 @@ def parameters(name: str) -> frozenset[str]:
     return frozenset(argument.name for argument in schema.arguments)
 
 
+@cache
+def required_switches(name: str) -> frozenset[str]:
+    """Ignored arguments, which choose among kernels, that an operation cannot be called without."""
+    schema = operations()[name]._schema  # type: ignore[attr-defined]
+    needed = (argument.name for argument in schema.arguments if not argument.has_default_value())
+    return IGNORED_ARGUMENTS.intersection(needed) & {"cudnn_enable", "cudnn_enabled"}
+
+
 def may_promote(name: str) -> bool:
     """Whether the pure form can have another dtype than the tensor that the in-place form changes."""
     return name.split(".")[1] in _PROMOTING.split()
@@ -195,6 +220,11 @@ def is_random(name: str) -> bool:
     """Whether the operation draws random numbers."""
     parts = name.split(".")
     return len(parts) >= 2 and parts[0] == "aten" and parts[1].rstrip("_") in _RANDOM_BASES
+
+
+def is_random_in_training(name: str) -> bool:
+    """Whether the operation draws random numbers in training mode only."""
+    return name in _RANDOM_IN_TRAINING
 
 
 def functional_name(name: str) -> str | None:

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from deqops._atomic import write_atomically
 from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
 from deqops.graph import _rules as _registered  # noqa: F401  (fills the table of lowering rules)
+from deqops.graph._folding import folded
 from deqops.graph._interpret import run
 from deqops.graph._ir import ConcreteGraph
 from deqops.graph._json import get
@@ -230,12 +231,26 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(f"G: it fails on the example state and inputs: {first:.200}") from error
-        try:
-            with _fixed_weights(module):
-                return torch.export.export(module, example, strict=False)
-        except Exception as error:
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UnsupportedOperationError("torch.export", f"cannot export G: {first:.200}") from error
+        with _fixed_weights(module):
+            return _exported_program(module, example)
+
+
+def _exported_program(module: nn.Module, example: tuple[Any, ...]) -> torch.export.ExportedProgram:
+    """The export; where it fails, with the numbers that the module reads from its own constants known."""
+    try:
+        return torch.export.export(module, example, strict=False)
+    except Exception as error:
+        for other in folded(module) if _reads_data(error) else []:
+            try:
+                return torch.export.export(other, example, strict=False)
+            except Exception:
+                continue  # the first failure is the one to tell
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UnsupportedOperationError("torch.export", f"cannot export G: {first:.200}") from error
+
+
+def _reads_data(error: Exception) -> bool:
+    return "data-dependent" in str(error)
 
 
 @contextmanager

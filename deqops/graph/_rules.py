@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from deqops.graph import (
+    _rules_activations,
+    _rules_attention,
+    _rules_cells,
+    _rules_contraction,
     _rules_convolution,
     _rules_elementwise,
     _rules_index,
     _rules_linear,
     _rules_norms,
+    _rules_pooling,
     _rules_reduce,
+    _rules_resampling,
+    _rules_scatter,
     _rules_shape,
-    _rules_weights,
+    _rules_statistics,
     _rules_writes,
 )
 
 __all__ = [
+    "_rules_activations",
+    "_rules_attention",
+    "_rules_cells",
+    "_rules_contraction",
     "_rules_convolution",
     "_rules_elementwise",
     "_rules_index",
     "_rules_linear",
     "_rules_norms",
+    "_rules_pooling",
     "_rules_reduce",
+    "_rules_resampling",
+    "_rules_scatter",
     "_rules_shape",
-    "_rules_weights",
+    "_rules_statistics",
     "_rules_writes",
 ]

@@ -15,6 +15,8 @@ from deqops.graph._arguments import (
     Arguments,
     knowns,
     number,
+    per_dimension,
+    permuted,
     rank_of,
     reshaped,
     selected,
@@ -27,20 +29,12 @@ from deqops.graph._lowering import Item, Known, Lowering, lowers
 _DIMS = (1, 2)  # spatial dimensions for which there are rules
 
 
-def _tuple(values: Any, dims: int, default: int) -> tuple[int, ...]:
-    """One integer for each dimension, from an exported list of one or of all."""
-    if values is None:
-        return (default,) * dims
-    sizes = sizes_of(values)
-    return tuple(sizes * dims if len(sizes) == 1 else sizes)
-
-
 def _convolution(low: Lowering, a: Arguments, transposed: bool) -> Any:
     x, weight = a["input"], a["weight"]
     dims = rank_of(weight) - 2
     if dims not in _DIMS:
         return NotImplemented
-    stride, dilation = _tuple(a.get("stride"), dims, 1), _tuple(a.get("dilation"), dims, 1)
+    stride, dilation = per_dimension(a.get("stride"), dims, 1), per_dimension(a.get("dilation"), dims, 1)
     groups = int(number(a.get("groups", 1)))
     uses = knowns(*(a.get(name) for name in ("stride", "padding", "dilation", "output_padding", "groups")))
     batched = rank_of(x) == dims + 2
@@ -49,8 +43,8 @@ def _convolution(low: Lowering, a: Arguments, transposed: bool) -> Any:
     if isinstance(given, str):
         item, padding = _named_padding(low, item, given, shape_of(weight)[2:], dilation)
     else:
-        padding = _tuple(given, dims, 0)
-    extra = _tuple(a.get("output_padding"), dims, 0)
+        padding = per_dimension(given, dims, 0)
+    extra = per_dimension(a.get("output_padding"), dims, 0)
 
     def compute(t: Tensor, w: Tensor) -> Tensor:
         result: Tensor = torch.ops.aten.convolution.default(
@@ -87,6 +81,73 @@ def _conv(low: Lowering, a: Arguments) -> Any:
     return _convolution(low, a, transposed=False)
 
 
+@lowers("conv3d", "conv3d.padding")
+def _conv3d(low: Lowering, a: Arguments) -> Any:
+    """A convolution over height and width, the planes that each tap of the depth sees stacked as channels."""
+    weight = a["weight"]
+    stride, dilation = per_dimension(a.get("stride"), 3, 1), per_dimension(a.get("dilation"), 3, 1)
+    out, per_group, depth, *taps = shape_of(weight)
+    item, batched = _with_problems(low, low.as_dynamic(a["input"]))
+    given = a.get("padding")
+    if isinstance(given, str):
+        item, padding = _named_padding(low, item, given, shape_of(weight)[2:], dilation)
+    else:
+        padding = per_dimension(given, 3, 0)
+    item = _constant(low, item, 2, (padding[0], padding[0]), 0.0, []) if padding[0] else item
+    starts = torch.arange(0, shape_of(item)[2] - dilation[0] * (depth - 1), stride[0])
+    stacked, planes = _stacked(low, item, starts[:, None] + dilation[0] * torch.arange(depth))
+    flat = reshaped(low, weight, (out, per_group * depth, *taps), [])
+    result = _convolution(low, _plane(a, stacked, flat, stride, padding, dilation), transposed=False)
+    return _unstacked(low, result, planes, batched)
+
+
+@lowers("conv_transpose3d.input")
+def _conv_transpose3d(low: Lowering, a: Arguments) -> Any:
+    """As `_conv3d`: output plane o sees input plane i by tap k where o = stride i + dilation k - padding."""
+    weight = a["weight"]
+    stride, dilation = per_dimension(a.get("stride"), 3, 1), per_dimension(a.get("dilation"), 3, 1)
+    padding, extra = per_dimension(a.get("padding"), 3, 0), per_dimension(a.get("output_padding"), 3, 0)
+    channels, per_group, depth, *taps = shape_of(weight)
+    item, batched = _with_problems(low, low.as_dynamic(a["input"]))
+    size, step = item.shape[2], stride[0]
+    outputs = (size - 1) * step - 2 * padding[0] + dilation[0] * (depth - 1) + extra[0] + 1
+    place = torch.arange(outputs)[:, None] + padding[0] - dilation[0] * torch.arange(depth)
+    seen = (place >= 0) & (place <= (size - 1) * step) & (place % step == 0)
+    beyond = _constant(low, item, 2, (0, 1), 0.0, [])  # one plane of zeros, for what no plane reaches
+    stacked, planes = _stacked(low, beyond, torch.where(seen, place // step, size))
+    moved = permuted(low, weight, (0, 2, 1, *range(3, 3 + len(taps))))
+    flat = reshaped(low, moved, (channels * depth, per_group, *taps), [])
+    arguments = _plane(a, stacked, flat, stride, padding, dilation) | {"output_padding": list(extra[1:])}
+    return _unstacked(low, _convolution(low, arguments, transposed=True), planes, batched)
+
+
+def _with_problems(low: Lowering, x: Any) -> tuple[Any, bool]:
+    """A volume with a dimension that counts problems, and whether it had one."""
+    batched = rank_of(x) == 5
+    return (x if batched else reshaped(low, x, (1, *shape_of(x)), [])), batched
+
+
+def _stacked(low: Lowering, item: Any, table: Tensor) -> tuple[Any, int]:
+    """(problems planes, channels taps, height, width): for each new plane the planes that the table lists."""
+    seen = selected(low, item, 2, Known(table))
+    n, channels, planes, taps, *size = shape_of(seen)
+    return reshaped(low, permuted(low, seen, (0, 2, 1, 3, 4, 5)), (n * planes, channels * taps, *size), []), planes
+
+
+def _unstacked(low: Lowering, item: Any, planes: int, batched: bool) -> Any:
+    whole = reshaped(low, item, (-1, planes, *shape_of(item)[1:]), [])
+    moved = permuted(low, whole, (0, 2, 1, 3, 4))
+    return moved if batched else reshaped(low, moved, shape_of(moved)[1:], [])
+
+
+def _plane(
+    a: Arguments, item: Any, weight: Any, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...]
+) -> Arguments:
+    """The arguments of the convolution over height and width."""
+    inner = {"stride": list(stride[1:]), "padding": list(padding[1:]), "dilation": list(dilation[1:])}
+    return {"input": item, "weight": weight, "bias": a.get("bias"), "groups": a.get("groups", 1), **inner}
+
+
 @lowers("conv_transpose1d", "conv_transpose2d.input")
 def _conv_transpose(low: Lowering, a: Arguments) -> Any:
     return _convolution(low, a, transposed=True)
@@ -94,6 +155,8 @@ def _conv_transpose(low: Lowering, a: Arguments) -> Any:
 
 @lowers("convolution")
 def _either(low: Lowering, a: Arguments) -> Any:
+    if rank_of(a["weight"]) == 5:
+        return _conv_transpose3d(low, a) if a["transposed"] else _conv3d(low, a)
     return _convolution(low, a, transposed=bool(a["transposed"]))
 
 
@@ -154,11 +217,11 @@ def _pad(low: Lowering, a: Arguments) -> Any:
     return _padded(low, a, str(a.get("mode", "constant")), a.get("value"))
 
 
-@lowers("reflection_pad1d", "reflection_pad2d")
+@lowers("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 def _reflection(low: Lowering, a: Arguments) -> Any:
     return _padded(low, a, "reflect", None)
 
 
-@lowers("replication_pad1d", "replication_pad2d")
+@lowers("replication_pad1d", "replication_pad2d", "replication_pad3d")
 def _replication(low: Lowering, a: Arguments) -> Any:
     return _padded(low, a, "replicate", None)

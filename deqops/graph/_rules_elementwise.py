@@ -88,6 +88,16 @@ def _clamp(low: Lowering, a: Arguments) -> Any:
     return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=ends[0], maximum=ends[1])
 
 
+@lowers("clamp.Tensor", "clamp_min.Tensor", "clamp_max.Tensor")
+def _clamp_tensor(low: Lowering, a: Arguments) -> Any:
+    """The lower bound first, as torch does."""
+    item = a["self"]
+    for key, larger in (("min", True), ("max", False)):
+        if a.get(key) is not None:
+            item = _extremum(low, item, a[key], larger=larger)
+    return item
+
+
 @lowers("clamp_min")
 def _clamp_min(low: Lowering, a: Arguments) -> Any:
     return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=float(number(a["min"])), maximum=None)
@@ -143,12 +153,37 @@ def _rsub(low: Lowering, a: Arguments) -> Any:
 
 @lowers("mul.Tensor", "mul.Scalar", "multiply.Tensor", "multiply.Scalar")
 def _mul(low: Lowering, a: Arguments) -> Any:
-    return _arithmetic(low, "mul", a["self"], a["other"])
+    return _swish(low, a["self"], a["other"]) or _arithmetic(low, "mul", a["self"], a["other"])
+
+
+def _swish(low: Lowering, x: Any, y: Any) -> Any:
+    """`x sigmoid(x)`, in either order, is `silu`, whose slopes are bounded everywhere."""
+    for item, gate in ((x, y), (y, x)):
+        node = low.maker(gate)
+        if node is not None and node.op == "sigmoid" and low.depends(item) and node.operands[0] == item.number:
+            return low.emit("silu", [item], torch.nn.functional.silu)
+    return None
 
 
 @lowers("div.Tensor", "div.Scalar", "true_divide.Tensor", "true_divide.Scalar", "divide.Tensor", "divide.Scalar")
 def _div(low: Lowering, a: Arguments) -> Any:
+    if low.depends(a["self"]) and _is_one_plus_modulus(low, a["other"], a["self"].number):
+        return low.emit("softsign", [a["self"]], torch.nn.functional.softsign)
     return _arithmetic(low, "div", a["self"], a["other"])
+
+
+def _is_one_plus_modulus(low: Lowering, item: Any, of: int) -> bool:
+    """Whether an item is `1 + |x|`: softsign is exported as the quotient by it."""
+    node = low.maker(item)
+    if node is None or node.op != "add":
+        return False
+    for modulus, one in (node.operands, node.operands[::-1]):
+        inner, leaf = low.node_of(modulus), low.leaves.get(one)
+        if inner is None or inner.op != "abs" or inner.operands[0] != of or leaf is None or leaf.kind != "literal":
+            continue
+        if leaf.tensor.ndim == 0 and float(leaf.tensor) == 1.0:
+            return True
+    return False
 
 
 @lowers("pow.Tensor_Tensor", "pow.Scalar")
@@ -158,12 +193,20 @@ def _pow_tensor(low: Lowering, a: Arguments) -> Any:
 
 @lowers("maximum", "max.other")
 def _maximum(low: Lowering, a: Arguments) -> Any:
-    return low.emit("maximum", [a["self"], a["other"]], torch.maximum)
+    return _extremum(low, a["self"], a["other"], larger=True)
 
 
 @lowers("minimum", "min.other")
 def _minimum(low: Lowering, a: Arguments) -> Any:
-    return low.emit("minimum", [a["self"], a["other"]], torch.minimum)
+    return _extremum(low, a["self"], a["other"], larger=False)
+
+
+def _extremum(low: Lowering, a: Any, b: Any, *, larger: bool) -> Any:
+    """`max(a, b) = b + relu(a - b)` and `min(a, b) = a - relu(a - b)` where both depend on the state."""
+    if not (low.depends(a) and low.depends(b)):
+        return low.emit("maximum" if larger else "minimum", [a, b], torch.maximum if larger else torch.minimum)
+    excess = low.emit("relu", [_arithmetic(low, "sub", a, b)], torch.relu)
+    return _arithmetic(low, "add", b, excess) if larger else _arithmetic(low, "sub", a, excess)
 
 
 def _comparison(name: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deqops.graph._arguments import Arguments, added, dim_of, rank_of, reshaped, scaled, selected, shape_of, sizes_of
 from deqops.graph._lowering import Known, Lowering, lowers
+from deqops.graph._rules_scatter import indexed, scatter_added
 
 
 @lowers("index_select")
@@ -27,11 +28,11 @@ def _embedding(low: Lowering, a: Arguments) -> Any:
 def _index(low: Lowering, a: Arguments) -> Any:
     given = [(dim, index) for dim, index in enumerate(a["indices"]) if index is not None]
     if len(given) != 1 or not isinstance(given[0][1], Known):
-        return NotImplemented
+        return indexed(low, a["self"], list(a["indices"]))
     dim, index = given[0]
     if index.value.dtype == torch.bool:
         if index.value.ndim != 1:
-            return NotImplemented
+            return indexed(low, a["self"], list(a["indices"]))
         index = Known(index.value.nonzero().reshape(-1), index.inputs)
     return selected(low, a["self"], dim, index)
 
@@ -56,7 +57,7 @@ def _scatter_add(low: Lowering, a: Arguments) -> Any:
     rows = _row_index(index.value, dim) if index.value.ndim else None
     aligned = tuple(index.value.shape) == source and all(base[k] == source[k] for k in others)
     if rows is None or not aligned:
-        return NotImplemented
+        return scatter_added(low, a)
     return added(low, a["self"], dim, Known(rows, index.inputs), a["src"])
 
 

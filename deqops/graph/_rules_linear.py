@@ -1,4 +1,4 @@
-"""Products, layer norm and softmax."""
+"""Products and layer norm."""
 
 from __future__ import annotations
 
@@ -68,10 +68,3 @@ def _layer_norm(low: Lowering, a: Arguments) -> Any:
         if a.get(name) is not None:
             result = low.emit(op, [result, a[name]], getattr(torch, op))
     return result
-
-
-@lowers("softmax.int")
-def _softmax(low: Lowering, a: Arguments) -> Any:
-    if a.get("dtype") is not None:
-        return NotImplemented
-    return low.emit("softmax", [a["self"]], lambda x: x.clone(), dim=dim_of(a["dim"], rank_of(a["self"])))

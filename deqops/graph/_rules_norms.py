@@ -58,6 +58,17 @@ def _group_norm(low: Lowering, a: Arguments) -> Any:
     return result
 
 
+@lowers("instance_norm")
+def _instance_norm(low: Lowering, a: Arguments) -> Any:
+    """A layer norm over each channel of each problem; with the model's statistics a batch norm."""
+    x = low.as_dynamic(a["input"])
+    if not a["use_input_stats"]:
+        return _batch_norm(low, {**a, "training": False})
+    if rank_of(x) < 3 or a.get("running_mean") is not None:
+        return NotImplemented
+    return _group_norm(low, {**a, "input": x, "num_groups": x.shape[1]})
+
+
 @lowers("rms_norm")
 def _rms_norm(low: Lowering, a: Arguments) -> Any:
     """x rsqrt(mean(x^2) + eps) weight over the last dimensions; without an eps it is that of the dtype."""
@@ -102,4 +113,13 @@ def _addcmul(low: Lowering, a: Arguments) -> Any:
     product = _arithmetic(low, "mul", a["tensor1"], a["tensor2"])
     value = float(a.get("value", 1))
     scaled = product if value == 1.0 else _arithmetic(low, "mul", product, _literal(value))
+    return _arithmetic(low, "add", a["self"], scaled)
+
+
+@lowers("addcdiv")
+def _addcdiv(low: Lowering, a: Arguments) -> Any:
+    """x + value a / b."""
+    quotient = _arithmetic(low, "div", a["tensor1"], a["tensor2"])
+    value = float(a.get("value", 1))
+    scaled = quotient if value == 1.0 else _arithmetic(low, "mul", quotient, _literal(value))
     return _arithmetic(low, "add", a["self"], scaled)

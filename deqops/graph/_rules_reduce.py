@@ -6,15 +6,13 @@ from typing import Any
 
 import torch
 
-from deqops.graph._arguments import Arguments, dim_of, rank_of
+from deqops.graph._arguments import Arguments, dim_of, in_dtype, rank_of
 from deqops.graph._lowering import Lowering, lowers
 
 
 def _reduced(low: Lowering, a: Arguments, op: str) -> Any:
-    item = a["self"]
+    item = a["self"] if a.get("dtype") is None else in_dtype(low, a["self"], a["dtype"])
     rank, given = rank_of(item), a.get("dim")
-    if a.get("dtype") is not None:
-        return NotImplemented
     listed = range(rank) if given is None or given == [] else given if isinstance(given, list) else [given]
     dims, keepdim = tuple(sorted(dim_of(d, rank) for d in listed)), bool(a.get("keepdim", False))
     function: Any = {"sum": torch.sum, "mean": torch.mean, "amax": torch.amax, "amin": torch.amin}[op]

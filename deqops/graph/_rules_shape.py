@@ -15,7 +15,9 @@ from deqops.graph._arguments import (
     number,
     permuted,
     rank_of,
+    reduced,
     reshaped,
+    selected,
     shape_of,
     sizes_of,
     sliced,
@@ -183,7 +185,59 @@ def _same(low: Lowering, a: Arguments) -> Any:
     return NotImplemented if low.source == "aten.view.dtype" else a["self"]
 
 
-@lowers("dropout", "feature_dropout")
+@lowers("hstack", "vstack", "dstack", "column_stack")
+def _joined(low: Lowering, a: Arguments) -> Any:
+    """`cat` along a dimension of its own, tensors of fewer dimensions filled up first."""
+    fill: Any = {"hstack": torch.atleast_1d, "vstack": torch.atleast_2d, "dstack": torch.atleast_3d}
+    name = low.source.split(".")[1]
+    parts = []
+    for part in a["tensors"]:
+        x = low.as_dynamic(part)
+        column = name == "column_stack" and rank_of(x) < 2
+        shape = (-1, 1) if column else tuple(fill.get(name, torch.atleast_1d)(x.meta).shape)
+        parts.append(x if shape == x.shape else reshaped(low, x, shape, []))
+    dim = {"hstack": min(1, rank_of(parts[0]) - 1), "vstack": 0, "dstack": 2, "column_stack": 1}[name]
+    return low.emit("cat", parts, lambda *xs: torch.cat(xs, dim), dim=dim)
+
+
+@lowers("diagonal")
+def _diagonal(low: Lowering, a: Arguments) -> Any:
+    """The two dimensions merged into one, from which the places i size + i + offset are selected."""
+    x = low.as_dynamic(a["self"])
+    rank, offset = rank_of(x), int(number(a.get("offset", 0)))
+    first, second = dim_of(a.get("dim1", 0), rank), dim_of(a.get("dim2", 1), rank)
+    rows, columns = x.shape[first], x.shape[second]
+    others = tuple(d for d in range(rank) if d not in (first, second))
+    moved = permuted(low, x, (*others, first, second))
+    merged = reshaped(low, moved, (*(x.shape[d] for d in others), rows * columns), [])
+    place = torch.arange(rows * columns).reshape(rows, columns).diagonal(offset)
+    return selected(low, merged, rank - 2, Known(place.clone()))
+
+
+@lowers("trace")
+def _trace(low: Lowering, a: Arguments) -> Any:
+    return reduced(low, "sum", _diagonal(low, {"self": a["self"]}), (0,), keepdim=False)
+
+
+@lowers("diag_embed")
+def _diag_embed(low: Lowering, a: Arguments) -> Any:
+    """Each entry of the last dimension in its row, times a matrix that is 1 on the diagonal meant."""
+    x = low.as_dynamic(a["self"])
+    rank, size, offset = rank_of(x), x.shape[-1], int(number(a.get("offset", 0)))
+    if offset:
+        return NotImplemented
+    first, second = dim_of(a.get("dim1", -2), rank + 1), dim_of(a.get("dim2", -1), rank + 1)
+    column = reshaped(low, x, (*x.shape, 1), [])
+    result = low.emit("mul", [column, Known(torch.eye(size, dtype=x.meta.dtype))], torch.mul)
+    if (first, second) == (rank - 1, rank):
+        return result
+    order = [-1] * (rank + 1)
+    order[first], order[second] = rank - 1, rank
+    rest = iter(range(rank - 1))
+    return permuted(low, result, tuple(d if d >= 0 else next(rest) for d in order))
+
+
+@lowers("alpha_dropout", "feature_alpha_dropout", "dropout", "feature_dropout")
 def _dropout(low: Lowering, a: Arguments) -> Any:
     return a["input"] if a.get("train") is False or a.get("p") == 0.0 else NotImplemented
 

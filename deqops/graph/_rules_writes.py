@@ -11,15 +11,17 @@ from deqops.graph._arguments import (
     Arguments,
     added,
     dim_of,
+    expanded,
+    in_dtype,
     knowns,
     number,
     rank_of,
     reshaped,
-    selected,
     shape_of,
     sliced,
 )
 from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+from deqops.graph._rules_scatter import index_written, replaced
 
 
 def _joined(low: Lowering, x: Any, dim: int, start: int, stop: int, part: Any) -> Any:
@@ -50,38 +52,37 @@ def _slice_scatter(low: Lowering, a: Arguments) -> Any:
         return NotImplemented
     start, stop, step = slice(*given).indices(shape_of(x)[dim])
     if step != 1:
-        return NotImplemented
+        return replaced(low, low.as_dynamic(x), dim, torch.arange(start, stop, step), low.as_dynamic(a["src"]))
     return _joined(low, x, dim, start, max(start, stop), low.as_dynamic(a["src"]))
 
 
 @lowers("index_put")
 def _index_put(low: Lowering, a: Arguments) -> Any:
-    """Along one dimension: accumulating is an `index_add`, replacing a choice among the old entries and the new.
-
-    A value that must be expanded is left alone, and so is a place that is written twice: torch does not say by which.
-    """
+    """Accumulating along one dimension is an `index_add`."""
     given = [(dim, index) for dim, index in enumerate(a["indices"]) if index is not None]
-    if len(given) != 1 or not isinstance(given[0][1], Known) or given[0][1].value.ndim != 1:
-        return NotImplemented
-    (dim, index), size = given[0], shape_of(a["self"])[given[0][0]]
-    places = index.value.nonzero().reshape(-1) if index.value.dtype == torch.bool else index.value
-    rows = Known(torch.where(places < 0, places + size, places).long(), index.inputs)
+    masked = len(given) == 1 and isinstance(given[0][1], Dynamic) and given[0][1].meta.dtype == torch.bool
+    if masked and not a.get("accumulate", False):
+        return _masked(low, low.as_dynamic(a["self"]), *given[0], low.as_dynamic(a["values"]))
+    if not a.get("accumulate", False) or len(given) != 1:
+        return index_written(low, a)
+    dim, index = given[0]
+    if not isinstance(index, Known) or index.value.dtype == torch.bool or index.value.ndim != 1:
+        return index_written(low, a)
+    size = shape_of(a["self"])[dim]
+    rows = Known(torch.where(index.value < 0, index.value + size, index.value).long(), index.inputs)
     expected = (*shape_of(a["self"])[:dim], len(rows.value), *shape_of(a["self"])[dim + 1 :])
     if shape_of(a["values"]) != expected:
-        return NotImplemented
-    if a.get("accumulate", False):
-        return added(low, a["self"], dim, rows, a["values"])
-    return _replaced(low, a["self"], dim, rows, a["values"])
+        return index_written(low, a)
+    return added(low, a["self"], dim, rows, a["values"])
 
 
-def _replaced(low: Lowering, x: Any, dim: int, rows: Known, values: Any) -> Any:
-    size, count = shape_of(x)[dim], len(rows.value)
-    if len(rows.value.unique()) != count or (count and not 0 <= int(rows.value.min()) <= int(rows.value.max()) < size):
+def _masked(low: Lowering, x: Dynamic, dim: int, mask: Dynamic, value: Dynamic) -> Any:
+    """One number wherever a condition holds that is not known beforehand."""
+    if value.meta.numel() != 1 or mask.shape != x.shape[dim : dim + rank_of(mask)]:
         return NotImplemented
-    order = torch.arange(size)
-    order[rows.value] = torch.arange(size, size + count)
-    both = low.emit("cat", [x, values], lambda *xs: torch.cat(xs, dim), dim=dim)
-    return selected(low, both, dim, Known(order, rows.inputs))
+    wide = reshaped(low, mask, (*mask.shape, *(1,) * (rank_of(x) - dim - rank_of(mask))), [])
+    number_ = reshaped(low, in_dtype(low, value, x.meta.dtype), (), [])
+    return low.emit("where", [wide, number_, x], torch.where)
 
 
 @lowers("fill.Scalar")
@@ -91,6 +92,15 @@ def _fill(low: Lowering, a: Arguments) -> Any:
         return NotImplemented
     inputs = a["self"].inputs | (a["value"].inputs if isinstance(a["value"], Known) else frozenset())
     return Known(torch.full(a["self"].shape, value, dtype=a["self"].meta.dtype), inputs)
+
+
+@lowers("fill.Tensor")
+def _fill_tensor(low: Lowering, a: Arguments) -> Any:
+    """One number, in the dtype of what it fills, everywhere."""
+    target, value = low.as_dynamic(a["self"]), low.as_dynamic(a["value"])
+    if not value.meta.dtype.is_floating_point:
+        return NotImplemented
+    return expanded(low, in_dtype(low, value, target.meta.dtype), target.shape, [target])
 
 
 @lowers("zero")

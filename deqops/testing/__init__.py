@@ -22,35 +22,51 @@ from ._assertions import (
     assert_rejected,
     assert_unique_equilibrium,
 )
-from ._certificates import LIES, Certified, Lie, certificates, lies
+from ._certificates import LIES, Certified, Lie, Tampered, certificates, lies, tampered
+from ._choices import Choices, Drawn, Seeded, one_of
 from ._code import code_of
+from ._graphs import GRAPHS, Graph, graphs, rings
+from ._known import Known
 from ._lifecycle import Lifecycle
-from ._modules import Averaging, Convolution, Layer, TwoLayers
-from ._strategies import (
-    KINDS,
-    Known,
-    ambiguous,
-    contractions,
-    expansions,
+from ._modules import ACTIVATIONS, Convolution, Layer, Messages, TwoLayers
+from ._strategies import CONTRACTING, KINDS, ambiguous, contractions, expansions, layers, operators, saturated
+from ._tampering import TAMPERINGS, part, paths, signed, spoilt_bytes
+from ._tensors import (
+    balls,
+    floats,
+    inputs,
     matrices,
+    norms,
     numbers,
-    operators,
+    orthogonals,
     rates,
-    rings,
+    regions,
     states,
     tensors,
+    weights,
 )
+from ._weights import WEIGHTS, matrix_of_norm, reflection, signed_permutation, signs, with_singular_values
 
 __all__ = [
+    "ACTIVATIONS",
+    "CONTRACTING",
+    "GRAPHS",
     "KINDS",
     "LIES",
-    "Averaging",
+    "TAMPERINGS",
+    "WEIGHTS",
     "Certified",
+    "Choices",
     "Convolution",
+    "Drawn",
+    "Graph",
     "Known",
     "Layer",
     "Lie",
     "Lifecycle",
+    "Messages",
+    "Seeded",
+    "Tampered",
     "TwoLayers",
     "ambiguous",
     "assert_accepted",
@@ -61,16 +77,37 @@ __all__ = [
     "assert_gradients_match",
     "assert_rejected",
     "assert_unique_equilibrium",
+    "balls",
     "certificates",
     "code_of",
     "contractions",
     "expansions",
+    "floats",
+    "graphs",
+    "inputs",
+    "layers",
     "lies",
     "matrices",
+    "matrix_of_norm",
+    "norms",
     "numbers",
+    "one_of",
     "operators",
+    "orthogonals",
+    "part",
+    "paths",
     "rates",
+    "reflection",
+    "regions",
     "rings",
+    "saturated",
+    "signed",
+    "signed_permutation",
+    "signs",
+    "spoilt_bytes",
     "states",
+    "tampered",
     "tensors",
+    "weights",
+    "with_singular_values",
 ]

@@ -108,15 +108,17 @@ def assert_bounds_hold(certificate: Certificate, operator: Any, equilibrium: Any
             _fail(f"T1 ({certificate.theorem})", message, state, inputs, equilibrium=equilibrium)
 
 
-def assert_accepted(certificate: Certificate, operator: Any, state: Any, *inputs: Any) -> None:
-    """The independent checker accepts the certificate.
+def assert_accepted(certificate: Any, operator: Any, state: Any, *inputs: Any) -> None:
+    """The independent checker accepts the certificate, its document or its file.
 
     Raises:
         AssertionError: it does not; with its report.
     """
     report = check(certificate, operator, state, *inputs)
     if not report.accepted:
-        _fail(f"{certificate.theorem}", f"the checker rejects the certificate:\n{report}", state, inputs)
+        _fail(
+            getattr(certificate, "theorem", "checker"), f"the checker rejects the certificate:\n{report}", state, inputs
+        )
 
 
 def assert_rejected(certificate: Any, operator: Any, state: Any, *inputs: Any) -> None:

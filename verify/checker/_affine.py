@@ -19,9 +19,13 @@ from deqops.graph import Node
 from . import _arithmetic as ball
 from . import _matrix as matrices
 from ._convolution import Convolution, attributes_of
+from ._extreme import Weights
+from ._interval import Interval, exactly, moved
 from ._matrix import Matrix
 from ._normalisation import Derivative
 from ._refusal import Rejected
+from ._softmax import Softmax
+from ._stack import Stack
 from ._term import Form, Shape, Term, identity_form, zero_form
 from ._values import Values, dims_of, indices, integer
 
@@ -33,8 +37,9 @@ class Source:
     A leaf of the state (`form` is None), or `s(form)` reshaped to `shape`, the difference quotients of s
     within `slope` in modulus and between the ends of `interval`: each one number, or one per entry of `shape`.
     `moved` marks a mere reshape; `name` is that of the function, "" where the step is affine. Where there is a
-    `convolution`, it is applied to the form, and s is the identity. Where there is a `derivative`, s is a normalisation
-    with these derivatives, and `slope` bounds the l2 norm of each group's at its entries; `interval` says nothing then.
+    `linear` map, it is applied to the form, and s is the identity. Where there is a `derivative`, s is a normalisation,
+    a softmax or an extreme with these derivatives, and `slope` bounds the l2 norm of each group's at its entries;
+    `interval` says nothing then.
     """
 
     shape: Shape
@@ -43,8 +48,8 @@ class Source:
     moved: bool = False
     interval: tuple[Any, Any] = (arb(1), arb(1))
     name: str = ""
-    convolution: Convolution | None = None
-    derivative: Derivative | None = None
+    linear: Convolution | Stack | None = None
+    derivative: Derivative | Softmax | Weights | None = None
 
 
 @dataclass(eq=False)
@@ -52,12 +57,20 @@ class Network:
     """The sources so far, in order of computation; the first are the leaves of the state."""
 
     constants: Values
+    scores: frozenset[int] = frozenset()
     sources: list[Source] = field(default_factory=list)
 
     def add(self, source: Source) -> Form:
         """The new source as a form."""
         self.sources.append(source)
         return identity_form(len(self.sources) - 1, source.shape)
+
+    def require_constant(self, node: Node, value: int) -> None:
+        """Refuse a constant that is not finite; scores may be masked by minus infinity."""
+        if node.output in self.scores and self.constants.is_known(value):
+            self.constants.scores(value)
+        else:
+            self.constants.must_be_finite(value)
 
     def along(self, form: Form, dim: int, matrix: Matrix) -> Form:
         """The form, then a matrix along one dimension."""
@@ -105,6 +118,37 @@ class Network:
         signed = np.broadcast_to(values, form.shape)
         return self.add(Source(form.shape, form, slope, interval=(signed, signed)))
 
+    def permuted(self, form: Form, order: Shape) -> Form:
+        """The form with its dimensions in another order."""
+        shape = tuple(form.shape[d] for d in order)
+        return _mapped(form, lambda term: term.permuted(order), shape)
+
+    def from_left(self, factor: Interval, form: Form, shape: Shape) -> Form:
+        """`A x` as torch.matmul has it, the result under this shape."""
+        columns = form.shape if len(form.shape) > 1 else (*form.shape, 1)
+        matrices = factor if factor.middle.ndim > 1 else moved(factor, lambda t: t.reshape(1, -1))
+        return self.reshaped(self._stacked(self.reshaped(form, columns), matrices), shape)
+
+    def from_right(self, form: Form, factor: Interval, shape: Shape) -> Form:
+        """`x B`, which is `(B^T x^T)^T`, the result under this shape."""
+        rows = form.shape if len(form.shape) > 1 else (1, *form.shape)
+        matrices = factor if factor.middle.ndim > 1 else moved(factor, lambda t: t.reshape(-1, 1))
+        batch = np.broadcast_shapes(matrices.middle.shape[:-2], rows[:-2])
+        spread = self._turned(self.expanded(self.reshaped(form, rows), (*batch, *rows[-2:])))
+        result = self._stacked(spread, moved(matrices, lambda t: np.swapaxes(t, -1, -2)))
+        return self.reshaped(self._turned(result), shape)
+
+    def _stacked(self, form: Form, matrices: Interval) -> Form:
+        batch = np.broadcast_shapes(matrices.middle.shape[:-2], form.shape[:-2])
+        spread = self.expanded(form, (*batch, *form.shape[-2:]))
+        wide = moved(matrices, lambda t: np.broadcast_to(t, (*batch, *t.shape[-2:])))
+        stage = Stack(wide, form.shape[-1])
+        return self.add(Source(stage.out_shape, spread, arb(1), linear=stage))
+
+    def _turned(self, form: Form) -> Form:
+        rank = len(form.shape)
+        return self.permuted(form, (*range(rank - 2), rank - 1, rank - 2))
+
 
 Forms = Sequence[Form | None]
 Rule = Callable[[Network, Node, Forms], Form]
@@ -150,7 +194,7 @@ def _sum(network: Network, node: Node, forms: Forms) -> Form:
     total = zero_form(node.shape)
     for number, (form, value) in enumerate(zip(forms, node.operands, strict=True)):
         if form is None:
-            network.constants.must_be_finite(value)
+            network.require_constant(node, value)
             continue
         part = network.expanded(form, node.shape)
         sign = -1 if number == 1 and node.op == "sub" else 1
@@ -182,16 +226,18 @@ def _quotient(network: Network, node: Node, forms: Forms) -> Form:
 
 def _matmul(network: Network, node: Node, forms: Forms) -> Form:
     form, constant = _factors(network, node, forms)
-    if any(size != 1 for size in constant.shape[:-2]):
-        raise refuse(node, "with a batch of constant matrices has no rule in the checker")
-    weight = constant.reshape(constant.shape[-2:]) if constant.ndim > 2 else constant
+    shape = tuple(node.shape)
+    if constant.ndim > 2:
+        known = exactly(constant)
+        right = forms[0] is not None
+        return network.from_right(form, known, shape) if right else network.from_left(known, form, shape)
     if forms[0] is not None:
-        rows = weight.reshape(-1, 1).T if weight.ndim == 1 else weight.T
+        rows = constant.reshape(-1, 1).T if constant.ndim == 1 else constant.T
         dim = len(form.shape) - 1
     else:
-        rows = weight.reshape(1, -1) if weight.ndim == 1 else weight
+        rows = constant.reshape(1, -1) if constant.ndim == 1 else constant
         dim = max(len(form.shape) - 2, 0)
-    return network.reshaped(network.along(form, dim, matrices.from_dense(rows)), node.shape)
+    return network.reshaped(network.along(form, dim, matrices.from_dense(rows)), shape)
 
 
 def _convolution(network: Network, node: Node, forms: Forms) -> Form:
@@ -200,7 +246,7 @@ def _convolution(network: Network, node: Node, forms: Forms) -> Form:
     if attributes.extra is None:
         form, copies = form.without_copies()
     convolution = Convolution(network.constants.balls(node.operands[1]), attributes, form.shape, copies)
-    return network.add(Source(convolution.out_shape, form, arb(1), convolution=convolution))
+    return network.add(Source(convolution.out_shape, form, arb(1), linear=convolution))
 
 
 def _reduction(network: Network, node: Node, forms: Forms) -> Form:
@@ -269,7 +315,7 @@ def _where(network: Network, node: Node, forms: Forms) -> Form:
     total = zero_form(node.shape)
     for form, value, keep in zip(branches, node.operands[1:], (mask, ~mask), strict=True):
         if form is None:
-            network.constants.must_be_finite(value)
+            network.require_constant(node, value)
         else:
             factor = ball.balls((int(k) for k in keep.reshape(-1)), keep.shape)
             total = total.plus(network.times(network.expanded(form, node.shape), factor))

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-
 import numpy as np
-from flint import arb
 
-from deqops.graph import ConcreteGraph, Node
+from deqops.graph import ConcreteGraph
 
 from . import _arithmetic as ball
-from ._elementary import elementary, image_of
-from ._network import Interval, between, extremum_range, moved_range, result_range
-from ._normalisation import normalisation_of
+from ._interval import Interval, between
+from ._ranges import node_range
 from ._refusal import Rejected
-from ._values import UNKNOWN, Values, must_be_total
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "tanh": (-1, 1),
-    "erf": (-1, 1),
-    "softsign": (-1, 1),
-    "sigmoid": (0, 1),
-    "relu6": (0, 6),
-}
-"""What a function's values lie in, whatever its argument."""
+from ._values import Values
 
 
 def image(graph: ConcreteGraph, constants: Values, box: list[Interval | None]) -> list[Interval | None]:
@@ -32,7 +18,7 @@ def image(graph: ConcreteGraph, constants: Values, box: list[Interval | None]) -
     known: dict[int, Interval | None] = dict(zip(graph.state, box, strict=True))
     for node in graph.nodes:
         if node.output in graph.state_dependent:
-            known[node.output] = _range(graph, constants, node, known)
+            known[node.output] = node_range(graph, constants, node, known)
     exact = {value: constants.balls(value) for value in graph.outputs if value not in known}
     return [known[v] if v in known else Interval(exact[v], ball.full(0, exact[v].shape)) for v in graph.outputs]
 
@@ -48,41 +34,6 @@ def cut(box: Interval, other: Interval) -> Interval:
     (a, b), (c, d) = box.ends, other.ends
     low = ball.each(lambda x, y: x.max(y).lower(), a, c)
     return between(low, ball.each(lambda x, y, z: x.min(y).max(z).upper(), b, d, low))
-
-
-def _range(
-    graph: ConcreteGraph, constants: Values, node: Node, known: Mapping[int, Interval | None]
-) -> Interval | None:
-    ranges = {value: known[value] for value in node.operands if value in known}
-    finite = {value: interval for value, interval in ranges.items() if interval is not None}
-    if len(finite) < len(ranges):
-        must_be_total(node, [UNKNOWN if value in known else constants[value] for value in node.operands])
-        return _bounded(node)
-    if node.op in ("maximum", "minimum") and len(finite) == 1:
-        return extremum_range(node, constants, finite)
-    rule = normalisation_of(node)
-    if rule is not None:
-        return result_range(node, rule.over(*finite[node.operands[0]].ends))
-    table = elementary(node.op, node.attributes)
-    if table is None:
-        return moved_range(node, constants, finite)
-    return between(*image_of(table, *finite[node.operands[0]].ends))
-
-
-def _bounded(node: Node) -> Interval | None:
-    """The range of a function over the whole line, where it is bounded."""
-    rule = normalisation_of(node)
-    if rule is not None:
-        return result_range(node, rule.everywhere(math.prod(node.shape) // rule.size))
-    ends: tuple[float, float] | None = _RANGES.get(node.op)
-    if ends is None and node.op in ("hardtanh", "clamp"):
-        low, high = node.attributes.get("minimum"), node.attributes.get("maximum")
-        if isinstance(low, int | float) and isinstance(high, int | float):
-            ends = (min(low, high), high)
-    if ends is None or not all(arb(end).is_finite() for end in ends):
-        return None
-    shape = tuple(node.shape)
-    return between(ball.full(arb(ends[0]), shape), ball.full(arb(ends[1]), shape))
 
 
 def swept(graph: ConcreteGraph, constants: Values, sweeps: int) -> list[Interval]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from deqops.graph import Node
 
 from . import _arithmetic as ball
+from ._interval import Interval
 from ._refusal import Rejected
 from ._torus import Dimension, torus_norm
 
@@ -123,6 +124,10 @@ class Convolution:
         count = x.shape[-1]
         flat = np.moveaxis(x, -1, 0).reshape(count * self.in_shape[0], *self.in_shape[1:])
         return np.moveaxis(self.times(flat, kernel).reshape(count, *self.out_shape), 0, -1)
+
+    def interval_columns(self, x: Interval) -> Interval:
+        """`A x` for matrices of intervals."""
+        return Interval(self.columns(x.middle, self.kernel), self.columns(x.radius, ball.absolute(self.kernel)))
 
     def widest(self) -> int:
         """The most numbers at hand while the map is applied to one column."""

@@ -42,17 +42,32 @@ def lowest_eigenvalue(H: ball.Balls) -> Any:
         return arb.neg_inf()
     # Symmetric to the last bit; an entry that stands for its mirror image brings its own error, sqrt(2) in all.
     integers = np.tril(grid.integers) + np.tril(grid.integers, -1).T
-    floats = np.ldexp(integers.astype(np.float64), -BITS)
+    found = _least(integers, _nearly_least(integers))
+    return (arb(found) * arb(2) ** -shift - 2 * grid.error).lower() if found is not None else arb.neg_inf()
+
+
+def _nearly_least(integers: Ints) -> int:
+    """An integer somewhat below the smallest eigenvalue, as far as floating point can tell; 0 where that is less."""
+    try:
+        values = np.linalg.eigvalsh(integers.astype(np.float64))
+    except np.linalg.LinAlgError:
+        return 0
+    least = float(values[0]) - 4 * ROOM * float(np.abs(values).max())
+    return int(least) if 0 < least < 2.0**BITS else 0
+
+
+def _least(integers: Ints, given: int) -> Any:
+    """A lower bound of the smallest eigenvalue of N: `given`, taken from the diagonal, and that of the rest."""
+    taken = integers - given * np.eye(len(integers), dtype=np.int64)
+    floats = np.ldexp(taken.astype(np.float64), -BITS)
     room = ROOM * float(np.abs(floats).sum(axis=1).max())
-    lower = factor_in_integers(floats - room * np.eye(n), (BITS + 60) // 2)
+    lower = factor_in_integers(floats - room * np.eye(len(floats)), (BITS + 60) // 2)
     if lower is None:
-        return arb.neg_inf()
+        return None if given == 0 else _least(integers, 0)
     rest = [-part for part in square_of(lower)]
-    add_multiple_of_2_60(rest, integers)
+    add_multiple_of_2_60(rest, taken)
     units = in_units_of_2_40(rest)
-    if units is None:
-        return arb.neg_inf()
-    return (arb(_gershgorin(units)) * arb(2) ** (-shift - 20) - 2 * grid.error).lower()
+    return None if units is None else arb(given) + arb(_gershgorin(units)) * arb(2) ** -20
 
 
 def _gershgorin(units: Ints) -> float:

@@ -15,39 +15,49 @@ from flint import arb
 
 from . import _arithmetic as ball
 from ._affine import Source
+from ._interval import Interval
 from ._matrix_norm import factored_bound
-from ._network import Interval, Walk
+from ._network import Walk
 from ._refusal import Rejected
+from ._stack import simple_bound
 from ._subject import Subject
 from ._term import Form
 
-LARGEST_ENTRIES = 2**19  # of any array of balls: each takes about 100 bytes
-LARGEST_ORDER = 512  # unknowns of one problem
+LARGEST_ENTRIES = 2**19  # of any array of balls on the way: each takes about 100 bytes
+LARGEST_MATRICES = 2**21  # entries of the matrices of all problems
+LARGEST_ORDER = 1024  # unknowns of one problem
 
 
 def slope_products(walk: Walk, subject: Subject) -> Interval:
     """Middles and radii of all slope products, (problems, n, n), n unknowns of all leaves in their order.
 
+    As many columns are pushed forward at once as `LARGEST_ENTRIES` allows.
+
     Raises:
         Rejected: the matrices are beyond the checker's means.
     """
-    batch, outputs = subject.graph.batch_dims, walk.outputs
     unknowns = sum(math.prod(shape) for shape in subject.problem_shapes)
-    _refuse_large(walk, outputs, subject, unknowns)
-    values: list[Interval] = []
-    for number, source in enumerate(walk.network.sources):
-        if source.form is None:
-            values.append(_identity(subject, number, unknowns))
-        else:
-            columns = _forward(source.form, values, unknowns)
-            values.append(_sloped(columns if source.convolution is None else _convolved(columns, source), source))
-    rows = [_forward(form, values, unknowns) for form in outputs]
-    problems = subject.shapes[0][0] if batch else 1
-    parts = [[part.reshape(problems, -1, unknowns) for part in (row.middle, row.radius)] for row in rows]
-    middle, radius = (np.concatenate([part[k] for part in parts], axis=1) for k in range(2))
+    step = _columns_at_once(walk, subject, unknowns)
+    parts = [_pushed(walk, subject, range(k, min(k + step, unknowns))) for k in range(0, unknowns, step)]
+    middle, radius = (np.concatenate([part[k] for part in parts], axis=2) for k in range(2))
     if not (ball.all_finite(middle) and ball.all_finite(radius)):
         raise Rejected("a slope on the ball is not bounded")
     return Interval(middle, radius)
+
+
+def _pushed(walk: Walk, subject: Subject, columns: range) -> list[ball.Balls]:
+    """Middles and radii of these columns, (problems, n, columns)."""
+    values: list[Interval] = []
+    for number, source in enumerate(walk.network.sources):
+        if source.form is None:
+            values.append(_identity(subject, number, columns))
+        else:
+            moved = _forward(source.form, values, len(columns))
+            values.append(_sloped(moved if source.linear is None else source.linear.interval_columns(moved), source))
+    rows = [_forward(form, values, len(columns)) for form in walk.outputs]
+    problems = subject.shapes[0][0] if subject.graph.batch_dims else 1
+    parts = [[part.reshape(problems, -1, len(columns)) for part in (row.middle, row.radius)] for row in rows]
+    return [np.concatenate([part[k] for part in parts], axis=1) for k in range(2)]
 
 
 def damped_slopes(slopes: Interval, b: Any) -> Interval:
@@ -58,33 +68,37 @@ def damped_slopes(slopes: Interval, b: Any) -> Interval:
     return Interval(middle, ball.times(slopes.radius, abs(b)))
 
 
-def _refuse_large(walk: Walk, outputs: list[Form], subject: Subject, unknowns: int) -> None:
-    forms = [source.form for source in walk.network.sources if source.form is not None] + outputs
+def _columns_at_once(walk: Walk, subject: Subject, unknowns: int) -> int:
+    forms = [source.form for source in walk.network.sources if source.form is not None] + walk.outputs
     widths = [term.widest() for form in forms for several in form.terms.values() for term in several]
-    widths += [source.convolution.widest() for source in walk.network.sources if source.convolution is not None]
-    entries = unknowns * max([*widths, *(math.prod(shape) for shape in subject.shapes)])
-    if unknowns > LARGEST_ORDER or entries > LARGEST_ENTRIES:
+    widths += [source.linear.widest() for source in walk.network.sources if source.linear is not None]
+    widest = max([*widths, *(math.prod(shape) for shape in subject.shapes)])
+    problems = subject.shapes[0][0] if subject.graph.batch_dims else 1
+    if unknowns > LARGEST_ORDER or problems * unknowns**2 > LARGEST_MATRICES or widest > LARGEST_ENTRIES:
         raise Rejected(
-            f"the matrices of {unknowns} unknowns ({entries} entries) are beyond the checker's means: at most "
-            f"{LARGEST_ORDER} unknowns and {LARGEST_ENTRIES} entries"
+            f"{problems} matrices of {unknowns} unknowns ({widest} numbers on the way to one column) are beyond "
+            f"the checker's means: {LARGEST_ORDER} unknowns, {LARGEST_MATRICES} entries, {LARGEST_ENTRIES} numbers"
         )
+    return max(1, LARGEST_ENTRIES // max(widest, 1))
 
 
-def _identity(subject: Subject, leaf: int, unknowns: int) -> Interval:
+def _identity(subject: Subject, leaf: int, columns: range) -> Interval:
+    """The rows of these columns of the identity that belong to a leaf."""
     shapes, batch = subject.problem_shapes, subject.graph.batch_dims
     sizes = [math.prod(shape) for shape in shapes]
-    middle = ball.full(0, (sizes[leaf], unknowns))
+    middle = ball.full(0, (sizes[leaf], len(columns)))
     start = sum(sizes[:leaf])
-    for k in range(sizes[leaf]):
-        middle[k, start + k] = arb(1)
-    full = (*subject.shapes[leaf], unknowns)
-    own = middle.reshape(*shapes[leaf], unknowns)
+    for k, column in enumerate(columns):
+        if start <= column < start + sizes[leaf]:
+            middle[column - start, k] = arb(1)
+    full = (*subject.shapes[leaf], len(columns))
+    own = middle.reshape(*shapes[leaf], len(columns))
     middle = np.broadcast_to(own[None] if batch else own, full)
     return Interval(middle, ball.full(0, full))
 
 
-def _forward(form: Form, values: list[Interval], unknowns: int) -> Interval:
-    middle, radius = (ball.full(0, (*form.shape, unknowns)) for _ in range(2))
+def _forward(form: Form, values: list[Interval], count: int) -> Interval:
+    middle, radius = (ball.full(0, (*form.shape, count)) for _ in range(2))
     for number, terms in form.terms.items():
         for term in terms:
             middle = ball.plus(middle, term.columns(values[number].middle))
@@ -92,20 +106,12 @@ def _forward(form: Form, values: list[Interval], unknowns: int) -> Interval:
     return Interval(middle, radius)
 
 
-def _convolved(columns: Interval, source: Source) -> Interval:
-    stage = source.convolution
-    if stage is None:
-        return columns
-    radius = stage.columns(columns.radius, ball.absolute(stage.kernel))
-    return Interval(stage.columns(columns.middle, stage.kernel), radius)
-
-
 def _sloped(columns: Interval, source: Source) -> Interval:
     """The rows times slopes in their intervals: `|m| r + h (|x| + r)` for slopes m +- h."""
+    if source.derivative is not None:
+        return Interval(*source.derivative.columns(columns.middle, columns.radius))
     shape = (*source.shape, columns.middle.shape[-1])
     middle, radius = columns.middle.reshape(shape), columns.radius.reshape(shape)
-    if source.derivative is not None:
-        return Interval(*source.derivative.columns(middle, radius))
     low, high = (ball.array(end) for end in source.interval)
     low, high = (end[..., None] if end.ndim else end for end in (low, high))
     centre, half = ball.array((low + high) / 2), ball.array((high - low) / 2)
@@ -128,16 +134,10 @@ def largest_norm(matrices: Interval, order: str, weights: ball.Balls | None) -> 
         rows, columns = (_largest_sum(magnitude[problem], axis) for axis in (1, 0))
         found = {"linf": rows, "l1": columns, "l2": (rows * columns).sqrt()}[order]
         if order == "l2" and not found <= top:
-            found = found.min(factored_bound(middle[problem]) + _simple_bound(radius[problem]))
+            found = found.min(factored_bound(middle[problem]) + simple_bound(radius[problem]))
         top = top.max(found)
     return top.upper()
 
 
 def _largest_sum(entries: ball.Balls, axis: int) -> Any:
     return ball.largest(ball.array(entries.sum(axis=axis)))
-
-
-def _simple_bound(radius: ball.Balls) -> Any:
-    """min(Frobenius, sqrt(l1 linf)) of a nonnegative matrix."""
-    mixed = (_largest_sum(radius, 0) * _largest_sum(radius, 1)).sqrt()
-    return mixed.min(ball.total(ball.times(radius, radius)).sqrt())

@@ -99,6 +99,36 @@ class Wave:
         return self.f(x)
 
 
+@dataclass(frozen=True)
+class Pole:
+    """1/x on either side of 0."""
+
+    def image(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
+        """Lower and upper bound of 1/x over [low, high]."""
+        self._apart(low, high)
+        return (1 / high).lower(), (1 / low).upper()
+
+    def slopes(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
+        """Lower and upper bound of the difference quotients over [low, high]."""
+        self._apart(low, high)
+        return _hull([-1 / (low * low), -1 / (high * high)])
+
+    def global_slopes(self) -> tuple[Ball, Ball] | None:
+        """There are none."""
+        return None
+
+    def at(self, x: Ball) -> Ball:
+        """The value at a point."""
+        return 1 / x
+
+    def _apart(self, low: Ball, high: Ball) -> None:
+        if not (low > 0 or high < 0):
+            raise Rejected("a reciprocal is met at 0")
+
+
+Table = Elementary | Wave | Pole
+
+
 def _hull(values: list[Ball]) -> tuple[Ball, Ball]:
     low, high = values[0].lower(), values[0].upper()
     for value in values[1:]:
@@ -249,6 +279,16 @@ def _softplus_of(beta: float, threshold: float) -> Elementary:
     return Elementary(((lambda x: _softplus(b * x) / b, lambda x: _sigmoid(b * x)),), (), (arb(0), arb(1)))
 
 
+def _power_of(exponent: Any) -> Elementary:
+    """x^p: for a whole p >= 1 on the line, for another where x > 0."""
+    p = float(exponent)
+    if p.is_integer() and p >= 1:
+        n = int(p)
+        return Elementary(((lambda x: x**n, lambda x: n * x ** (n - 1)),), (arb(0),))
+    q = arb(p)
+    return Elementary(((lambda x: x**q, lambda x: q * x ** (q - 1)),), low=arb(0))
+
+
 _HARDSWISH = Elementary(
     (
         ZERO,
@@ -260,14 +300,14 @@ _HARDSWISH = Elementary(
     (arb(0), arb(1)),
 )
 
-_PLAIN: dict[str, Callable[[], Elementary | Wave]] = {
+_PLAIN: dict[str, Callable[[], Table]] = {
     "sin": lambda: Wave(lambda x: x.sin()),
     "cos": lambda: Wave(lambda x: x.cos()),
     "tanh": lambda: Elementary(((lambda x: x.tanh(), _sech2),), (arb(0),), (arb(0), arb(0))),
     "sigmoid": lambda: Elementary(((_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),), (arb(0),), (arb(0), arb(0))),
     "relu": lambda: Elementary((ZERO, LINE), (arb(0),), (arb(0), arb(1))),
     "relu6": lambda: _clamp(0, 6),
-    "abs": lambda: Elementary(((_scaled(-1), _constant(1)), LINE), (arb(0),), (arb(-1), arb(1))),
+    "abs": lambda: Elementary(((_scaled(-1), _constant(-1)), LINE), (arb(0),), (arb(-1), arb(1))),
     "softsign": lambda: Elementary(
         (
             (lambda x: x / (1 - x), lambda x: 1 / (1 - x) ** 2),
@@ -290,7 +330,7 @@ _PLAIN: dict[str, Callable[[], Elementary | Wave]] = {
     "log1p": lambda: Elementary(((lambda x: x.log1p(), lambda x: 1 / (1 + x)),), low=arb(-1)),
     "sqrt": lambda: Elementary(((lambda x: x.sqrt(), lambda x: 1 / (2 * x.sqrt())),), low=arb(0)),
     "rsqrt": lambda: Elementary(((lambda x: x.rsqrt(), lambda x: -x.rsqrt() / (2 * x)),), low=arb(0)),
-    "reciprocal": lambda: Elementary(((lambda x: 1 / x, lambda x: -1 / (x * x)),), low=arb(0)),
+    "reciprocal": Pole,
 }
 
 _WITH_ATTRIBUTES: dict[str, Callable[..., Elementary]] = {
@@ -302,12 +342,13 @@ _WITH_ATTRIBUTES: dict[str, Callable[..., Elementary]] = {
     "elu": lambda alpha: _elu(arb(alpha), arb(1)),
     "gelu": lambda approximate: {"none": _gelu, "tanh": _gelu_tanh}[approximate](),
     "softplus": _softplus_of,
+    "pow_scalar": _power_of,
     "hardtanh": lambda minimum, maximum: _clamp(minimum, maximum),
     "clamp": lambda minimum, maximum: _clamp(minimum, maximum),
 }
 
 
-def elementary(op: str, attributes: Mapping[str, Any]) -> Elementary | Wave | None:
+def elementary(op: str, attributes: Mapping[str, Any]) -> Table | None:
     """The table of an operation of the graph's vocabulary, or None for one that has none."""
     try:
         return _table(op, tuple(sorted(attributes.items())))
@@ -316,19 +357,19 @@ def elementary(op: str, attributes: Mapping[str, Any]) -> Elementary | Wave | No
 
 
 @cache
-def _table(op: str, attributes: tuple[tuple[str, Any], ...]) -> Elementary | Wave | None:
+def _table(op: str, attributes: tuple[tuple[str, Any], ...]) -> Table | None:
     if op in _PLAIN:
         return _PLAIN[op]()
     return _WITH_ATTRIBUTES[op](**dict(attributes)) if op in _WITH_ATTRIBUTES else None
 
 
-def image_of(table: Elementary | Wave, low: Balls, high: Balls) -> tuple[Balls, Balls]:
+def image_of(table: Table, low: Balls, high: Balls) -> tuple[Balls, Balls]:
     """Entrywise bounds of the function's values over the intervals [low, high]."""
     both = each(table.image, low, high)
     return each(lambda pair: pair[0], both), each(lambda pair: pair[1], both)
 
 
-def slopes_of(table: Elementary | Wave, low: Balls, high: Balls) -> tuple[Balls, Balls]:
+def slopes_of(table: Table, low: Balls, high: Balls) -> tuple[Balls, Balls]:
     """Entrywise bounds of the difference quotients over the intervals [low, high]."""
     both = each(table.slopes, low, high)
     return each(lambda pair: pair[0], both), each(lambda pair: pair[1], both)

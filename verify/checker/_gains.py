@@ -31,9 +31,9 @@ def forward(sources: list[Source], outputs: list[Form], state: list[ball.Balls])
             values.append(state[number])
         else:
             value = _magnitude(source.form, values)
-            if source.convolution is not None:
-                value = source.convolution.magnitude(value)
-            values.append(_sloped(source, value.reshape(source.shape)))
+            if source.linear is not None:
+                value = source.linear.magnitude(value)
+            values.append(_sloped(source, value).reshape(source.shape))
     return [_magnitude(form, values) for form in outputs]
 
 
@@ -45,16 +45,24 @@ def backward(sources: list[Source], outputs: list[Form], covectors: list[ball.Ba
     for number in range(len(sources) - 1, -1, -1):
         source = sources[number]
         if source.form is not None:
-            covector = _sloped(source, sums[number])
-            if source.convolution is not None:
-                covector = source.convolution.magnitude_transposed(covector)
+            covector = _sloped_transposed(source, sums[number])
+            if source.linear is not None:
+                covector = source.linear.magnitude_transposed(covector)
             _spread(source.form, covector.reshape(source.form.shape), sums)
     return [total for total, source in zip(sums, sources, strict=True) if source.form is None]
 
 
 def _sloped(source: Source, value: ball.Balls) -> ball.Balls:
-    """The largest slopes, or the magnitudes of a normalisation's symmetric derivatives, times a value."""
-    return ball.times(value, source.slope) if source.derivative is None else source.derivative.magnitude(value)
+    """The largest slopes, or the magnitudes of a function's derivatives, times a value."""
+    if source.derivative is None:
+        return ball.times(value.reshape(source.shape), source.slope)
+    return source.derivative.magnitude(value)
+
+
+def _sloped_transposed(source: Source, value: ball.Balls) -> ball.Balls:
+    if source.derivative is None:
+        return ball.times(value, source.slope)
+    return source.derivative.magnitude_transposed(value)
 
 
 def _magnitude(form: Form, values: list[ball.Balls]) -> ball.Balls:
@@ -145,8 +153,8 @@ class Composition:
                 unit[self._leaves.index(number)] = arb(1)
                 self._known.append(unit)
                 continue
-            if source.convolution is not None:
-                self._known.append(ball.times(self.gain(source.form, None, None), source.convolution.norm))
+            if source.linear is not None:
+                self._known.append(ball.times(self.gain(source.form, None, None), source.linear.norm))
                 continue
             slope = np.asarray(source.slope, dtype=object)
             inner = slope.reshape(source.form.shape) if slope.ndim else slope
@@ -160,9 +168,7 @@ class Composition:
         source = self._sources[number]
         if source.form is None:
             return self._weights[self._leaves.index(number)]
-        carries = (
-            not source.moved and source.convolution is None and source.shape == self._sources[self._leaves[0]].shape
-        )
+        carries = not source.moved and source.linear is None and source.shape == self._sources[self._leaves[0]].shape
         weights = self._weights[0] if carries else None
         varies = weights is not None and any(bool(weight != weights[0]) for weight in weights)
         return None if varies and source.derivative is not None else weights  # it commutes with constant weights only

@@ -11,7 +11,8 @@ from . import _arithmetic as ball
 from ._affine import Network
 from ._document import Ball, Norm
 from ._gains import Composition, row_norms
-from ._network import Interval, Walk, intersected, is_nonlinear
+from ._interval import Interval, intersected
+from ._network import Walk, is_nonlinear
 from ._subject import Subject
 from ._term import Form
 from ._values import Values
@@ -52,7 +53,8 @@ class _Euclidean:
 
     def __call__(self, network: Network, value: int, form: Form, interval: Interval) -> Interval:
         deviation = ball.times(self._gain(network, form), self._radius)
-        return intersected(interval, self._at_centre.balls(value), deviation)
+        known = self._at_centre.scores(value) if value in network.scores else self._at_centre.balls(value)
+        return intersected(interval, known, deviation)
 
     def _gain(self, network: Network, form: Form) -> ball.Balls:
         only = form.only()

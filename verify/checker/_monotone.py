@@ -40,7 +40,7 @@ def single_layer(network: Network, outputs: list[Form]) -> Layer:
     if (
         unit is None
         or unit.moved
-        or unit.convolution is not None
+        or unit.linear is not None
         or unit.derivative is not None
         or any(isinstance(end, np.ndarray) for end in unit.interval)
     ):

@@ -10,11 +10,9 @@ interval that contains the pre-activation for every state in the ball.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from flint import arb
 
 from deqops.graph import ConcreteGraph, Node
@@ -22,34 +20,22 @@ from deqops.graph import ConcreteGraph, Node
 from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
 from ._elementary import elementary, image_of, slopes_of
-from ._gains import forward
-from ._normalisation import NORMALISATIONS, Derivative, Normalisation, normalisation_of
+from ._extreme import EXTREMES
+from ._interval import Interval, between, exactly
+from ._masks import read_by_softmax_alone
+from ._normalisation import NORMALISATIONS, Normalisation, normalisation_of
+from ._products import largest, product, softmax
+from ._ranges import PRODUCTS, extremum_range, moved_range, node_range, result_range, varies
 from ._refusal import Rejected
+from ._scores import gone_after, require_a_number
 from ._term import Form, zero_form
-from ._values import Values, evaluate, last_uses
-
-
-@dataclass(frozen=True, eq=False)
-class Interval:
-    """`|v - middle| <= radius` entry by entry."""
-
-    middle: ball.Balls
-    radius: ball.Balls
-
-    @property
-    def ends(self) -> tuple[ball.Balls, ball.Balls]:
-        """Enclosures of the lower and the upper ends."""
-        return ball.array(self.middle - self.radius), ball.array(self.middle + self.radius)
-
-
-def between(low: ball.Balls, high: ball.Balls) -> Interval:
-    """The interval with the given ends."""
-    return Interval(ball.array((low + high) / 2), ball.array((high - low) / 2))
+from ._values import Values, last_uses
 
 
 def is_nonlinear(node: Node) -> bool:
-    """Whether the node applies a nonlinear function, entry by entry or a normalisation."""
-    return node.op in NORMALISATIONS or elementary(node.op, node.attributes) is not None
+    """Whether the node may apply a function that is not affine: the intervals of its operands count."""
+    known = NORMALISATIONS | EXTREMES | PRODUCTS
+    return node.op in known or node.op == "softmax" or elementary(node.op, node.attributes) is not None
 
 
 Refine = Callable[[Network, int, Form, Interval], Interval]
@@ -72,9 +58,11 @@ class Walk:
         intervals: list[Interval] | None = None,
         refine: Refine | None = None,
     ) -> None:
-        self.network = Network(constants)
+        self.network = Network(constants, read_by_softmax_alone(graph))
         self._graph, self._constants, self._refine = graph, constants, refine
         self._forms: dict[int, Form] = {}
+        self._gone: dict[int, Any] = {}
+        self._everywhere: dict[int, Interval | None] | None = None
         self._intervals: dict[int, Interval] | None = None if intervals is None else {}
         for position, value in enumerate(graph.state):
             self._forms[value] = self.network.add(Source(graph.shape(value)))
@@ -93,17 +81,68 @@ class Walk:
                 self._constants.must_be_finite(value)
         return [self._forms.get(value, zero_form(self._graph.shape(value))) for value in self._graph.outputs]
 
+    def depends(self, value: int) -> bool:
+        """Whether a value depends on the state."""
+        return value in self._graph.state_dependent
+
+    def form(self, value: int) -> Form:
+        """The form of a state-dependent value."""
+        return self._forms[value]
+
+    def narrowed(self, value: int) -> Interval | None:
+        """The interval of a state-dependent value over the ball, narrowed; None where slopes hold everywhere."""
+        return None if self._intervals is None else self._narrowed(value, self._forms[value])
+
+    def enclose(self, node: Node, interval: Callable[[], Interval]) -> None:
+        """Note the interval of a node's results where intervals are followed."""
+        if self._intervals is not None:
+            self._intervals[node.output] = interval()
+
+    def range_of(self, node: Node, value: int) -> Interval:
+        """The interval of an operand, over the ball or over all states.
+
+        Raises:
+            Rejected: it is not bounded.
+        """
+        if not self.depends(value):
+            return exactly(self._constants.balls(value))
+        known = self.narrowed(value)
+        if known is None:
+            known = self._ranges_everywhere()[value]
+        if known is None or not all(ball.all_finite(end) for end in known.ends):
+            raise refuse(node, "of two state-dependent tensors that are not both bounded")
+        return known
+
+    def _ranges_everywhere(self) -> dict[int, Interval | None]:
+        if self._everywhere is None:
+            known: dict[int, Interval | None] = dict.fromkeys(self._graph.state)
+            for node in self._graph.nodes:
+                if self.depends(node.output):
+                    known[node.output] = node_range(self._graph, self._constants, node, known, self.network.scores)
+            self._everywhere = known
+        return self._everywhere
+
     def _visit(self, node: Node) -> None:
         _must_be_numbers(node)
+        self._mask(node)
         forms = [self._forms.get(value) for value in node.operands]
-        form = affine(self.network, node, forms)
+        form = product(self, node) if varies(self._graph, node) else affine(self.network, node, forms)
         if form is None:
             form = self._nonlinear(node)
-        elif self._intervals is not None:
-            self._intervals[node.output] = moved_range(node, self._constants, self._intervals)
+        elif self._intervals is not None and node.output not in self._intervals:
+            self._intervals[node.output] = moved_range(node, self._constants, self._intervals, self.network.scores)
         if form.shape != tuple(node.shape):
             raise refuse(node, f"gives shape {form.shape}, the graph says {tuple(node.shape)}")
         self._forms[node.output] = form
+
+    def _mask(self, node: Node) -> None:
+        """Follow minus infinity among scores; a softmax of nothing else is refused."""
+        if node.op == "softmax":
+            require_a_number(node, self._gone.get(node.operands[0]))
+        elif node.output in self.network.scores:
+            found = gone_after(self._graph, self._constants, node, self._gone)
+            if found is not None:
+                self._gone[node.output] = found
 
     def _forget(self, values: set[int]) -> None:
         for value in values:
@@ -113,6 +152,10 @@ class Walk:
     def _nonlinear(self, node: Node) -> Form:
         if node.op in ("maximum", "minimum"):
             return self._extremum(node)
+        if node.op == "softmax":
+            return softmax(self, node)
+        if node.op in EXTREMES:
+            return largest(self, node)
         rule = normalisation_of(node)
         if rule is not None:
             return self._normalised(node, rule)
@@ -168,51 +211,3 @@ def _must_be_numbers(node: Node) -> None:
         is_open = (name, number) in (("minimum", float("-inf")), ("maximum", float("inf")))
         if isinstance(number, float) and not is_open and not abs(number) < float("inf"):
             raise refuse(node, f"has {name} = {number}")
-
-
-def intersected(interval: Interval, centre: ball.Balls, deviation: Any) -> Interval:
-    """The part of an interval within `deviation` of `centre`."""
-    low, high = interval.ends
-    low = ball.each(lambda a, b: a.max(b), low, ball.array(centre - deviation))
-    high = ball.each(lambda a, b: a.min(b), high, ball.array(centre + deviation))
-    return between(low, np.broadcast_to(high, low.shape))
-
-
-def moved_range(node: Node, constants: Values, ranges: Mapping[int, Interval]) -> Interval:
-    """The interval of an affine node: its value at the middles, and |A| times the radii.
-
-    Args:
-        node: affine in the operands that have a range.
-        constants: the other operands.
-        ranges: of the state-dependent operands.
-    """
-    step = Network(constants)
-    inputs: list[Form | None] = []
-    values, radii = [], []
-    for value in node.operands:
-        if value not in ranges:
-            inputs.append(None)
-            values.append(constants[value])
-            continue
-        inputs.append(step.add(Source(ranges[value].middle.shape)))
-        values.append(ranges[value].middle)
-        radii.append(ranges[value].radius)
-    form = affine(step, node, inputs)
-    if form is None:
-        raise refuse(node, "is not affine")
-    return Interval(evaluate(node, values), forward(step.sources, [form], radii)[0])
-
-
-def result_range(node: Node, derivative: Derivative) -> Interval:
-    """The interval of a normalisation's results."""
-    return between(derivative.bottom.reshape(node.shape), derivative.top.reshape(node.shape))
-
-
-def extremum_range(node: Node, constants: Values, ranges: Mapping[int, Interval]) -> Interval:
-    """The interval of the larger or smaller of a state-dependent value and a constant."""
-    a, b = node.operands
-    value, constant = (a, b) if a in ranges else (b, a)
-    limit = constants.balls(constant)
-    pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
-    low, high = ranges[value].ends
-    return between(ball.each(pick, low, limit), ball.each(pick, high, limit))

@@ -131,6 +131,7 @@ class Derivative:
     bottom: ball.Balls
     top: ball.Balls
     centred: bool
+    smooth = True
 
     def norms(self, shape: tuple[int, ...]) -> ball.Balls:
         """Bounds of the groups' l2 norms, at each entry."""
@@ -149,6 +150,8 @@ class Derivative:
         if self.centred:
             shared = ball.plus(shared, groups.sum(axis=1, keepdims=True))
         return ball.times(ball.plus(ball.times(groups, own), ball.array(shared / n)), self.large).reshape(x.shape)
+
+    magnitude_transposed = magnitude
 
     def columns(self, middle: ball.Balls, radius: ball.Balls) -> tuple[ball.Balls, ball.Balls]:
         """Middles and radii of M times matrices of intervals, (*shape, columns)."""

@@ -14,8 +14,9 @@ from flint import arb
 
 from . import _arithmetic as ball
 from ._derivative import slope_products
+from ._interval import Interval
 from ._local import moved
-from ._network import Interval, Walk
+from ._network import Walk
 from ._refusal import Rejected
 from ._subject import Subject
 from ._values import Values

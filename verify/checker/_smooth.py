@@ -8,9 +8,24 @@ from ._normalisation import normalisation_of
 from ._subject import Subject
 
 ANALYTIC = frozenset(
-    ("tanh", "sigmoid", "silu", "gelu", "softplus", "mish", "exp", "expm1", "erf", "square", "sin", "cos")
+    (
+        "softmax",
+        "product",
+        "tanh",
+        "sigmoid",
+        "silu",
+        "gelu",
+        "softplus",
+        "mish",
+        "exp",
+        "expm1",
+        "erf",
+        "square",
+        "sin",
+        "cos",
+    )
 )
-"""Elementwise functions that are real-analytic on the whole line."""
+"""Functions that are real-analytic wherever they are defined."""
 
 
 def is_analytic(subject: Subject) -> bool:
@@ -37,6 +52,8 @@ def is_differentiable(walk: Walk) -> bool:
     Normalisations (eps > 0) are analytic.
     """
     for source in walk.network.sources:
+        if source.derivative is not None and not source.derivative.smooth:
+            return False
         if not source.name or source.name in ANALYTIC or source.derivative is not None:
             continue
         if not bool(ball.each(lambda a, b: bool(a == b), *map(ball.array, source.interval)).all()):

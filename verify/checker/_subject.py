@@ -12,6 +12,7 @@ from deqops._errors import DeqopsError
 from deqops.graph import ConcreteGraph, check_independent, tensor_digest, trace
 
 from ._document import Document
+from ._masks import read_by_softmax_alone
 from ._refusal import Rejected
 
 
@@ -113,7 +114,11 @@ def _compare_inputs(document: Document, graph: ConcreteGraph) -> frozenset[int]:
 
 
 def _refuse_nonfinite(graph: ConcreteGraph, free: frozenset[int]) -> None:
-    for leaf in graph.leaves.values():
+    scores = read_by_softmax_alone(graph)
+    for value, leaf in graph.leaves.items():
         skipped = leaf.kind in ("state", "literal") or (leaf.kind == "input" and leaf.position in free)
-        if not skipped and leaf.tensor.is_floating_point() and not bool(leaf.tensor.isfinite().all()):
+        if skipped or not leaf.tensor.is_floating_point():
+            continue
+        bounded = leaf.tensor.isfinite() | ((leaf.tensor == float("-inf")) if value in scores else False)
+        if not bool(bounded.all()):
             raise Rejected(f"{leaf.kind} {leaf.name!r} holds NaN or infinity")

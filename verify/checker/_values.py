@@ -20,8 +20,10 @@ from deqops.graph import ConcreteGraph, Node
 from . import _arithmetic as ball
 from ._convolution import convolved
 from ._elementary import elementary
+from ._masks import numbers_or_masked
 from ._normalisation import normalisation_of
 from ._refusal import Rejected
+from ._softmax import softmax_at
 
 
 class Unknown(Enum):
@@ -81,6 +83,13 @@ class Values:
             raise Rejected("a value that enters the bound is NaN, infinite or not enclosed")
         return known
 
+    def scores(self, value: int) -> ball.Balls:
+        """A value that only a softmax reads, finite or exactly minus infinity entry by entry."""
+        known = self._known[value]
+        if known is UNKNOWN or known.dtype != object or not numbers_or_masked(known):
+            return as_balls(self[value])
+        return np.asarray(known)
+
     def balls(self, value: int) -> ball.Balls:
         """The same as real numbers."""
         return as_balls(self[value])
@@ -95,6 +104,11 @@ class Values:
     def size(self, value: int, dim: int) -> int:
         """The size of one dimension of a value, known or not."""
         return int(self._graph.shape(value)[dim])
+
+    def is_known(self, value: int) -> bool:
+        """Whether a value is a known array of real numbers."""
+        known = self._known[value]
+        return known is not UNKNOWN and known.dtype == object
 
     def must_be_finite(self, value: int) -> None:
         """Refuse a known value that is not finite (an unknown one is a finite real by assumption)."""
@@ -119,9 +133,6 @@ class Values:
             if self._state_known or node.output not in self._graph.state_dependent:
                 must_be_total(node, operands)
             return UNKNOWN
-        if node.op in _UNEVALUATED:
-            must_be_total(node, operands)
-            return UNKNOWN
         return evaluate(node, operands)
 
 
@@ -140,7 +151,6 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
     return {v for node in graph.nodes if node.output in graph.state_dependent for v in node.operands}
 
 
-_UNEVALUATED = frozenset(("softmax",))  # defined for all real numbers, but not needed as numbers
 _TOTAL = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu
     leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax
@@ -391,6 +401,7 @@ _RULES: dict[str, Rule] = {
     "where": _where,
     "sum": _reduce,
     "mean": _reduce,
+    "softmax": lambda node, x: softmax_at(as_balls(x), integer(node, "dim")),
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,35 +15,57 @@ from deqops._operators import Operator
 from ._spectral import top_pair
 
 
-def norm_penalty_estimate(module: nn.Module, rate: float = 0.95, norm: str = "l2") -> Tensor:
-    """`sum_W max(0, ||W|| - rate)^2` over the matrices and kernels of a module; a kernel counts reshaped.
+def norm_penalty_estimate(
+    module: nn.Module, rate: float = 0.95, norm: str = "l2", size: int | Sequence[int] | None = None
+) -> Tensor:
+    """`sum_W max(0, ||W|| - rate)^2` over the matrices and kernels of a module.
 
     Args:
         module: whose parameters of two dimensions or more are penalised.
         rate: below which nothing is.
         norm: "l2", by singular vectors held fixed in the gradient, or "linf".
+        size: the input's spatial size, (N,) or (N1, N2): a kernel then counts as its convolution there, on the torus
+            that holds the zero padding, groups and dilation left out. Without it a kernel counts reshaped in l2, which
+            may be `sqrt(taps)` times too little: a convolution that is to be certified needs it.
 
     Returns:
         A scalar, differentiable in the weights.
 
     Raises:
-        InputError: an unknown norm, or a module without such weights.
+        InputError: an unknown norm, a size that is none, or a module without such weights.
+
+    Source: Sedghi, Gupta and Long, *The Singular Values of Convolutional Layers*, ICLR 2019, for the torus.
     """
     if norm not in ("l2", "linf"):
         raise InputError(f"norm: got {norm!r}; choose l2 or linf")
+    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    if not all(isinstance(side, int) and side > 0 for side in sides):
+        raise InputError(f"size: whole numbers above 0 are needed, got {size!r}")
     weights = [parameter for parameter in module.parameters() if parameter.ndim >= 2]
     if not weights:
         raise InputError(f"module: {type(module).__name__} has no matrix to penalise")
-    sizes = torch.stack([_norm(weight.flatten(1), norm) for weight in weights])
+    sizes = torch.stack([_norm(weight, norm, sides) for weight in weights])
     return (sizes - rate).clamp_min(0.0).square().sum()
 
 
-def _norm(matrix: Tensor, norm: str) -> Tensor:
+def _norm(weight: Tensor, norm: str, size: tuple[int, ...]) -> Tensor:
+    matrix = weight.flatten(1)
     if norm == "linf":
         return matrix.abs().sum(dim=1).max()
+    if size and weight.ndim == len(size) + 2:
+        return _on_torus(weight, size)
     left, right = top_pair(matrix.detach())
-    size: Tensor = left @ matrix @ right
-    return size
+    value: Tensor = left @ matrix @ right
+    return value
+
+
+def _on_torus(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The largest singular value of the symbols; a torus of `size + taps - 1` holds every zero padding."""
+    sides = [side + taps - 1 for side, taps in zip(size, kernel.shape[2:], strict=True)]
+    wide = kernel.to(torch.promote_types(kernel.dtype, torch.float32))
+    symbols = torch.fft.rfftn(wide, s=sides).flatten(2).permute(2, 0, 1)
+    largest: Tensor = torch.linalg.matrix_norm(symbols, 2).max()
+    return largest.to(kernel.dtype)
 
 
 def jacobian_penalty_estimate(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -26,8 +27,15 @@ def put(layer: nn.Module, name: str, bound: WeightMap) -> None:
     """
     if not parametrize.is_parametrized(layer, name):
         parametrize.register_parametrization(layer, name, bound)
+        if name in layer.state_dict():  # a layer that saves its weight by itself, as torch_geometric's, cannot load it
+            layer.register_state_dict_post_hook(partial(_without, name))  # type: ignore[no-untyped-call]
         return
     maps = cast(nn.ModuleList, cast(nn.ModuleDict, layer.parametrizations)[name])
     if len(maps) != 1 or not isinstance(maps[0], BOUNDS):
         raise InputError(f"layer: its {name} has another parametrisation; remove it first, or bound it by hand")
     maps[0] = bound
+
+
+def _without(name: str, layer: nn.Module, saved: dict[str, Any], prefix: str, metadata: object) -> None:
+    """Of a state dict: the stored weight is in it, what becomes of it is not."""
+    saved.pop(prefix + name, None)

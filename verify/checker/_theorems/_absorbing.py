@@ -8,7 +8,8 @@ from .. import _arithmetic as ball
 from .._boxes import inside, swept
 from .._document import Document, Evidence, Norm
 from .._gains import lipschitz_bound
-from .._network import Walk, between
+from .._interval import between
+from .._network import Walk
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import full_weights

@@ -11,8 +11,9 @@ from flint import arb
 from .. import _arithmetic as ball
 from .._derivative import damped_slopes, largest_norm, slope_products
 from .._document import Ball, Document, Evidence, Norm
+from .._interval import Interval
 from .._local import centre_of, moved, walk_over_ball
-from .._network import Interval, Walk
+from .._network import Walk
 from .._refusal import Rejected
 from .._subject import Subject
 from .._values import Values

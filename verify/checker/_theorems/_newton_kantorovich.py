@@ -11,8 +11,8 @@ from flint import arb
 from .. import _arithmetic as ball
 from .._derivative import largest_norm, slope_products
 from .._document import Ball, Document, Evidence, Norm
+from .._interval import Interval
 from .._local import centre_of, moved, walk_over_ball
-from .._network import Interval
 from .._refusal import Rejected
 from .._subject import Subject
 from .._values import Values

@@ -10,8 +10,9 @@ from .. import _arithmetic as ball
 from .._definite import lowest_eigenvalue
 from .._derivative import slope_products
 from .._document import Document, Evidence, Norm
+from .._interval import Interval
 from .._monotone import Layer, single_layer, weighted
-from .._network import Interval, Walk
+from .._network import Walk
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import full_weights

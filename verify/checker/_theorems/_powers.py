@@ -10,7 +10,8 @@ from flint import arb
 from .. import _arithmetic as ball
 from .._derivative import damped_slopes, largest_norm, slope_products
 from .._document import Document, Evidence, Norm
-from .._network import Interval, Walk
+from .._interval import Interval
+from .._network import Walk
 from .._subject import Subject
 from .._values import Values
 from ._base import Rule, exceeds, flat_weights, named, require, shown

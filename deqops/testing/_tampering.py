@@ -1,4 +1,7 @@
-"""Ways to spoil a certificate: any part of the JSON, numbers made better, witnesses, bytes; signed again or not."""
+"""Ways to spoil a certificate: any part of the JSON, numbers made better, witnesses, bytes; signed again or not.
+
+What comes out is not always false: a text for people may have changed, or a rate have become worse.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ._drawing import Random
+from ._choices import Choices, one_of
 
 Document = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -82,120 +85,121 @@ def is_number(value: Any) -> bool:
 # -------------------------------------------------------------------------------------------------- kinds
 
 
-def better_number(rng: Random, document: Document) -> None:
+def better_number(choices: Choices, document: Document) -> None:
     """One number a little smaller or larger wherever it stands, so that the parts still agree."""
     places = [path for path in paths(document) if is_number(part(document, path))]
     if not places:
         return
-    old = part(document, places[int(rng.integers(len(places)))])
-    new = _nudged(rng, float.fromhex(old)).hex()
+    old = part(document, one_of(choices, places))
+    new = _nudged(choices, float.fromhex(old)).hex()
     for path in places:
         if part(document, path) == old:
             put(document, path, new)
 
 
-def single_number(rng: Random, document: Document) -> None:
+def single_number(choices: Choices, document: Document) -> None:
     """One number changed at one place."""
     places = [path for path in paths(document) if is_number(part(document, path))]
     if places:
-        path = places[int(rng.integers(len(places)))]
-        put(document, path, _nudged(rng, float.fromhex(part(document, path))).hex())
+        path = one_of(choices, places)
+        put(document, path, _nudged(choices, float.fromhex(part(document, path))).hex())
 
 
-def _nudged(rng: Random, value: float) -> float:
-    kind = rng.integers(4)
-    if kind == 0:
-        return float(np.nextafter(value, rng.choice([-np.inf, np.inf])))
-    if kind == 1:
-        return value * (1 + float(rng.choice([-1, 1])) * math.ldexp(1.0, -int(rng.integers(1, 53))))
-    return float(rng.choice([0.0, -value, value / 2, value * 2, 1.0, value - 1e-9, 1e300, 2.0**-1074]))
+def _nudged(choices: Choices, value: float) -> float:
+    kind = choices.integer(0, 3)
+    if kind == 2:
+        return math.nextafter(value, one_of(choices, (-math.inf, math.inf)))
+    if kind == 3:
+        return value * (1 + one_of(choices, (-1, 1)) * math.ldexp(1.0, -choices.integer(1, 52)))
+    return float(one_of(choices, (0.0, 1.0, value / 2, value * 2, -value, value - 1e-9, 1e300, 2.0**-1074)))
 
 
-def any_part(rng: Random, document: Document) -> None:
+def any_part(choices: Choices, document: Document) -> None:
     """Any part replaced by something of its kind or of another, removed, doubled or moved."""
     places = list(paths(document))
-    path = places[int(rng.integers(len(places)))]
+    path = one_of(choices, places)
     parent, key, old = part(document, path[:-1]), path[-1], part(document, path)
-    kind = rng.integers(6)
+    kind = choices.integer(0, 5)
     if kind == 0:
         del parent[key]
     elif kind == 1:
-        put(document, path, copy.deepcopy(part(document, places[int(rng.integers(len(places)))])))
+        put(document, path, copy.deepcopy(part(document, one_of(choices, places))))
     elif kind == 2 and isinstance(parent, list):
         parent.append(copy.deepcopy(old))
     elif kind == 3 and isinstance(parent, dict):
         parent[f"{key}_"] = parent.pop(key)
     elif kind == 4 and isinstance(old, str) and old:
-        place = int(rng.integers(len(old)))
-        put(document, path, old[:place] + str(rng.choice(list("0123456789abcdefxp+-. "))) + old[place + 1 :])
+        place = choices.integer(0, len(old) - 1)
+        put(document, path, old[:place] + one_of(choices, "0123456789abcdefxp+-. ") + old[place + 1 :])
     else:
-        put(document, path, _VALUES[int(rng.integers(len(_VALUES)))])
+        put(document, path, one_of(choices, _VALUES))
 
 
-def another_word(rng: Random, document: Document) -> None:
+def another_word(choices: Choices, document: Document) -> None:
     """A verdict, theorem, kind, norm or status exchanged for another, in one place or everywhere."""
     places = [path for path in paths(document) if path[-1] in _WORDS]
-    path = places[int(rng.integers(len(places)))]
+    path = one_of(choices, places)
     old, words = part(document, path), _WORDS[str(path[-1])]
-    new = words[int(rng.integers(len(words)))]
-    everywhere = rng.random() < 0.5
+    new = one_of(choices, words)
+    everywhere = choices.chance(0.5)
     for place in places if everywhere else [path]:
         if place[-1] == path[-1] and part(document, place) == old:
             put(document, place, new)
 
 
-def witness(rng: Random, document: Document) -> None:
+def witness(choices: Choices, document: Document) -> None:
     """A number of a witness changed, its SHA-256 recomputed or not."""
     if not document["witnesses"]:
-        return single_number(rng, document)
-    entry = document["witnesses"][str(rng.choice(sorted(document["witnesses"])))]
+        return single_number(choices, document)
+    entry = document["witnesses"][one_of(choices, sorted(document["witnesses"]))]
     data = bytearray(base64.b64decode(entry["data"]))
-    place = int(rng.integers(len(data) // 8))
-    if rng.random() < 0.4:
-        data[8 * place + int(rng.integers(8))] ^= 1 << int(rng.integers(8))
+    place = choices.integer(0, len(data) // 8 - 1)
+    if choices.chance(0.4):
+        data[8 * place + choices.integer(0, 7)] ^= 1 << choices.integer(0, 7)
     else:
         value = float(np.frombuffer(data, "<f8")[place])
-        data[8 * place : 8 * place + 8] = np.array([_nudged(rng, value)]).astype("<f8").tobytes()
+        data[8 * place : 8 * place + 8] = np.array([_nudged(choices, value)]).astype("<f8").tobytes()
     entry["data"] = base64.b64encode(bytes(data)).decode()
-    if rng.random() < 0.9:
+    if choices.chance(0.9):
         entry["sha256"] = hashlib.sha256(bytes(data)).hexdigest()
     return None
 
 
-def free_input(rng: Random, document: Document) -> None:
+def free_input(choices: Choices, document: Document) -> None:
     """An input said to be free, or fixed to another value."""
-    entry = document["inputs"][int(rng.integers(len(document["inputs"])))]
-    if rng.random() < 0.7:
+    entry = one_of(choices, document["inputs"])
+    if choices.chance(0.7):
         entry["status"], entry["sha256"] = "free", None
     else:
-        entry["status"], entry["sha256"] = "fixed", hashlib.sha256(rng.bytes(8)).hexdigest()
+        entry["status"], entry["sha256"] = "fixed", hashlib.sha256(bytes(choices.integers(1, 0, 255))).hexdigest()
 
 
-def converges_instead(rng: Random, document: Document) -> None:
+def converges_instead(choices: Choices, document: Document) -> None:
     """Another claim on the same evidence."""
     claim, region = document["claim"], document["region"]
-    damping = float(rng.choice([1.0, 0.5, 1.5, 2.0, 0.0, -0.5, 1e-300])).hex()
-    choices: list[Document] = [
+    damping = one_of(choices, (1.0, 0.5, 1.5, 2.0, 0.0, -0.5, 1e-300)).hex()
+    claims: list[Document] = [
         {"kind": "contraction", "norm": document["norm"], "region": region},
         {"kind": "unique_equilibrium", "region": region},
         {"kind": "converges", "iteration": {"kind": "picard", "damping": damping}, "region": region},
     ]
     claim.clear()
-    claim.update(choices[int(rng.integers(3))])
+    claim.update(one_of(choices, claims))
 
 
-def global_instead(_: Random, document: Document) -> None:
+def global_instead(_: Choices, document: Document) -> None:
     """A local claim made everywhere."""
     document["region"] = {"kind": "global"}
     document["claim"]["region"] = {"kind": "global"}
 
 
-def schema(rng: Random, document: Document) -> None:
+def schema(choices: Choices, document: Document) -> None:
     """Another schema, format or version."""
-    document[str(rng.choice(["schema", "format", "deqops"]))] = [2, 0, "1", None, "deqops"][int(rng.integers(5))]
+    key = one_of(choices, ("schema", "format", "deqops"))
+    document[key] = one_of(choices, (2, 0, "1", None, "deqops"))
 
 
-KINDS: dict[str, Callable[[Random, Document], None]] = {
+TAMPERINGS: dict[str, Callable[[Choices, Document], None]] = {
     "a number everywhere": better_number,
     "a number": single_number,
     "any part": any_part,
@@ -208,16 +212,16 @@ KINDS: dict[str, Callable[[Random, Document], None]] = {
 }
 
 
-def spoilt_bytes(rng: Random, content: bytes) -> bytes:
+def spoilt_bytes(choices: Choices, content: bytes) -> bytes:
     """Bits flipped, bytes removed or doubled, the end cut off."""
     data = bytearray(content)
-    kind, place = rng.integers(4), int(rng.integers(len(data)))
+    kind, place = choices.integer(0, 3), choices.integer(0, len(data) - 1)
     if kind == 0:
-        data[place] ^= 1 << int(rng.integers(8))
+        data[place] ^= 1 << choices.integer(0, 7)
     elif kind == 1:
         del data[place:]
     elif kind == 2:
-        del data[place : place + int(rng.integers(1, 9))]
+        del data[place : place + choices.integer(1, 8)]
     else:
-        data[place:place] = data[place : place + int(rng.integers(1, 9))]
+        data[place:place] = data[place : place + choices.integer(1, 8)]
     return bytes(data)

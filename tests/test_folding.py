@@ -1,0 +1,127 @@
+"""Numbers that a module reads from its own constants: exported as what they are, or the export is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from exact import seeded
+from torch import Tensor, nn
+from torch_geometric.nn import HypergraphConv, global_max_pool, global_mean_pool
+from vocabulary import evaluate
+
+from deqops import UnsupportedOperationError
+from deqops.graph import trace
+from deqops.graph._folding import _EXACT, _OF_INTEGERS
+
+EDGES = torch.tensor([[0, 1, 2, 3, 0], [0, 0, 1, 1, 2]])
+GRAPHS = torch.tensor([0, 0, 1, 1])
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=seeded(0), dtype=torch.float64)
+
+
+class Written(nn.Module):
+    """A module with a constant that is no buffer, and a function of both and the state."""
+
+    def __init__(self, constant: Tensor, function: Any) -> None:
+        super().__init__()
+        self.constant, self.function = constant.clone(), function
+
+    def forward(self, z: Tensor) -> Tensor:
+        result: Tensor = self.function(self.constant, z)
+        return result
+
+
+def pooled(graphs: Tensor, z: Tensor) -> Tensor:
+    return (global_max_pool(z, graphs) + global_mean_pool(z, graphs))[graphs]
+
+
+LAYER = HypergraphConv(3, 3).double().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("constant", "function"),
+    [
+        (EDGES, lambda edges, z: torch.tanh(LAYER(z, edges))),
+        (GRAPHS, pooled),
+        (GRAPHS, lambda graphs, z: z * int(graphs.max()) + z.sum() / len(graphs.unique())),
+        (GRAPHS, lambda graphs, z: z if bool((graphs[1:] >= graphs[:-1]).all()) else -z),
+        (torch.tensor(3), lambda count, z: z.repeat(count.item(), 1)[:4]),
+    ],
+)
+def test_numbers_of_constants_are_known(constant: Tensor, function: Any) -> None:
+    module, z = Written(constant, function), normal(4, 3)
+    graph = trace(module, z, batch_dims=0).concrete(z)
+    torch.testing.assert_close(evaluate(graph)[0], module(z))
+
+
+def test_a_causal_mask_that_the_module_makes_is_recognised() -> None:
+    block = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 4, batch_first=True), 1).double().eval()
+    z = normal(2, 3, 4)
+
+    def operator(z: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(3, dtype=torch.float64)
+        result: Tensor = block(z, mask=mask)
+        return result
+
+    with torch.no_grad():
+        torch.testing.assert_close(evaluate(trace(operator, z).concrete(z))[0], operator(z))
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        lambda z, x: z * int(x.max()),
+        lambda z, x: z if bool(x.sum() > 0) else -z,
+        lambda z, x: z * int(z.max()),
+        lambda z, x: z * float((z + x).sum()),
+        lambda z, x: torch.func.vmap(lambda row: row * int(row.max()))(z),
+    ],
+)
+def test_numbers_of_arguments_stay_refused(reading: Any) -> None:
+    z, x = normal(4, 3), torch.arange(12).reshape(4, 3)
+    with pytest.raises((UnsupportedOperationError, Exception), match=r"export|vmap"):
+        trace(reading, z, x, batch_dims=0)
+
+
+def changed_before(constant: Tensor, z: Tensor) -> Tensor:
+    constant += 1
+    return z * int(constant.max())
+
+
+def changed_through_a_view(constant: Tensor, z: Tensor) -> Tensor:
+    constant.T.add_(1)
+    return z * int(constant.max())
+
+
+def changed_after(constant: Tensor, z: Tensor) -> Tensor:
+    factor = int(constant.max())
+    constant[0] = 7
+    return z * factor
+
+
+def changed_in_part(constant: Tensor, z: Tensor) -> Tensor:
+    factor = int(constant.max())
+    constant.swapaxes(0, 1).mul_(2)
+    return z * factor
+
+
+@pytest.mark.parametrize("function", [changed_before, changed_through_a_view, changed_after, changed_in_part])
+def test_a_constant_that_is_written_to_is_refused(function: Any) -> None:
+    module, z = Written(EDGES, function), normal(4, 3)
+    with pytest.raises(UnsupportedOperationError):
+        trace(module, z, batch_dims=0)
+
+
+def test_only_exact_functions_are_listed() -> None:
+    """No arithmetic of floating-point constants: its rounding would become part of the function."""
+    assert not _EXACT & _OF_INTEGERS
+    assert not _EXACT & {"add", "mul", "div", "mean", "sum", "exp", "sqrt", "__add__", "__mul__", "__truediv__"}
+    constant = torch.tensor([0.1, 0.7], dtype=torch.float64)
+    module = Written(constant, lambda c, z: z * (c[0] * c[1]) if bool(c[0] < c[1]) else z)
+    z = normal(4, 3)
+    operations = {node.op for node in trace(module, z, batch_dims=0).concrete(z).nodes}
+    assert operations == {"mul", "select"} or operations == {"mul"}

@@ -1,0 +1,152 @@
+"""The Jacobian rules of products, quotients and extremes, of constants and of two state-dependent operands.
+
+`a b - a' b' = b (a - a') + a' (b - b')`: where both factors are bounded, a product has slopes in the other's range.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from deqops._errors import UnsupportedOperationError
+from deqops.graph import Node
+
+from . import _midrad as midrad
+from ._elementary import reciprocal
+from ._jacobian import Builder, Combination, along, integer, integers, register_jacobian
+from ._matrix import DenseMatrix
+from ._midrad import MidRad
+
+Shape = tuple[int, ...]
+
+
+@register_jacobian("mul")
+def _product(builder: Builder, node: Node) -> Combination:
+    a, b = node.operands
+    if builder.depends(a) and builder.depends(b):
+        return _sloped(builder, node, a, builder.range_of(node, b)).plus(
+            _sloped(builder, node, b, builder.range_of(node, a))
+        )
+    variable, constant = (a, b) if builder.depends(a) else (b, a)
+    factor = builder.constants.floating(constant)
+    source = builder.broadcast(builder.combinations[variable], node.shape)
+    return source.mapped(lambda m: m.times(factor), node.shape)
+
+
+@register_jacobian("div")
+def _quotient(builder: Builder, node: Node) -> Combination:
+    """`a / b - a' / b' = (a - a') / b - a' (b - b') / (b b')`."""
+    a, b = node.operands
+    if not builder.depends(b):
+        factor = midrad.div(MidRad.exact(torch.ones((), dtype=torch.float64)), builder.constants.floating(b))
+        source = builder.broadcast(builder.combinations[a], node.shape)
+        return source.mapped(lambda m: m.times(factor), node.shape)
+    inverse = reciprocal(builder.range_of(node, b))
+    if not inverse.is_finite():
+        raise UnsupportedOperationError(node.source, "divides by what may be 0; give a smaller region")
+    dividend = builder.range_of(node, a) if builder.depends(a) else builder.constants.floating(a)
+    steep = midrad.neg(midrad.mul(dividend, _product_of_two(inverse)))
+    total = _sloped(builder, node, b, steep)
+    return total.plus(_sloped(builder, node, a, inverse)) if builder.depends(a) else total
+
+
+def _product_of_two(x: MidRad) -> MidRad:
+    """`x x'` for two numbers of the range."""
+    return midrad.mul(x, x)
+
+
+def _sloped(builder: Builder, node: Node, value: int, slopes: MidRad) -> Combination:
+    return builder.sloped(node, value, slopes.lower(), slopes.upper(), "product")
+
+
+@register_jacobian("maximum", "minimum")
+def _extremum(builder: Builder, node: Node) -> Combination:
+    """`max(a, b) - max(a', b') = t (a - a') + (1 - t) (b - b')` with t in [0, 1]."""
+    a, b = node.operands
+    if not (builder.depends(a) and builder.depends(b)):
+        return builder.sloped(node, a if builder.depends(a) else b, 0.0, 1.0, node.op)
+    raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
+
+
+@register_jacobian("amax", "amin")
+def _largest(builder: Builder, node: Node) -> Combination:
+    shape, dims = builder.graph.shape(node.operands[0]), integers(node, "dims")
+    size = math.prod(shape[d] for d in dims)
+    if not size or not math.prod(shape):
+        raise UnsupportedOperationError(node.source, "is over no entries")
+    order = (*(d for d in range(len(shape)) if d not in dims), *dims)
+    sign = 1.0 if node.op == "amax" else -1.0
+    result, factor = builder.largest(node, order, size, sign), MidRad.exact(torch.tensor(sign, dtype=torch.float64))
+    return result.mapped(lambda m: m.scaled(factor).reshaped(node.shape), node.shape)
+
+
+@register_jacobian("softmax")
+def _softmax(builder: Builder, node: Node) -> Combination:
+    rank, dim = len(node.shape), integer(node, "dim")
+    if not math.prod(node.shape):
+        raise UnsupportedOperationError(node.source, "is over no entries")
+    order = (*(d for d in range(rank) if d != dim), dim)
+    back = tuple(order.index(d) for d in range(rank))
+    return builder.softmax(node, order).mapped(lambda m: m.permuted(back), node.shape)
+
+
+@register_jacobian("matmul")
+def _matmul(builder: Builder, node: Node) -> Combination:
+    """By one constant matrix along a dimension; by a batch of them, or by what varies itself, one for each entry."""
+    a, b = node.operands
+    if builder.depends(a) and builder.depends(b):
+        right, left = builder.range_of(node, b), builder.range_of(node, a)
+        total = _from_left(builder, builder.combinations[b], left).plus(
+            _from_right(builder, builder.combinations[a], right)
+        )
+        return _reshaped(total, node.shape)
+    variable, constant = (a, b) if builder.depends(a) else (b, a)
+    source, factor = builder.combinations[variable], builder.constants.floating(constant)
+    if factor.mid.ndim > 2:
+        batched = _from_right(builder, source, factor) if variable == a else _from_left(builder, source, factor)
+        return _reshaped(batched, node.shape)
+    if variable == a:
+        rows = factor.apply_exact(lambda t: t.reshape(-1, 1).mT if t.ndim == 1 else t.mT)
+        axis = len(source.shape) - 1
+    else:
+        rows = factor.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
+        axis = max(len(source.shape) - 2, 0)
+    return _reshaped(along(source, axis, DenseMatrix(rows)), node.shape)
+
+
+def _from_left(builder: Builder, source: Combination, factor: MidRad) -> Combination:
+    """`A x` for matrices that differ or vary, up to a reshape."""
+    columns = source.shape if len(source.shape) > 1 else (*source.shape, 1)
+    matrices = factor.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
+    return _stacked(builder, _reshaped(source, columns), matrices)
+
+
+def _from_right(builder: Builder, source: Combination, factor: MidRad) -> Combination:
+    """`x B = (B^T x^T)^T`, up to a reshape."""
+    rows = source.shape if len(source.shape) > 1 else (1, *source.shape)
+    matrices = factor.apply_exact(lambda t: t.reshape(-1, 1) if t.ndim == 1 else t)
+    batch = _broadcast(matrices.shape[:-2], rows[:-2])
+    spread = _swapped(builder.broadcast(_reshaped(source, rows), (*batch, *rows[-2:])))
+    return _swapped(_stacked(builder, spread, matrices.apply_exact(lambda t: t.mT)))
+
+
+def _stacked(builder: Builder, source: Combination, matrices: MidRad) -> Combination:
+    batch = _broadcast(matrices.shape[:-2], source.shape[:-2])
+    spread = builder.broadcast(source, (*batch, *source.shape[-2:]))
+    wide = matrices.apply_exact(lambda t: t.expand(*batch, *t.shape[-2:]))
+    return spread.mapped(lambda m: m.stacked(wide), (*wide.shape[:-1], source.shape[-1]))
+
+
+def _swapped(source: Combination) -> Combination:
+    rank = len(source.shape)
+    dims = (*range(rank - 2), rank - 1, rank - 2)
+    return source.mapped(lambda m: m.permuted(dims), tuple(source.shape[d] for d in dims))
+
+
+def _reshaped(source: Combination, shape: Shape) -> Combination:
+    return source.mapped(lambda m: m.reshaped(shape), shape)
+
+
+def _broadcast(a: Shape, b: Shape) -> Shape:
+    return tuple(torch.broadcast_shapes(a, b))  # type: ignore[no-untyped-call]

@@ -1,0 +1,95 @@
+"""A matrix for each batch entry, acting on the last dimension but one: products with matrices that differ or vary."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from . import _midrad as midrad
+from ._matrix import DenseMatrix, norm_bound, spread
+from ._midrad import MidRad
+from ._norm import Norm, Order
+from ._rounding import matmul_up, mul_up, sqrt_up, sum_up
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """`x -> A_b x_b` for x of shape (*batch, n, m) and enclosed matrices (*batch, p, n).
+
+    Attributes:
+        values: the matrices.
+        width: m.
+    """
+
+    values: MidRad
+    width: int
+
+    @property
+    def in_shape(self) -> Shape:
+        """The shape of x."""
+        return (*self.values.shape[:-2], self.values.shape[-1], self.width)
+
+    @property
+    def out_shape(self) -> Shape:
+        """The shape of the result."""
+        return (*self.values.shape[:-1], self.width)
+
+    @cached_property
+    def magnitude(self) -> Tensor:
+        """Upper bounds of the entries' absolute values."""
+        return self.values.magnitude()
+
+    def apply(self, x: MidRad) -> MidRad:
+        """Enclosure of the products, column by column: x of shape (*in_shape, columns)."""
+        flat = x.apply_exact(lambda t: t.flatten(-2))
+        return midrad.matmul(self.values, flat).apply_exact(lambda t: t.reshape(*self.out_shape, -1))
+
+    def widest(self) -> int:
+        """The most numbers at hand while the map is applied to one column."""
+        return max(math.prod(self.in_shape), math.prod(self.out_shape), self.values.mid.numel())
+
+    def abs_apply(self, x: Tensor) -> Tensor:
+        """Upper bound of `|A| x` for x >= 0."""
+        return matmul_up(self.magnitude, x)
+
+    def abs_apply_transposed(self, y: Tensor) -> Tensor:
+        """Upper bound of `|A|^T y` for y >= 0."""
+        return matmul_up(self.magnitude.mT, y)
+
+    def norm_bound(self, order: Order, rows: Tensor | None, cols: Tensor | None) -> float:
+        """The largest norm of a matrix, times the spread of weights along the last dimension that do not cancel."""
+        same = rows is not None and cols is not None and torch.equal(rows, cols)
+        return float(mul_up(self._largest(order), 1.0 if same else spread(rows, cols)))
+
+    def _largest(self, order: Order) -> float:
+        """Where a simple bound does not exceed what was found before, no closer one is needed."""
+        if not self.values.mid.numel():
+            return 0.0
+        matrices = self.values.apply_exact(lambda t: t.reshape(-1, *t.shape[-2:]))
+        simple, most = _simple_bounds(matrices.magnitude(), order), 0.0
+        for number in simple.argsort(descending=True).tolist():
+            bound = float(simple[number])
+            if bound <= most:
+                break
+            if order == "l2" and bound < math.inf:
+                one = DenseMatrix(matrices.apply_exact(lambda t, number=number: t[number]))  # type: ignore[misc]
+                bound = min(bound, norm_bound(one, order))
+            most = max(most, bound)
+        return most
+
+
+def _simple_bounds(magnitude: Tensor, order: Order) -> Tensor:
+    """Bounds of each norm by row and column sums, infinite where one is no number."""
+    rows, columns = (sum_up(magnitude, dim=dim).amax(dim=1) for dim in (2, 1))
+    if order == "l2":
+        flat = [magnitude.reshape(len(magnitude), -1)]
+        found = torch.minimum(sqrt_up(mul_up(rows, columns)), Norm("l2").upper(flat, batch_dims=1))
+    else:
+        found = columns if order == "l1" else rows
+    return torch.where(found.isnan(), math.inf, found)

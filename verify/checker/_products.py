@@ -1,0 +1,93 @@
+"""Forms of products and quotients of state-dependent values, of softmaxes and of extremes.
+
+`a b - a' b' = b (a - a') + a' (b - b')` and `a / b - a' / b' = (a - a') / b - a' (b - b') / (b b')`: each factor is
+multiplied by slopes in the other's interval.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from flint import arb
+
+from deqops.graph import Node
+
+from . import _arithmetic as ball
+from ._affine import Source, refuse
+from ._extreme import extreme_range, weights_everywhere, weights_over
+from ._interval import Interval, negative, times
+from ._ranges import inverse, product_range, softmax_range
+from ._softmax import softmax_everywhere, softmax_over
+from ._term import Form, zero_form
+from ._values import dims_of, integer
+
+if TYPE_CHECKING:
+    from ._network import Walk
+
+
+def product(walk: Walk, node: Node) -> Form:
+    """A product of two state-dependent values, or a quotient by one."""
+    first, second = node.operands
+    b = walk.range_of(node, second)
+    a = walk.range_of(node, first)
+    walk.enclose(node, lambda: product_range(node, a, b))
+    if node.op == "matmul":
+        left = walk.network.from_left(a, walk.form(second), tuple(node.shape))
+        return left.plus(walk.network.from_right(walk.form(first), b, tuple(node.shape)))
+    if node.op == "div":
+        b = inverse(node, b)
+        a = negative(times(a, times(b, b)))
+    return _sloped(walk, node, first, b).plus(_sloped(walk, node, second, a))
+
+
+def _sloped(walk: Walk, node: Node, value: int, slopes: Interval) -> Form:
+    """The value times slopes in an interval; nothing for a constant."""
+    shape = tuple(node.shape)
+    if not walk.depends(value):
+        return zero_form(shape)
+    form = walk.network.expanded(walk.form(value), shape)
+    low, high = (np.broadcast_to(end, shape) for end in slopes.ends)
+    size = ball.each(lambda a, b: abs(a).max(abs(b)).upper(), low, high)
+    return walk.network.add(Source(shape, form, size, interval=(low, high), name="product"))
+
+
+def softmax(walk: Walk, node: Node) -> Form:
+    """A softmax: group by group along the node's dimension."""
+    value, dim, shape = node.operands[0], integer(node, "dim"), tuple(node.shape)
+    if 0 in shape:
+        raise refuse(node, "is over no entries")
+    order = (*(d for d in range(len(shape)) if d != dim), dim)
+    rows = (math.prod(shape) // shape[dim], shape[dim])
+    box = walk.narrowed(value)
+    if box is None:
+        derivative = softmax_everywhere(*rows)
+    else:
+        derivative = softmax_over(*(end.transpose(order).reshape(rows) for end in box.ends))
+        walk.enclose(node, lambda: softmax_range(node, box))
+    inner = walk.network.permuted(walk.form(value), order)
+    slope = derivative.norms(inner.shape)
+    result = walk.network.add(Source(inner.shape, inner, slope, name=node.op, derivative=derivative))
+    return walk.network.permuted(result, tuple(order.index(d) for d in range(len(shape))))
+
+
+def largest(walk: Walk, node: Node) -> Form:
+    """An `amax`, or an `amin`: the former of the negatives has the same weights."""
+    value, dims = node.operands[0], dims_of(node)
+    form = walk.form(value)
+    size = math.prod(form.shape[d] for d in dims)
+    if not math.prod(form.shape) or not size:
+        raise refuse(node, "is over no entries")
+    order = (*(d for d in range(len(form.shape)) if d not in dims), *dims)
+    rows = (math.prod(form.shape) // size, size)
+    box = walk.narrowed(value)
+    if box is None:
+        weights = weights_everywhere(rows)
+    else:
+        own = box if node.op == "amax" else negative(box)
+        weights = weights_over(*(end.transpose(order).reshape(rows) for end in own.ends))
+        walk.enclose(node, lambda: extreme_range(node, box))
+    inner = walk.network.reshaped(walk.network.permuted(form, order), rows)
+    result = walk.network.add(Source(rows[:1], inner, arb(1), name=node.op, derivative=weights))
+    return walk.network.reshaped(result, tuple(node.shape))
