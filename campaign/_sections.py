@@ -5,8 +5,10 @@ from __future__ import annotations
 from ._balls import BALLS
 from ._claims import CLAIMS
 from ._matrices import MATRICES
+from ._modules import MODULES
 from ._section import Section
 from ._structured import STRUCTURED
 from ._tampered import TAMPERED
 
-SECTIONS: dict[str, Section] = {section.name: section for section in (MATRICES, BALLS, CLAIMS, TAMPERED, STRUCTURED)}
+_ALL = (MATRICES, BALLS, CLAIMS, TAMPERED, STRUCTURED, MODULES)
+SECTIONS: dict[str, Section] = {section.name: section for section in _ALL}

@@ -137,7 +137,7 @@ class Watch:
             return self._closely(z, image, difference, residual, length, ended, last)
 
     def judge_again(self, first: Verdict, mended: Mask, z: Tensor, image: Tensor, last: Mask) -> Verdict:
-        """The verdict on problems that were evaluated once more; the others keep the first, and count one evaluation."""
+        """The verdict on what was evaluated once more; the other problems keep the first, and count one evaluation."""
         before = {name: getattr(self, name) for name in _OF_PROBLEMS}
         second = self.judge(z, image, ~mended, last, chained=False)
         for name, kept in before.items():

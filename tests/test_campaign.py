@@ -26,7 +26,7 @@ from campaign._section import Section, Tally, run_cases
 from deqops.graph import trace
 from deqops.verify import Ball, Verdict, certify
 
-SLICES = {"matrices": 360, "balls": 36, "claims": 60, "tampered": 150, "structured": 200}
+SLICES = {"matrices": 360, "balls": 36, "claims": 60, "tampered": 150, "structured": 200, "modules": 16}
 
 
 @pytest.mark.parametrize("name", list(SLICES))
@@ -46,6 +46,7 @@ def test_a_slice_without_violations(name: str) -> None:
             "l2 bounds of signed matrices",
         ],
         "tampered": ["rejected", "refused as no certificate", "accepted"],
+        "modules": ["bounds everywhere", "bounds on a ball", "accepted"],
     }[name]:
         assert tally.counts[found] > 0
     if name == "matrices":

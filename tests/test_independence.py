@@ -77,11 +77,14 @@ def factorisations(total: int) -> st.SearchStrategy[tuple[int, ...]]:
 def step(walk: Walk, data: st.DataObject) -> None:
     """One operation on the last value; movements most of all."""
     x = walk.values[walk.last]
+    others = [v for v in range(walk.last) if walk.values[v].shape == x.shape and (v == 0 or v not in walk.leaves)]
     kinds = ["reshape", "reshape", "permute", "permute", "sum", "index_select", "cat", "matmul", "add", "product"]
-    kind = data.draw(st.sampled_from([*kinds, "slice"]))
+    kind = data.draw(st.sampled_from([*kinds, "slice", *(["join"] * 6 if others else [])]))
     dim = data.draw(st.integers(0, x.ndim - 1))
     if kind == "reshape":
         walk.op("reshape", walk.last, shape=data.draw(factorisations(x.numel())))
+    elif kind == "join":
+        walk.op("add", walk.last, data.draw(st.sampled_from(others)))
     elif kind == "permute":
         walk.op("permute", walk.last, dims=tuple(data.draw(st.permutations(range(x.ndim)))))
     elif kind == "sum":
@@ -105,6 +108,21 @@ def step(walk: Walk, data: st.DataObject) -> None:
         walk.op("slice", walk.last, dim=dim, start=0, stop=max(1, x.shape[dim] - 1), step=1)
 
 
+def viewed(walk: Walk, data: st.DataObject) -> list[tuple[str, dict[str, object]]]:
+    """Some views of the last value; returns what undoes them, in order."""
+    back: list[tuple[str, dict[str, object]]] = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        x = walk.values[walk.last]
+        if data.draw(st.booleans()):
+            dims = tuple(data.draw(st.permutations(range(x.ndim))))
+            walk.op("permute", walk.last, dims=dims)
+            back.append(("permute", {"dims": tuple(dims.index(k) for k in range(x.ndim))}))
+        else:
+            walk.op("reshape", walk.last, shape=data.draw(factorisations(x.numel())))
+            back.append(("reshape", {"shape": tuple(x.shape)}))
+    return back[::-1]
+
+
 def dependence(graph: ConcreteGraph, problems: int) -> Tensor:
     """(problem, entry): whether changes of a problem's state change an entry of the result, as far as is seen."""
     state = graph.leaves[0].tensor
@@ -125,7 +143,7 @@ def dependence(graph: ConcreteGraph, problems: int) -> Tensor:
 def test_what_is_said_to_be_apart_is_apart(data: st.DataObject, problems: int, rest: tuple[int, ...]) -> None:
     """Random views, products and selections: wherever the batch is said to be, no other problem is seen."""
     walk = Walk(integers(problems, *rest, seed=1))
-    for _ in range(data.draw(st.integers(1, 6))):
+    for _ in range(data.draw(st.integers(1, 8))):
         if walk.values[walk.last].numel() <= 200 and walk.values[walk.last].abs().max() < 2**20:
             step(walk, data)
     graph = walk.graph()
@@ -138,6 +156,29 @@ def test_what_is_said_to_be_apart_is_apart(data: st.DataObject, problems: int, r
     owner = torch.arange(problems).repeat_interleave(result.numel() // problems)
     seen = dependence(graph, problems)
     assert not bool(seen[torch.arange(problems)[:, None] != owner[None]].any())
+
+
+@given(st.data(), st.integers(2, 3), st.sampled_from([(4,), (2, 2), (3, 2), (2, 3)]))
+@settings(max_examples=600)
+def test_two_views_that_are_added_are_apart_or_refused(
+    data: st.DataObject, problems: int, rest: tuple[int, ...]
+) -> None:
+    """Where the batch lies among the entries of two views must agree, not only in which dimension."""
+    walk = Walk(integers(problems, *rest, seed=1))
+    back = viewed(walk, data)
+    first, shape = walk.last, tuple(walk.values[walk.last].shape)
+    walk.last = 0
+    viewed(walk, data)
+    walk.op("add", first, walk.op("reshape", walk.last, shape=shape))
+    for name, attributes in back:
+        walk.op(name, walk.last, **attributes)
+    graph = walk.graph()
+    try:
+        check_independent(graph)
+    except MixesProblemsError:
+        return
+    owner = torch.arange(problems).repeat_interleave(walk.values[0].numel() // problems)
+    assert not bool(dependence(graph, problems)[torch.arange(problems)[:, None] != owner[None]].any())
 
 
 @given(st.data(), st.integers(2, 3), st.sampled_from([(4,), (2, 2), (3, 2), (2, 3, 2)]))

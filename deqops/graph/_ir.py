@@ -26,7 +26,8 @@ Dims are nonnegative, shapes are full, slices are normalised to 0 <= start <= st
 are 0-dimensional float64 literals (integers when every operand is an integer). `linear`, `addmm`, `baddbmm`,
 `mm`, `bmm`, `mv`, `t`, `flatten`, `squeeze`, `unsqueeze`, `view`, `stack`, `chunk`, `masked_fill`, `scatter_add`
 and the like are written in these terms; so are a convolution's bias (`add`), a padding that copies
-(`index_select` along each dimension) and a constant one (`cat` with literals). Any other operation stays in the
+(`index_select` along each dimension) and a constant one (`cat` with literals), pooling, resampling, attention,
+recurrent layers, einsum and segments of messages (docs/operators.md has the table). Any other operation stays in the
 graph under its exported name (`op == "aten.fft_fft.default"`) and is refused by name by whoever needs a rule for
 it. Operations whose result does not reach the output are dropped, as are assertions.
 """

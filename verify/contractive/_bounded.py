@@ -13,7 +13,7 @@ from deqops._errors import InputError
 from ._convolution import ConvolutionBounded
 from ._graph import NORMS, GraphBounded
 from ._graph_layer import bounded_on_graph
-from ._put import put
+from ._put import check_free, put
 from ._spectral import L2Bounded
 from ._split import Size, split
 from ._sup import SupBounded
@@ -64,21 +64,23 @@ def bounded(
     elif name != "weight" or not list(layer.children()):
         raise InputError(f"layer: {type(layer).__name__} has no {name!r}; say name=")
     else:
-        whole = (size,) if isinstance(size, int) else None if size is None else tuple(size)
-        split(layer, Fraction(check_rate(rate)) / Fraction(check_rate(gain)), whole, _leaf(norm))
+        _split(layer, Fraction(check_rate(rate)) / Fraction(check_rate(gain)), norm, size)
     return layer
 
 
-def _leaf(norm: str) -> Any:
-    seen: set[int] = set()
+def _split(block: nn.Module, rate: Fraction, norm: str, size: int | Sequence[int] | None) -> None:
+    """Bounds for all layers of a block, put on when all of them are known to fit."""
+    found: dict[nn.Module, WeightMap] = {}
 
-    def leaf(layer: nn.Module, rate: float, size: Size) -> None:
-        if id(layer) in seen:
+    def leaf(layer: nn.Module, share: float, size: Size) -> None:
+        if layer in found:
             raise InputError(f"layer: the same {type(layer).__name__} is used twice; give each place one of its own")
-        seen.add(id(layer))
-        put(layer, "weight", _map(layer, rate, norm, size, 1.0))
+        check_free(layer, "weight")
+        found[layer] = _map(layer, share, norm, size, 1.0)
 
-    return leaf
+    split(block, rate, (size,) if isinstance(size, int) else None if size is None else tuple(size), leaf)
+    for layer, bound in found.items():
+        put(layer, "weight", bound)
 
 
 def _on_graph(layer: nn.Module, rate: float, norm: str, size: Any, name: str, graph: Any) -> None:

@@ -14,7 +14,10 @@ from ._damped import Damped
 
 
 class Composed(nn.Module):
-    """A block of parts. Inputs go to the parts that are composed themselves, the state alone to all others."""
+    """A block of parts. Inputs go to the parts that are composed or damped, the state alone to all others.
+
+    A `Damped` hands them on to its operator: there a layer of torch needs a `Chain` around it.
+    """
 
     @staticmethod
     def applied(part: nn.Module, state: Any, inputs: Sequence[Any]) -> Any:

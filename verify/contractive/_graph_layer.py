@@ -69,9 +69,10 @@ class SameGraph:
     def __init__(self, layer: nn.Module, graph: Graph) -> None:
         self.graph, self._signature = graph, inspect.signature(type(layer).forward)
         self._buffers = {name: buffer.detach().clone() for name, buffer in layer.named_buffers()}
+        self._settings = _settings(layer)
 
     def __call__(self, layer: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Raises InputError where the graph, or a buffer of the layer such as GIN's eps, is another one.
+        """Raises InputError where the graph, or a buffer or setting of the layer such as GIN's eps, is another one.
 
         A module that is exported passes: `certify` looks at the graph itself.
         """
@@ -87,6 +88,14 @@ class SameGraph:
                 raise InputError(f"edge_index: not the graph that this layer's weight is bounded for; {again}")
             if not all(_same(buffer, self._buffers.get(name)) for name, buffer in layer.named_buffers()):
                 raise InputError(f"layer: a buffer has changed since its weight was bounded; {again}")
+            if _settings(layer) != self._settings:
+                raise InputError(f"layer: a setting has changed since its weight was bounded; {again}")
+
+
+def _settings(layer: nn.Module) -> dict[str, Any]:
+    """Its plain attributes, such as GCN's self loops."""
+    plain = {key: value for key, value in vars(layer).items() if isinstance(value, bool | int | float | str)}
+    return {key: value for key, value in plain.items() if key != "training" and not key.startswith("_")}
 
 
 def bounded_on_graph(

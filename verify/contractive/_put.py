@@ -25,15 +25,25 @@ def put(layer: nn.Module, name: str, bound: WeightMap) -> None:
     Raises:
         InputError: the weight has a parametrisation other than one of these bounds.
     """
-    if not parametrize.is_parametrized(layer, name):
-        parametrize.register_parametrization(layer, name, bound)
-        if name in layer.state_dict():  # a layer that saves its weight by itself, as torch_geometric's, cannot load it
-            layer.register_state_dict_post_hook(partial(_without, name))  # type: ignore[no-untyped-call]
+    check_free(layer, name)
+    if parametrize.is_parametrized(layer, name):
+        _maps(layer, name)[0] = bound
         return
-    maps = cast(nn.ModuleList, cast(nn.ModuleDict, layer.parametrizations)[name])
-    if len(maps) != 1 or not isinstance(maps[0], BOUNDS):
-        raise InputError(f"layer: its {name} has another parametrisation; remove it first, or bound it by hand")
-    maps[0] = bound
+    parametrize.register_parametrization(layer, name, bound)
+    if name in layer.state_dict():  # a layer that saves its weight by itself, as torch_geometric's, cannot load it
+        layer.register_state_dict_post_hook(partial(_without, name))  # type: ignore[no-untyped-call]
+
+
+def check_free(layer: nn.Module, name: str) -> None:
+    """Raises InputError where a weight has a parametrisation other than one of these bounds."""
+    if parametrize.is_parametrized(layer, name):
+        maps = _maps(layer, name)
+        if len(maps) != 1 or not isinstance(maps[0], BOUNDS):
+            raise InputError(f"layer: its {name} has another parametrisation; remove it first, or bound it by hand")
+
+
+def _maps(layer: nn.Module, name: str) -> nn.ModuleList:
+    return cast(nn.ModuleList, cast(nn.ModuleDict, layer.parametrizations)[name])
 
 
 def _without(name: str, layer: nn.Module, saved: dict[str, Any], prefix: str, metadata: object) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -45,9 +46,12 @@ def split(module: nn.Module, rate: Fraction, size: Size, leaf: Leaf) -> Size:
     Raises:
         InputError: another type of module, or a rate that its fixed parts leave nothing of.
     """
-    if parametrize.type_before_parametrizations(module) not in KNOWN:  # a subclass may compute something else
+    kind = parametrize.type_before_parametrizations(module)
+    if kind not in KNOWN:  # a subclass may compute something else
         known = ", ".join(kind.__name__ for kind in KNOWN)
-        raise InputError(f"layer: no rate can be split over a {type(module).__name__}; only over {known}")
+        raise InputError(f"layer: no rate can be split over a {kind.__name__}; only over {known}")
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise InputError(f"layer: this {kind.__name__} has hooks, which may compute anything; remove them first")
     if isinstance(module, LAYERS):
         leaf(module, _down(rate), size)
         return _size_after(module, size)
@@ -64,6 +68,7 @@ def split(module: nn.Module, rate: Fraction, size: Size, leaf: Leaf) -> Size:
 def _chain(parts: list[nn.Module], rate: Fraction, size: Size, leaf: Leaf) -> Size:
     """Equal rates whose product, with the constants of what has no weights, is the rate."""
     layers = [part for part in parts if type(part) not in ENTRYWISE]
+    _check_in_place(itertools.takewhile(lambda part: type(part) in ENTRYWISE, parts))
     fixed = math.prod((_constant(part) for part in parts if type(part) in ENTRYWISE), start=Fraction(1))
     if not layers:
         raise InputError("layer: a chain without a layer has no weight to bound")
@@ -77,6 +82,7 @@ def _branches(parts: list[nn.Module], factors: Sequence[Fraction], rate: Fractio
     """Equal shares of what the branches without weights leave of the rate."""
     pairs = list(zip(parts, factors, strict=True))
     layers = [(part, c) for part, c in pairs if type(part) not in ENTRYWISE]
+    _check_in_place(part for part in parts if type(part) in ENTRYWISE)
     left = rate - sum(c * _constant(part) for part, c in pairs if type(part) in ENTRYWISE)
     if not layers:
         raise InputError("layer: a sum without a layer has no weight to bound")
@@ -85,6 +91,14 @@ def _branches(parts: list[nn.Module], factors: Sequence[Fraction], rate: Fractio
         raise InputError(f"rate: the branches without weights have constant {taken:g} already; ask for more")
     sizes = [split(part, left / (len(layers) * c), size, leaf) for part, c in layers if c]
     return sizes[0]
+
+
+def _check_in_place(parts: Iterable[nn.Module]) -> None:
+    """Functions of the state itself, which other branches read as well."""
+    for part in parts:
+        if getattr(part, "inplace", False):
+            kind = type(part).__name__
+            raise InputError(f"layer: a {kind} changes the state that other branches read; use inplace=False")
 
 
 def _constant(part: nn.Module) -> Fraction:
