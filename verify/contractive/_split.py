@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -103,7 +104,10 @@ def _check_in_place(parts: Iterable[nn.Module]) -> None:
 
 def _constant(part: nn.Module) -> Fraction:
     """The proven constant of an entrywise function."""
-    return Fraction(lipschitz_bound(part, torch.zeros(1, 1, dtype=torch.float64), norm="linf").upper)
+    plain = copy.copy(part)
+    if hasattr(plain, "inplace"):
+        plain.inplace = False
+    return Fraction(lipschitz_bound(plain, torch.zeros(1, 1, dtype=torch.float64), norm="linf").upper)
 
 
 def _largest(factor: float | Tensor) -> Fraction:
