@@ -106,7 +106,7 @@ def _constant(part: nn.Module) -> Fraction:
     """The proven constant of an entrywise function."""
     plain = copy.copy(part)
     if hasattr(plain, "inplace"):
-        plain.inplace = False
+        plain.inplace = False  # type: ignore[assignment]
     return Fraction(lipschitz_bound(plain, torch.zeros(1, 1, dtype=torch.float64), norm="linf").upper)
 
 
