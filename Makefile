@@ -10,7 +10,7 @@ STAMP := $(VENV)/.deqops-installed
 # One thread per process keeps runs reproducible and lets two test workers share two cores.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test install format lint types unit wheel proofs campaign mutations benchmarks experiments-pign clean
+.PHONY: demo test install format lint types unit wheel proofs campaign mutations benchmarks experiments-pign experiments-certified clean
 
 demo: install
 	$(BIN)/deqops demo
@@ -59,6 +59,9 @@ benchmarks: install
 
 experiments-pign: install
 	$(THREADS) $(BIN)/python experiments/pign.py --root $(ROOT)
+
+experiments-certified: install
+	$(THREADS) $(BIN)/python -m experiments.certified_training --root $(ROOT)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

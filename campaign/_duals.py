@@ -28,7 +28,7 @@ class Dual:
     def each(self, function: Callable[[Any], tuple[Any, Any]]) -> Dual:
         """A function entry by entry, given as value and derivative."""
         pairs = np.frompyfunc(function, 1, 1)(self.value)
-        value, slope = (np.frompyfunc(lambda pair, k=k: pair[k], 1, 1)(pairs) for k in (0, 1))  # type: ignore[misc]
+        value, slope = (np.frompyfunc(lambda pair, k=k: pair[k], 1, 1)(pairs) for k in (0, 1))
         return Dual(value, self.slopes * slope[..., None])
 
     def moved(self, change: Callable[[Balls], Balls]) -> Dual:
@@ -111,7 +111,7 @@ def largest(a: Dual) -> Dual:
     return a.moved(lambda x: np.take_along_axis(x, index, axis=-1))
 
 
-def _winner(row: Balls) -> int:
+def _winner(row: Any) -> int:
     best = max(range(len(row)), key=lambda k: float(row[k].mid()))
     if not all(k == best or bool(row[best] > row[k]) for k in range(len(row))):
         raise UndecidedError

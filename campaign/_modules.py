@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from flint import ctx
+from flint import arb, ctx
 from torch import Tensor
 
 from deqops import UnsupportedOperationError
@@ -34,7 +34,7 @@ def _elementwise(name: str) -> Pair:
 def _positive(b: Dual) -> Dual:
     """1.5 + b^2."""
     squares = duals.mul(b, b)
-    return squares.each(lambda x: (x + duals.arb(1.5), duals.arb(1)))
+    return squares.each(lambda x: (x + arb(1.5), arb(1)))
 
 
 UNARY: dict[str, Pair] = {
@@ -101,7 +101,7 @@ class Module:
                 values.append(pair[1](*own))
             elif step.matrix is not None:
                 values.append(duals.times(own[0], exact(step.matrix.reshape(-1).tolist(), (COLUMNS, COLUMNS))))
-        jacobian: duals.Balls = values[-1].slopes.reshape(UNKNOWNS, UNKNOWNS) * duals.arb(self.scale)
+        jacobian: duals.Balls = values[-1].slopes.reshape(UNKNOWNS, UNKNOWNS) * arb(self.scale)
         return jacobian
 
 
@@ -178,9 +178,10 @@ def _verdict(tally: Tally, module: Module, arguments: tuple[Tensor, Tensor], rng
     center, radius = arguments[0], 3.0
     if isinstance(certificate.region, Ball):
         center, radius = certificate.region.leaves[0], certificate.region.radius
-        radius /= 1.0 if certificate.norm.weights is None else float(certificate.norm.weights[0].max())
-    ends = [_limit(module, center, arguments[1], _inside(rng, center, radius, "l1")) for _ in range(2)]
-    if not torch.allclose(*ends, rtol=1e-6, atol=1e-6 * max(1.0, float(center.abs().max()))):
+        weights = None if certificate.norm is None else certificate.norm.weights
+        radius /= 1.0 if weights is None else float(weights[0].max())
+    first, second = (_limit(module, center, arguments[1], _inside(rng, center, radius, "l1")) for _ in range(2))
+    if not torch.allclose(first, second, rtol=1e-6, atol=1e-6 * max(1.0, float(center.abs().max()))):
         tally.violations.append(f"{certificate.theorem}: two starts in the region do not meet: {label}")
 
 

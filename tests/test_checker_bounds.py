@@ -18,10 +18,11 @@ from deqops.verify.checker import _arithmetic as ball
 from deqops.verify.checker import _definite
 from deqops.verify.checker import _matrix as matrices
 from deqops.verify.checker._elementary import elementary
-from deqops.verify.checker._gains import lipschitz_bound
+from deqops.verify.checker._gains import lipschitz_bound, row_norms
 from deqops.verify.checker._matrix_norm import collatz_wielandt_bound, factored_bound, spectral_bound
 from deqops.verify.checker._network import Walk
 from deqops.verify.checker._refusal import Rejected
+from deqops.verify.checker._stack import simple_bound
 from deqops.verify.checker._values import Values
 
 
@@ -93,6 +94,14 @@ def test_factored_bound_of_rank_deficient_zero_and_tiny_matrices() -> None:
 def test_factored_bound_counts_the_radius_of_its_entries() -> None:
     thick = np.array([[arb(1, 0.25), arb(0)], [arb(0), arb(0.5)]], dtype=object)
     assert bool(factored_bound(thick) >= 1.25)
+
+
+def test_norms_of_entries_that_are_nearly_0_are_numbers() -> None:
+    """A sum of squares of such balls reaches below 0, where no root is."""
+    tiny = ball.full(arb(0, 2.0**-160), (2, 2))
+    assert 2.0**-160 <= float(factored_bound(tiny)) < 2.0**-158
+    assert float(simple_bound(ball.absolute(tiny))) < 2.0**-158
+    assert float(row_norms(matrices.from_dense(tiny))[0]) < 2.0**-158
 
 
 @pytest.mark.parametrize("radius", [2.0**-20, 2.0**-10, 0.5])

@@ -84,6 +84,25 @@ def test_unknown_is_2_and_names_the_operation(files: Path, tmp_path: Path, capsy
     assert check(tmp_path / "c.json", files / "sort.pt2", files / "in.safetensors") == 2
 
 
+def test_a_box_is_centred_at_the_state_in_the_inputs_file(files: Path, tmp_path: Path) -> None:
+    output, certificate = tmp_path / "out.safetensors", tmp_path / "c.json"
+    assert solve(files / "good.pt2", files / "in.safetensors", output) == 0
+    assert certify(files / "good.pt2", output, "--region", "box:0.25", "-o", str(certificate)) == 0
+    (low,), (high,) = Certificate.load(certificate).region.ends  # type: ignore[union-attr]
+    assert torch.equal(high, read_tensors(output).state.double() + 0.25)
+    assert torch.equal(low, read_tensors(output).state.double() - 0.25)
+    assert check(certificate, files / "good.pt2", output) == 0
+
+
+def test_a_ball_of_its_own_choice_and_a_budget(files: Path, tmp_path: Path, capsys: Output) -> None:
+    certificate = tmp_path / "c.json"
+    options = ("--region", "around", "--budget", "60", "-o", str(certificate))
+    assert certify(files / "good.pt2", files / "in.safetensors", *options) == 0
+    assert "Ball: radius" in capsys.readouterr().out
+    assert check(certificate, files / "good.pt2", files / "in.safetensors") == 0
+    assert certify(files / "good.pt2", files / "in.safetensors", "--budget", "-1") != 0
+
+
 def test_a_ball_is_centred_at_the_state_in_the_inputs_file(files: Path, tmp_path: Path) -> None:
     output, certificate = tmp_path / "out.safetensors", tmp_path / "c.json"
     assert solve(files / "good.pt2", files / "in.safetensors", output) == 0
@@ -139,6 +158,7 @@ def test_another_model_is_rejected(files: Path) -> None:
         (["certify", "m.pt2", "--inputs", "x", "--norm", "l3"], "l2"),
         (["certify", "m.pt2", "--inputs", "x", "--region", "ball:-1"], "ball:0.1"),
         (["certify", "m.pt2", "--inputs", "x", "--region", "box"], "global"),
+        (["certify", "m.pt2", "--inputs", "x", "--region", "box:inf"], "box:0.1"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--error", "1e-6"], "--certificate"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--tolerance", "small"], "--tolerance"),
         (["train", "pigm"], "pign"),

@@ -22,6 +22,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         ("splitting", 1),
         ("not-contractive", 8),
         ("testing", 2),
+        ("regions", 3),
         ("certified-training", 4),
     ],
 )

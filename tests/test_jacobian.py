@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 from zoo import Case, Module, cases, randn
 
+from deqops.graph import trace
 from deqops.verify import Ball, Norm, lipschitz_bound
+from deqops.verify._gains import lipschitz_gain
+from deqops.verify._problem import Problem
 
 ZOO = cases()
 ORDERS = {"l1": 1, "l2": 2, "linf": float("inf")}
@@ -94,10 +97,12 @@ def test_weighted_norms_against_the_scaled_jacobian(order: str) -> None:
 def test_weighted_l2_of_a_residual_branch_cancels_on_the_identity() -> None:
     case = ZOO["residual"]
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.25, 8.0], dtype=torch.float64)
-    bound = float(lipschitz_bound(case[0], case[1], *case[2], norm=Norm("l2", (weights,))))
+    norm = Norm("l2", (weights,))
+    bound = lipschitz_gain(Problem(trace(case[0], case[1], *case[2]), case[1], case[2]).jacobian, norm, 1).upper
     jacobian = case[0].w.detach().T
     scaled = weights[:, None] * jacobian / weights[None, :]
     assert bound == pytest.approx(0.5 + 0.25 * float(torch.linalg.matrix_norm(scaled, 2)), rel=1e-9)
+    assert lipschitz_bound(case[0], case[1], *case[2], norm=norm).upper <= bound
 
 
 def test_purely_linear_sums_are_merged_before_the_norm_is_taken() -> None:

@@ -210,8 +210,9 @@ def test_t1_constants_of_bounded_factors_hold_everywhere_and_are_confirmed(G: Ma
         jacobian = torch.autograd.functional.jacobian(lambda s: G(s[None])[0], y).reshape(T * D, T * D)
         assert float(torch.linalg.matrix_norm(jacobian, kind)) <= bound.upper
     problem = problem_of(G, state)
+    upper = lipschitz_gain(problem.jacobian, Norm(order), 1).upper
     walk = Walk(problem.graph, Values(problem.graph, None, frozenset()))
-    assert float(checker_bound(walk.network.sources, walk.outputs, order, None)) <= bound.upper * SLACK
+    assert float(checker_bound(walk.network.sources, walk.outputs, order, None)) <= upper * SLACK
 
 
 @pytest.mark.parametrize("G", [attention, gate, squares])
@@ -222,7 +223,7 @@ def test_products_of_unbounded_factors_have_no_constant(G: Map) -> None:
 
 def test_a_divisor_that_may_vanish_is_refused() -> None:
     state = torch.ones(1, D, dtype=torch.float64)
-    with pytest.raises(UnsupportedOperationError, match="0"):
+    with pytest.raises(UnsupportedOperationError, match="domain"):
         lipschitz_bound(lambda z: z / z, state, region=Ball(state, 1.0))
     assert lipschitz_bound(lambda z: z / z, state, region=Ball(state, 0.5)).upper < 9
 

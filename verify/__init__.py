@@ -12,6 +12,7 @@ from ._block_tridiagonal import BlockTridiagonal
 from ._bound import Bound
 from ._certificate import Certificate, InputRecord, TwoPoints
 from ._certify import certify
+from ._certify_each import Certificates, certify_each
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._componentwise_bound import componentwise_error_bound
 from ._conclusions import CONCLUSIONS, Conclusion
@@ -20,6 +21,7 @@ from ._convolution_operand import Convolution
 from ._definite import is_positive_definite, lowest_eigenvalue_bound
 from ._gradient_error import GradientErrorBound, gradient_error_bound
 from ._guarantees import Enclosure, ErrorBound, enclose
+from ._input_box import InputBox
 from ._kronecker import Kronecker
 from ._lipschitz import lipschitz_bound
 from ._low_rank import LowRankPlusDiagonal
@@ -40,7 +42,7 @@ from ._projection import (
     quadrature,
 )
 from ._refutations import REFUTATIONS, Refutation
-from ._region import Ball, Global, Region
+from ._region import Around, Ball, Box, Global, Region
 from ._sensitivity import SensitivityBound, sensitivity_bound
 from ._spectral import spectral_norm_bound
 from ._theorems import THEOREMS, Hypothesis, Theorem
@@ -50,10 +52,13 @@ __all__ = [
     "CONCLUSIONS",
     "REFUTATIONS",
     "THEOREMS",
+    "Around",
     "Ball",
     "BlockTridiagonal",
     "Bound",
+    "Box",
     "Certificate",
+    "Certificates",
     "CheckReport",
     "Claim",
     "Conclusion",
@@ -65,6 +70,7 @@ __all__ = [
     "Global",
     "GradientErrorBound",
     "Hypothesis",
+    "InputBox",
     "InputError",
     "InputRecord",
     "KernelBounds",
@@ -91,6 +97,7 @@ __all__ = [
     "Verdict",
     "as_operand",
     "certify",
+    "certify_each",
     "check",
     "componentwise_error_bound",
     "convolution_norm_bound",

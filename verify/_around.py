@@ -1,49 +1,188 @@
-"""Balls around the computed equilibrium, for claims about a region of the certifier's choice."""
+"""The largest ball around a state, mostly the computed equilibrium, in which one of the local theorems holds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from deqops._errors import UnsupportedOperationError
+
+from ._largest_ball import Trial, inner_radius, largest_ball
 from ._local import local_jacobian
-from ._lyapunov_around import lyapunov_around
-from ._newton_around import LARGEST_TRIED, newton_around, sharpened
+from ._lyapunov import damped_slopes, proposed_form
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball
 from ._request import Request
-from ._theorems import Finding, local_picard
+from ._rounding import mul_up
+from ._sharpened import scale_of, sharpened
+from ._theorems import Finding, local_lyapunov, local_picard, newton_kantorovich
 
-_RADII = (1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
+LARGEST_LYAPUNOV = 1024
+"""Unknowns of one problem up to which T12 is tried unasked, as many as the checker takes."""
+
+LARGEST_NEWTON = 1024
+"""Unknowns of one problem up to which T6 is tried unasked."""
+
+_CHEAP = 128  # unknowns up to which T12 and T6 are tried although T2 has found a ball
+_LARGER = 1.1  # balls are compared by the l2 ball inside: a share that is worth another certificate
 
 
-def around_equilibrium(problem: Problem, inputs: tuple[object, ...], request: Request) -> Iterator[Finding]:
-    """T2 on balls around the computed equilibrium, the largest first; then T12; then T6, of existence only."""
-    center = computed_equilibrium(problem, inputs)
+@dataclass(eq=False)
+class Located:
+    """What the search around a state gave.
+
+    Attributes:
+        best: the finding whose ball is the largest, convergence before existence; None where none holds.
+        others: what did not hold, and T6 on a larger ball where it did, for people.
+        unsupported: why a theorem could not be tried.
+    """
+
+    best: Finding | None = None
+    others: list[Finding] = field(default_factory=list)
+    unsupported: list[tuple[str, str]] = field(default_factory=list)
+
+    def inner(self, size: int) -> float:
+        """About the radius of the l2 ball inside the best ball."""
+        return 0.0 if self.best is None else _inner(self.best, size)
+
+
+def around(problem: Problem, inputs: tuple[object, ...], request: Request) -> Located:
+    """T2 in the norms asked for, T12, then T6, each on the largest ball that it holds on.
+
+    T12 and T6 are tried where nothing else holds, or where they cost little. T6 says nothing of the iteration: it
+    counts where convergence is not shown, and its ball is mentioned where it is larger, for there is one equilibrium
+    in all of it.
+    """
+    located = Located()
+    given = request.center(problem)
+    center = computed_equilibrium(problem, inputs) if given is None else given
     if center is None:
+        located.unsupported.append(("local", "no finite state was reached from the example: there is no centre"))
+        return located
+    search = _Search(problem, center, request)
+    for name, look in (("local_picard", search.picard), ("local_lyapunov", search.lyapunov)):
+        if request.asks_around(name):
+            _collect(located, name, look, problem.size)
+    if request.asks_around("newton_kantorovich") and search.worthwhile(located, LARGEST_NEWTON):
+        _add_newton(located, search, problem.size)
+    return located
+
+
+def _collect(located: Located, name: str, look: Callable[[Located], Iterator[Finding]], size: int) -> None:
+    """The findings of one theorem: the largest ball is the best one."""
+    try:
+        for found in look(located):
+            if not found.holds:
+                located.others.append(found)
+            elif _inner(found, size) > located.inner(size):
+                located.best = found
+    except UnsupportedOperationError as error:
+        located.unsupported.append((name, str(error)))
+
+
+def _add_newton(located: Located, search: _Search, size: int) -> None:
+    """T6: the best where nothing converges, else a remark where its ball is larger."""
+    if located.best is None:
+        _collect(located, "newton_kantorovich", search.newton, size)
         return
-    scale = max(1.0, max(float(leaf.abs().max()) for leaf in center if leaf.numel()))
-    smallest = 4 * float(problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale
-    if not math.isfinite(smallest):
-        return  # values overflow near the point: no ball can be enclosed
-    damping = request.iteration_damping()
-    # Slopes only widen with the radius: a norm that fails on the smallest ball is not tried on larger ones.
-    ball = Ball(center, smallest)
-    norms = request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf")))
-    tiny = [local_picard(problem, norm, ball, damping) for norm in norms]
-    hopeful = [finding.norm for finding in tiny if finding.bound is not None and finding.bound < 1]
-    for radius in (factor * scale for factor in _RADII if factor * scale > smallest):
-        for norm in hopeful:
-            yield local_picard(problem, norm, Ball(center, radius), damping)
-    yield from tiny
-    if problem.size <= LARGEST_TRIED:
-        center = sharpened(problem, center)
-        yield from lyapunov_around(problem, center, request)
-        yield from newton_around(problem, center, request)
+    wider = Located(located.best)
+    _collect(wider, "newton_kantorovich", search.newton, size)
+    if wider.best is not None and wider.best is not located.best:
+        located.others.append(wider.best)
+
+
+def _inner(found: Finding, size: int) -> float:
+    region = found.region
+    return inner_radius(found.norm, region.radius, size) if isinstance(region, Ball) else 0.0
+
+
+class _Search:
+    """The theorems around one point."""
+
+    def __init__(self, problem: Problem, center: tuple[Tensor, ...], request: Request) -> None:
+        self._problem, self._request, self._center = problem, request, center
+        self._near: tuple[Tensor, ...] | None = None
+
+    def picard(self, located: Located) -> Iterator[Finding]:
+        """T2 in each norm asked for."""
+        problem, damping = self._problem, self._request.iteration_damping()
+        smallest = _smallest(problem, self._center)
+        if not math.isfinite(smallest):
+            return  # values overflow near the point: no ball can be enclosed
+        ball = Ball(self._center, smallest)
+        for norm in self._request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+            trial = Trial(
+                lambda b, norm=norm: local_picard(problem, norm, b, damping),  # type: ignore[misc]
+                "bound",
+                lambda found: found.evidence.numbers["residual"],
+            )
+            yield self._largest(trial, norm, self._center, smallest, located)
+
+    def lyapunov(self, located: Located) -> Iterator[Finding]:
+        """T12 in the quadratic norm fitted to the slopes at the point."""
+        problem, damping = self._problem, self._request.iteration_damping()
+        if not self.worthwhile(located, LARGEST_LYAPUNOV) or self._request.norm not in ("auto", Norm("l2")):
+            return
+        center = self._sharpened()
+        smallest = _smallest(problem, center)
+        if not math.isfinite(smallest):
+            return
+        form = proposed_form(damped_slopes(problem, Ball(center, smallest), damping).mid)
+        trial = Trial(
+            lambda ball: local_lyapunov(problem, ball, damping, form),
+            "contraction",
+            lambda found: float(mul_up(found.evidence.numbers["inverse_size"], found.evidence.numbers["defect"])),
+        )
+        yield self._largest(trial, Norm("l2"), center, smallest, located)
+
+    def newton(self, located: Located) -> Iterator[Finding]:
+        """T6 in each norm asked for; l2, then linf where none was."""
+        problem, center = self._problem, self._sharpened()
+        smallest = _smallest(problem, center)
+        if not math.isfinite(smallest):
+            return
+        ball = Ball(center, smallest)
+        for norm in self._request.plain_norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+            trial = Trial(
+                lambda b, norm=norm: newton_kantorovich(problem, norm, b),  # type: ignore[misc]
+                "contraction",
+                lambda found: found.evidence.numbers["defect"],
+            )
+            yield self._largest(trial, norm, center, smallest, located)
+
+    def worthwhile(self, located: Located, largest: int) -> bool:
+        """Whether a theorem that writes out the Jacobian is tried: where asked for, needed, or cheap."""
+        if self._request.theorem != "auto":
+            return True
+        return self._problem.size <= (largest if located.best is None else _CHEAP) and not self._request.watch.spent
+
+    def _largest(
+        self, trial: Trial, norm: Norm, center: tuple[Tensor, ...], smallest: float, located: Located
+    ) -> Finding:
+        watch, size = self._request.watch, self._problem.size
+        least = trial.least(center, smallest)
+        watch.tell(least.describe())
+        if not least.holds:
+            return least
+        beyond = _LARGER * located.inner(size) / inner_radius(norm, 1.0, size)
+        return largest_ball(trial, least, scale_of(center), watch, beyond)
+
+    def _sharpened(self) -> tuple[Tensor, ...]:
+        if self._near is None:
+            given = self._request.center(self._problem) is not None
+            self._near = self._center if given else sharpened(self._problem, self._center)
+        return self._near
+
+
+def _smallest(problem: Problem, center: tuple[Tensor, ...]) -> float:
+    """The radius of the first ball: with room for the residual, and for rounding."""
+    return 4 * float(problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale_of(center)
 
 
 def computed_equilibrium(problem: Problem, inputs: tuple[object, ...]) -> tuple[Tensor, ...] | None:

@@ -10,13 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops.graph import tensor_digest
 
 from ._claim import Claim, Converges, Verdict
 from ._document import document_of, parse, read, write
-from ._evidence import Evidence
+from ._evidence import Evidence, center_error
+from ._input_box import lies_between
 from ._norm import Norm
 from ._refutations import REFUTATIONS
-from ._region import Region
+from ._region import Ball, Region
 from ._rounding import mul_up
 from ._theorems import THEOREMS, Hypothesis
 from ._theorems._base import damped_rate
@@ -24,17 +26,33 @@ from ._theorems._base import damped_rate
 
 @dataclass(frozen=True)
 class InputRecord:
-    """One input of the operator: free (the claim holds for all its values) or fixed by its SHA-256."""
+    """One input of the operator: free (the claim holds for all its values), between two ends, or fixed by SHA-256."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     sha256: str | None
+    ends: tuple[Tensor, Tensor] | None = None
 
     @property
     def free(self) -> bool:
         """Whether the claim holds for every value of this input."""
-        return self.sha256 is None
+        return self.sha256 is None and self.ends is None
+
+    @property
+    def status(self) -> str:
+        """ "free", "box" or "fixed", as in a certificate's file."""
+        return "box" if self.ends is not None else "free" if self.free else "fixed"
+
+    def refusal(self, value: Tensor) -> str:
+        """Why the claim says nothing of a value of this input; "" where it does."""
+        if tuple(value.shape) != self.shape:
+            return f"input {self.name}: certified for shape {self.shape}, got {tuple(value.shape)}"
+        if self.ends is not None and not lies_between(value, self.ends):
+            return f"input {self.name}: lies outside of the box that the certificate holds for; certify a larger one"
+        if self.sha256 is not None and tensor_digest(value) != self.sha256:
+            return f"input {self.name}: the certificate holds for another value; certify with this one"
+        return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +76,7 @@ class Certificate:
         evidence: what the verdict rests on, proven numbers and witnesses; None where it is unknown.
         norm: of rate and evidence.
         region: where the claim holds.
-        inputs: each input, free or fixed.
+        inputs: each input, free, between two ends, or fixed.
         reason: for `UNKNOWN`, why.
     """
 
@@ -87,6 +105,17 @@ class Certificate:
     def residual(self) -> float | None:
         """The proven `||G(c) - c||` of a claim about a ball."""
         return self._number("residual")
+
+    @property
+    def center_error(self) -> float | None:
+        """Proven bound of `||c - y*||` for the centre c of a claim about a ball, in the certificate's norm.
+
+        `||G(c) - c|| / (1 - q)` under T2, `||A F(c)|| / (1 - Z)` under T6, the like under T12; None under others.
+        """
+        evidence = self.evidence
+        if self.verdict is not Verdict.CERTIFIED or evidence is None or not isinstance(self.region, Ball):
+            return None
+        return center_error(evidence)
 
     @property
     def monotonicity(self) -> float | None:
@@ -213,17 +242,33 @@ class Certificate:
         for h in self.hypotheses:
             mark = "holds" if h.holds else "not shown"
             lines.append(f"  {h.name}: {h.statement} - {mark} ({_number(h.value)} against {_number(h.limit)})")
+        if isinstance(self.region, Ball) and self.verdict is Verdict.CERTIFIED:
+            lines += self._about_ball(self.region)
         if self.contributions:
             lines.append("Gains of the parts, in the order of computation:")
             lines += [f"  {part}: {gain:.9g}" for part, gain in self.contributions]
         for record in self.inputs:
-            lines.append(f"Input {record.name}: {'free, any value' if record.free else 'fixed'}.")
+            words = {"free": "free, any value", "box": "any value between its two ends", "fixed": "fixed"}
+            lines.append(f"Input {record.name}: {words[record.status]}.")
         if self.describe_witness():
             lines.append(f"Witness: {self.describe_witness()}")
         if self.reason:
             lines.append(f"Why unknown: {self.reason}")
-        lines += [f"  tried {attempt}" for attempt in self.attempts]
+        lines += [f"  {'also found' if ': holds' in attempt else 'tried'} {attempt}" for attempt in self.attempts]
         return "\n".join(lines)
+
+    def _about_ball(self, ball: Ball) -> list[str]:
+        """Radius, rate, how far the centre is from the equilibrium, and where it is the only one."""
+        kind = self.norm.describe() if self.norm is not None else "?"
+        rate = self.rate if self.rate is not None else self._number("contraction")
+        lines = [
+            f"Ball: radius {ball.radius:.6g} in {kind} around region.center; one equilibrium in it, and no other there."
+        ]
+        if rate is not None:
+            lines.append(f"  constant there: at most {rate:.9g}")
+        if self.center_error is not None:
+            lines.append(f"  the centre is within {self.center_error:.3g} of the equilibrium")
+        return lines
 
     # ------------------------------------------------------------------------------------------------ files
 

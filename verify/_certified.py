@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import tensor_digest, trace
+from deqops.graph import trace
 
 from ._claim import Verdict
 from ._norm import Norm
@@ -80,7 +80,5 @@ def _check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
     if len(leaves) != len(certificate.inputs):
         raise InputError(f"inputs: the certificate is for {len(certificate.inputs)}, got {len(leaves)}")
     for record, leaf in zip(certificate.inputs, leaves, strict=True):
-        if tuple(leaf.shape) != record.shape:
-            raise InputError(f"input {record.name}: certified for shape {record.shape}, got {tuple(leaf.shape)}")
-        if record.sha256 is not None and tensor_digest(leaf) != record.sha256:
-            raise InputError(f"input {record.name}: the certificate holds for another value; certify with this one")
+        if refusal := record.refusal(leaf):
+            raise InputError(refusal)

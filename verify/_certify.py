@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils import _pytree as pytree
@@ -11,25 +12,29 @@ from torch.utils import _pytree as pytree
 from deqops._errors import InputError, UnsupportedOperationError
 from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, tensor_digest, trace
 
-from ._around import around_equilibrium
+from ._around import around
 from ._certificate import Certificate, InputRecord, dtype_name
 from ._claim import Verdict
+from ._input_box import middles
 from ._norm import Norm
 from ._problem import Problem
 from ._refute import Refuted, refutation
-from ._region import Ball, Global, Region
+from ._region import Around, Ball, Box, Global, Region, stated
 from ._request import Request
 from ._theorems import AUTO, THEOREMS, Finding
+from ._watch import Progress, Watch
 
 
 def certify(
     G: Any,
     *arguments: Any,
     norm: str | Norm = "auto",
-    region: Region | None = None,
+    region: Region | Around | None = None,
     theorem: str = "auto",
     damping: float | None = None,
     batch_dims: int | None = None,
+    budget: float | None = None,
+    progress: Progress | None = None,
 ) -> Certificate:
     """Prove, refute or leave open that an operator's iteration converges.
 
@@ -39,20 +44,26 @@ def certify(
 
     Args:
         G: the layer or operator.
-        arguments: inputs of the layer, or the example state and the inputs.
+        arguments: inputs of the layer, or the example state and the inputs. An `InputBox` among them claims it for all
+            its values: where the region is a ball or a box, each of them has its own equilibrium there.
         norm: "auto" tries l2, then weighted linf, l1 and l2; "l1", "l2", "linf" name one norm; "weighted_l1",
             "weighted_l2", "weighted_linf" search for weights; or a `Norm`.
-        region: `Global()`, a `Ball`, or None: everywhere first, then around the computed equilibrium (the latter
-            only for theorem "auto").
+        region: `Global()`, a `Ball`, a `Box`, `Around(y)` for the largest ball that is found around a state (the
+            computed equilibrium where none is given), or None: everywhere first, then `Around()` (the latter only
+            for theorem "auto").
         theorem: "picard" or "local_picard" claim a contraction in the norm, and are refuted by two points that G
             does not bring closer; naming a norm with "auto" claims the same. "auto" and the others but two claim that
             the damped iteration converges to the one equilibrium in the region. "monotone" claims that there is exactly
             one equilibrium everywhere, "newton_kantorovich" that there is exactly one in the ball; "auto" falls back
-            to these where no convergence could be shown. "componentwise" speaks of all states or of a Ball in linf,
-            weighted or not, and is tried by name only.
+            to these where no convergence could be shown. "componentwise" speaks of all states, of a Box or of a Ball in
+            linf, weighted or not; "auto" tries it in a Box only.
         damping: b of `y <- (1-b) y + b G(y)`; None: the layer's Picard solver's, else 1.
         batch_dims: 1 where dimension 0 of the state counts independent problems (the default), else 0; a layer
             and an `OperatorGraph` bring their own.
+        budget: seconds, None for as long as it takes. It is looked at between attempts and inside the long ones; what
+            is not tried any more may leave the verdict open, and changes no number of those that were. The first
+            attempt is always made.
+        progress: called with a few words when an attempt starts and when it has ended.
 
     Returns:
         Certificate: `verdict` is `UNKNOWN`, with a reason that names the operation, whenever a rule is missing.
@@ -60,47 +71,88 @@ def certify(
     Raises:
         InputError: an argument does not fit; NaN or infinity in weights or fixed values.
     """
-    operator, state, inputs, own_damping = _arguments(G, arguments, batch_dims)
-    request = Request(norm, region, theorem, own_damping if damping is None else float(damping))
-    dims, fingerprint = _batch_dims(G, batch_dims), ""
+    given, watch = given_arguments(G, arguments, batch_dims), Watch(budget, progress)
+    request = Request(norm, region, theorem, given.damping if damping is None else float(damping), watch)
+    dims = _batch_dims(G, batch_dims)
     try:
-        traced = trace(operator, state, *inputs, batch_dims=dims)
-        fingerprint = traced.fingerprint
-        if traced.impure:
-            reason = f"the operator is not one fixed map: {', '.join(traced.impure)}; use eval mode"
-            return _not_understood(request, state, inputs, dims, fingerprint, reason)
-        certifier = _Certifier(traced, state, inputs, request)
+        traced: OperatorGraph | UnsupportedOperationError = trace(
+            given.operator, given.state, *middles(given.inputs), batch_dims=dims
+        )
     except UnsupportedOperationError as error:
-        return _not_understood(request, state, inputs, dims, fingerprint, str(error))
+        traced = error
+    return certified(traced, given, request, dims, {})
+
+
+def certified(
+    traced: OperatorGraph | UnsupportedOperationError,
+    given: Arguments,
+    request: Request,
+    batch_dims: int,
+    shared: dict[str, tuple[Finding, ...]],
+) -> Certificate:
+    """The certificate for a traced operator, or one that says why it could not be traced.
+
+    Args:
+        traced: the operator, or what kept it from being traced.
+        given: the arguments of the call.
+        request: what is asked.
+        batch_dims: of the operator.
+        shared: findings that hold whatever the inputs are, by theorem, for calls with the same operator, shapes and
+            request; new ones are added.
+    """
+    if isinstance(traced, UnsupportedOperationError):
+        return _not_understood(request, given.state, given.inputs, batch_dims, "", str(traced))
+    reason = f"the operator is not one fixed map: {', '.join(traced.impure)}; use eval mode"
+    try:
+        if traced.impure:
+            return _not_understood(request, given.state, given.inputs, batch_dims, traced.fingerprint, reason)
+        certifier = _Certifier(traced, given.state, given.inputs, request, shared)
+    except UnsupportedOperationError as error:
+        return _not_understood(request, given.state, given.inputs, batch_dims, traced.fingerprint, str(error))
     return certifier.run()
 
 
 _IN_BALLS = ("local_picard", "local_lyapunov", "newton_kantorovich")
-"""What `theorem="auto"` tries in a ball that was given."""
+_IN_BOXES = ("local_picard", "componentwise")
+"""What `theorem="auto"` tries in a ball or a box that was given."""
 
 
 class _Certifier:
-    def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...], request: Request) -> None:
-        self._operator, self._inputs, self._request = operator, inputs, request
+    def __init__(
+        self,
+        operator: OperatorGraph,
+        state: Any,
+        inputs: tuple[Any, ...],
+        request: Request,
+        shared: dict[str, tuple[Finding, ...]],
+    ) -> None:
+        self._operator, self._inputs, self._request = operator, middles(inputs), request
         self._state = state
         self._problem = Problem(operator, state, inputs)
-        self._findings: list[Finding] = []
+        self._shared, self._findings = shared, list[Finding]()
         self._unsupported: list[tuple[str, str]] = []
         self._remarks: list[str] = []
 
     def run(self) -> Certificate:
         """Theorems in the order of cost, then a refutation where the claim allows one."""
-        reason = self._not_applicable()
+        reason, watch = self._not_applicable(), self._request.watch
         if reason:
             return self._open(reason)
         for finding in self._attempts():
             self._findings.append(finding)
+            watch.tell(finding.describe())
             if finding.holds:
                 return self._certified(finding)
-        outcome = refutation(self._problem, self._inputs, self._request, self._findings)
-        if outcome.refutation is not None:
-            return self._refuted(outcome.refutation)
-        self._remarks = outcome.remarks
+            if watch.spent:
+                return self._open(self._closest())
+        if self._problem.boxes:
+            self._remarks = ["refute: not tried for an input between two ends"]
+        elif self._request.around is None:
+            watch.tell("looking for a refutation")
+            outcome = refutation(self._problem, self._inputs, self._request, self._findings)
+            if outcome.refutation is not None:
+                return self._refuted(outcome.refutation)
+            self._remarks = outcome.remarks
         return self._open(self._closest())
 
     def _not_applicable(self) -> str:
@@ -112,23 +164,47 @@ class _Certifier:
 
     def _attempts(self) -> Iterator[Finding]:
         request = self._request
-        for name in self._names():
+        for number, name in enumerate(self._names()):
+            if number and request.watch.spent:
+                return
+            request.watch.tell(f"trying {name}")
             try:
-                yield from THEOREMS[name].attempt(self._problem, request)
+                yield from self._shared[name] if name in self._shared else self._tried(name)
             except UnsupportedOperationError as error:
                 self._unsupported.append((name, str(error)))
-        if request.theorem == "auto" and not request.contraction and request.region is None:
-            try:
-                yield from around_equilibrium(self._problem, self._inputs, request)
-            except UnsupportedOperationError as error:
-                self._unsupported.append(("local", str(error)))
+        unasked = request.theorem == "auto" and not request.contraction and request.region is None
+        if request.around is not None or (unasked and not request.watch.spent):
+            request.watch.tell("looking for a ball around the equilibrium")
+            located = around(self._problem, self._inputs, request)
+            self._findings += located.others
+            self._unsupported += located.unsupported
+            if located.best is not None:
+                yield located.best
+
+    def _tried(self, name: str) -> Iterator[Finding]:
+        """The findings of a theorem; they are kept where no input's value has entered them."""
+        found: list[Finding] = []
+        for finding in THEOREMS[name].attempt(self._problem, self._request):
+            found.append(finding)
+            if finding.holds:
+                self._keep(name, found)
+            yield finding
+        self._keep(name, found)
+
+    def _keep(self, name: str, found: list[Finding]) -> None:
+        everywhere = all(isinstance(finding.region, Global) and not finding.inputs for finding in found)
+        if everywhere and not self._problem.constants.touched:
+            self._shared[name] = tuple(found)
 
     def _names(self) -> tuple[str, ...]:
         request = self._request
+        if request.around is not None:
+            return ()
         if request.theorem != "auto":
             return (request.theorem,)
-        if isinstance(request.region, Ball):
-            return ("local_picard",) if request.contraction else _IN_BALLS
+        if isinstance(request.region, Ball | Box):
+            local = _IN_BALLS if isinstance(request.region, Ball) else _IN_BOXES
+            return ("local_picard",) if request.contraction else local
         return ("picard",) if request.contraction else AUTO
 
     # ------------------------------------------------------------------------------------------ certificates
@@ -138,10 +214,12 @@ class _Certifier:
         rated = [f for f in self._findings if f.rate is not None and f.rate < math.inf]
         if not rated and self._unsupported:
             return self._unsupported[0][1]
+        watch = self._request.watch
+        spent = f"the budget of {watch.budget:g} s was spent; " if watch.budget is not None and watch.spent else ""
         if not self._findings:
-            return "no theorem could be tried"
+            return f"{spent}no theorem could be tried"
         best = min(rated or self._findings, key=lambda f: math.inf if f.rate is None else f.rate)
-        return f"no theorem's hypotheses could be verified; the closest: {best.describe()}"
+        return f"{spent}no theorem's hypotheses could be verified; the closest: {best.describe()}"
 
     def _certified(self, finding: Finding) -> Certificate:
         return Certificate(
@@ -172,9 +250,9 @@ class _Certifier:
 
     def _open(self, reason: str) -> Certificate:
         norm = self._findings[0].norm if self._findings else self._request.default_norm()
-        region: Region = self._request.region or Global()
-        if isinstance(region, Ball):
-            region = Ball(region.center, region.radius, region.norm or norm)
+        region = stated(self._request.region, norm)
+        if self._request.around is not None and self._findings:
+            region = self._findings[0].region  # the least ball that was tried: nothing is said of every state
         return Certificate(
             claim=self._request.claim(norm, region),
             verdict=Verdict.UNKNOWN,
@@ -202,25 +280,42 @@ class _Certifier:
         records = []
         for number, value in enumerate(self._problem.graph.inputs):
             leaf = self._problem.graph.leaves[value]
-            digest = tensor_digest(leaf.tensor) if number in fixed else None
-            records.append(InputRecord(leaf.name, tuple(leaf.tensor.shape), dtype_name(leaf.tensor), digest))
+            ends = leaf.ends if number in fixed else None
+            digest = tensor_digest(leaf.tensor) if number in fixed and ends is None else None
+            shape, dtype = tuple(leaf.tensor.shape), dtype_name(leaf.tensor)
+            records.append(InputRecord(leaf.name, shape, dtype, digest, ends))
         return tuple(records)
 
 
 # ------------------------------------------------------------------------------------------------- arguments
 
 
-def _arguments(G: Any, arguments: tuple[Any, ...], batch_dims: int | None) -> tuple[Any, Any, tuple[Any, ...], float]:
+@dataclass(frozen=True, eq=False)
+class Arguments:
+    """What a call is about: an operator, an example state, the inputs, and b of the layer's own iteration."""
+
+    operator: Any
+    state: Any
+    inputs: tuple[Any, ...]
+    damping: float = 1.0
+
+
+def given_arguments(G: Any, arguments: tuple[Any, ...], batch_dims: int | None) -> Arguments:
+    """The parts of `(layer, *inputs)` or `(G, y0, *inputs)`.
+
+    Raises:
+        InputError: there is no state, or the layer has other `batch_dims`.
+    """
     from deqops import EquilibriumLayer, Picard
 
     if isinstance(G, EquilibriumLayer):
         if batch_dims is not None and batch_dims != G.batch_dims:
             raise InputError(f"batch_dims: the layer has {G.batch_dims}, got {batch_dims}; leave it out")
         damping = G.solver.damping if isinstance(G.solver, Picard) else 1.0
-        return G.operator, G.initial_state(*arguments), arguments, damping
+        return Arguments(G.operator, G.initial_state(*middles(arguments)), arguments, damping)
     if not arguments:
         raise InputError("arguments: certify(G, y0, *inputs) needs an example state y0")
-    return G, arguments[0], arguments[1:], 1.0
+    return Arguments(G, arguments[0], arguments[1:])
 
 
 def _batch_dims(G: Any, batch_dims: int | None) -> int:
@@ -235,10 +330,9 @@ def _not_understood(
     request: Request, state: Any, inputs: tuple[Any, ...], batch_dims: int, fingerprint: str, reason: str
 ) -> Certificate:
     """Verdict unknown for an operator that has no operator graph at these shapes."""
-    norm, region = request.default_norm(), request.region or Global()
-    if isinstance(region, Ball):
-        region = Ball(region.center, region.radius, region.norm or norm)
-    leaves = pytree.tree_leaves(inputs)
+    norm = request.default_norm()
+    region = stated(request.region, norm)
+    leaves = pytree.tree_leaves(middles(inputs))
     return Certificate(
         claim=request.claim(norm, region),
         verdict=Verdict.UNKNOWN,

@@ -15,13 +15,13 @@ from . import _midrad as midrad
 from ._certified import certified_problem
 from ._componentwise import growth, resolvent_estimate, spread_out
 from ._gains import apply_magnitude
-from ._guarantees import state_distance
 from ._jacobian import Jacobian
 from ._local import local_jacobian
+from ._membership import within
 from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball
+from ._region import Ball, Box
 from ._rounding import add_up, div_up, exact_float64, mul_up, sub_down, sub_up
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def componentwise_error_bound(certificate: Certificate, G: Any, y: Any, *inputs:
 
     Returns:
         A float64 tensor for each leaf of the state, of its shape; infinite for a problem whose y lies outside a local
-        certificate's ball.
+        certificate's ball or box.
 
     Raises:
         InputError: the certificate is of another theorem or norm, or does not fit the operator, the state or the
@@ -59,10 +59,9 @@ def componentwise_error_bound(certificate: Certificate, G: Any, y: Any, *inputs:
         raise InputError(f'certificate: {where} bounds no components; certify with theorem="componentwise"')
     leaves = pytree.tree_leaves(y)
     jacobian, inside = problem.jacobian, None
-    if isinstance(certificate.region, Ball):
+    if isinstance(certificate.region, Ball | Box):
         jacobian = local_jacobian(problem, certificate.region, norm)
-        centers = list(certificate.region.leaves)
-        inside = state_distance(norm, leaves, centers, problem.batch_dims) <= certificate.region.radius
+        inside = within(certificate.region, norm, leaves, problem.batch_dims)
     points = [MidRad.exact(exact_float64(leaf)) for leaf in leaves]
     residual = [midrad.sub(g, z).magnitude() for g, z in zip(problem.image(leaves), points, strict=True)]
     bounds = _bounds(problem, jacobian, _vector(certificate, norm, problem), residual)
@@ -118,7 +117,7 @@ def _above(
 
 
 def _believed(bound: Tensor, inside: Tensor | None, problem: Problem) -> Tensor:
-    """Infinity in place of NaN, and for problems outside the ball."""
+    """Infinity in place of NaN, and for problems outside the region."""
     bound = torch.where(bound.isnan(), math.inf, bound)
     if inside is None:
         return bound

@@ -14,11 +14,11 @@ from ._claim import Converges, Verdict
 from ._evidence import Evidence
 from ._norm import Norm
 from ._refutations import REFUTATIONS
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 from ._theorems import THEOREMS
 
 LONGEST_CYCLE = 16
-SIGNED = ("mu", "least")  # numbers that may be negative
+SIGNED = ("mu", "least", "outside", "image")  # numbers that may be negative
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -72,6 +72,11 @@ def _texts(certificate: Certificate) -> None:
     for record in certificate.inputs:
         pairs += [(record.name, "inputs"), (record.dtype, "inputs"), (record.sha256 or "", "inputs")]
         _require(_is_shape(record.shape), "inputs", "must have shapes")
+        if record.ends is not None:
+            lower, upper = record.ends
+            fits = tuple(lower.shape) == tuple(upper.shape) == record.shape and record.sha256 is None
+            crossed = not fits or not bool((lower.isfinite() & upper.isfinite() & (lower <= upper)).all())
+            _require(not crossed, "inputs", "its ends have not its shape, are not finite, or cross")
     for text, where in pairs:
         _require(isinstance(text, str), where, "must be text")
 
@@ -101,6 +106,9 @@ def _region(region: Region, certificate: Certificate) -> None:
     if isinstance(region, Ball):
         _states(region.leaves, certificate, "region")
         _norm(region.norm, certificate)
+    if isinstance(region, Box):
+        for leaves in region.ends:
+            _states(leaves, certificate, "region")
 
 
 def _states(leaves: Sequence[Tensor], certificate: Certificate, where: str) -> None:
@@ -131,6 +139,14 @@ def _levels(leaves: Sequence[Tensor], depth: int, certificate: Certificate) -> N
     _require(inside, "evidence", "its levels are not whole numbers from 1 to depth")
 
 
+def _multipliers(tensors: Sequence[Tensor], certificate: Certificate) -> None:
+    """Numbers >= 0, for one problem or for each."""
+    sizes = {1, _problems(certificate)}
+    _require(all(t.ndim and t.shape[0] in sizes for t in tensors), "evidence", "its multipliers are for other problems")
+    sound = all(bool(((t >= 0) & t.isfinite()).all()) for t in tensors)
+    _require(sound, "evidence", "its multipliers are negative or not finite")
+
+
 def _problems(certificate: Certificate) -> int:
     return certificate.state[0][0][0] if certificate.batch_dims else 1
 
@@ -150,6 +166,8 @@ def _verdict(certificate: Certificate) -> None:
     if evidence.kind == "absorbing":
         for name in ("lower", "upper"):
             _states(evidence.tensors[name], certificate, "evidence")
+    if evidence.kind in ("chain", "local_chain"):
+        _multipliers(evidence.tensors["multipliers"], certificate)
     if evidence.kind == "causal":
         _levels(evidence.tensors["levels"], evidence.counts["depth"], certificate)
     if evidence.kind == "componentwise":

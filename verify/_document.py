@@ -17,12 +17,12 @@ from ._claim import Claim, Contraction, Converges, UniqueEquilibrium, Verdict
 from ._consistency import require_consistent
 from ._evidence import KINDS, Evidence
 from ._norm import Norm
-from ._region import Ball, Global, Region
+from ._region import Ball, Box, Global, Region
 from ._theorems import Hypothesis
 from ._witness import decoded, encoded
 
 if TYPE_CHECKING:
-    from ._certificate import Certificate
+    from ._certificate import Certificate, InputRecord
 
 FORMAT, SCHEMA = "deqops-certificate", 1
 LARGEST_FILE = 64 * 2**20
@@ -74,16 +74,7 @@ def document_of(certificate: Certificate, folder: Path | None) -> dict[str, Any]
         "state": [{"shape": list(shape), "dtype": dtype} for shape, dtype in certificate.state],
         "batch_dims": certificate.batch_dims,
         "model": {"fingerprint": certificate.fingerprint},
-        "inputs": [
-            {
-                "name": record.name,
-                "shape": list(record.shape),
-                "dtype": record.dtype,
-                "status": "free" if record.free else "fixed",
-                "sha256": record.sha256,
-            }
-            for record in certificate.inputs
-        ],
+        "inputs": [writer.input(number, record) for number, record in enumerate(certificate.inputs)],
         "hypotheses": [
             {
                 "name": h.name,
@@ -122,6 +113,9 @@ class _Writer:
     def region(self, region: Region) -> dict[str, Any]:
         if isinstance(region, Global):
             return {"kind": "global"}
+        if isinstance(region, Box):
+            lower, upper = region.ends
+            return {"kind": "box", "lower": self.name("box_lower", lower), "upper": self.name("box_upper", upper)}
         if region.norm is None:
             raise InputError("region: a certified Ball carries its norm")
         return {
@@ -130,6 +124,15 @@ class _Writer:
             "radius": _hex(region.radius),
             "norm": self.norm(region.norm),
         }
+
+    def input(self, number: int, record: InputRecord) -> dict[str, Any]:
+        entry: dict[str, Any] = {"name": record.name, "shape": list(record.shape), "dtype": record.dtype}
+        entry |= {"status": record.status, "sha256": record.sha256}
+        if record.ends is not None:
+            for side, end in zip(("lower", "upper"), record.ends, strict=True):
+                entry[side] = f"input_{side}_{number}"
+                self.witnesses[entry[side]] = end
+        return entry
 
     def claim(self, claim: Claim) -> dict[str, Any]:
         region = self.region(claim.region)
@@ -186,7 +189,7 @@ class _Reader:
         self._witnesses = witnesses
 
     def certificate(self, document: dict[str, Any]) -> Certificate:
-        from ._certificate import Certificate, InputRecord
+        from ._certificate import Certificate
 
         return Certificate(
             claim=self.claim(document["claim"]),
@@ -196,9 +199,7 @@ class _Reader:
             state=tuple((tuple(leaf["shape"]), leaf["dtype"]) for leaf in document["state"]),
             batch_dims=document["batch_dims"],
             fingerprint=document["model"]["fingerprint"],
-            inputs=tuple(
-                InputRecord(i["name"], tuple(i["shape"]), i["dtype"], i["sha256"]) for i in document["inputs"]
-            ),
+            inputs=tuple(self.input(entry) for entry in document["inputs"]),
             theorem=document["theorem"],
             rate=_float(document["rate"]),
             evidence=self.evidence(document["evidence"]),
@@ -211,6 +212,14 @@ class _Reader:
             attempts=tuple(document.get("attempts", ())),  # absent from the first files of schema 1
         )
 
+    def input(self, entry: dict[str, Any]) -> InputRecord:
+        from ._certificate import InputRecord
+
+        ends = None
+        if entry["status"] == "box":
+            ends = (self._witnesses[entry["lower"]], self._witnesses[entry["upper"]])
+        return InputRecord(entry["name"], tuple(entry["shape"]), entry["dtype"], entry["sha256"], ends)
+
     def tensors(self, names: list[str]) -> tuple[Tensor, ...]:
         return tuple(self._witnesses[name] for name in names)
 
@@ -221,6 +230,10 @@ class _Reader:
     def region(self, entry: dict[str, Any]) -> Region:
         if entry["kind"] == "global":
             return Global()
+        if entry["kind"] == "box":
+            return Box(self.tensors(entry["lower"]), self.tensors(entry["upper"]))
+        if entry["kind"] != "ball":
+            raise ValueError(f"region kind {entry['kind']!r}")
         return Ball(self.tensors(entry["center"]), float.fromhex(entry["radius"]), self.norm(entry["norm"]))
 
     def claim(self, entry: dict[str, Any]) -> Claim:

@@ -43,7 +43,10 @@ def register_enclosure(*operations: str) -> Callable[[Rule], Rule]:
 
 
 def enclose_leaf(leaf: Leaf) -> Enclosed:
-    """The exact value of a parameter, input or literal."""
+    """The exact value of a parameter, input or literal; the interval of an input between two ends."""
+    if leaf.ends is not None:
+        lower, upper = (exact_float64(end) for end in leaf.ends)
+        return MidRad.from_bounds(lower, upper)
     return MidRad.exact(exact_float64(leaf.tensor)) if leaf.tensor.is_floating_point() else leaf.tensor
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from ._rounding import div_up, mul_up, sub_down
+
 
 @dataclass(frozen=True)
 class Fields:
@@ -19,6 +21,9 @@ class Fields:
 
 KINDS: dict[str, Fields] = {
     "absorbing": Fields(("bound",), ("sweeps",), ("lower", "upper")),
+    "box": Fields(("bound", "outside")),
+    "chain": Fields(("bound",), tensors=("multipliers",)),
+    "local_chain": Fields(("bound", "residual"), tensors=("multipliers",)),
     "causal": Fields(counts=("depth",), tensors=("levels",)),
     "componentwise": Fields(("contraction", "size", "inverse_size", "factor", "image"), tensors=("vector",)),
     "lipschitz": Fields(("bound",)),
@@ -55,3 +60,15 @@ class Evidence:
     numbers: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     tensors: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)
+
+
+def center_error(evidence: Evidence) -> float | None:
+    """Bound of `||c - y*||` for the centre c of the ball of T2, T6 or T12; None for other kinds."""
+    numbers = evidence.numbers
+    if evidence.kind not in ("local", "newton", "lyapunov"):
+        return None
+    moved = numbers["residual" if evidence.kind == "local" else "defect"]
+    if evidence.kind == "lyapunov":
+        moved = float(mul_up(moved, numbers["inverse_size"]))
+    gap = sub_down(1.0, numbers["bound" if evidence.kind == "local" else "contraction"])
+    return float(div_up(moved, gap)) if gap > 0 else None

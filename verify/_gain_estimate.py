@@ -16,7 +16,7 @@ from deqops._errors import UnsupportedOperationError
 from ._flat import unflattened
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 from ._rounding import exact_float64
 from ._steepest import steepest_states
 
@@ -30,8 +30,8 @@ def gain_estimate(problem: Problem, inputs: tuple[Any, ...], norm: Norm, region:
     """The largest `||J(y) v|| / ||v||` met at a few states y of the region; 0 where derivatives are not to be had.
 
     The v come from a few rounds of the power method (l2) or Boyd's (l1, linf), by forward and backward products in the
-    model's own arithmetic, at the example, at 0, where activations are steepest, and at random states; on a ball at its
-    centre and at random states in it. Everything is seeded.
+    model's own arithmetic, at the example, at 0, where activations are steepest, and at random states; on a ball or a
+    box at its centre and at random states in it. Everything is seeded.
     """
     model = _FlatModel(problem, inputs, norm)
     best = 0.0
@@ -46,10 +46,17 @@ def _points(problem: Problem, model: _FlatModel, norm: Norm, region: Region) -> 
     generator = torch.Generator().manual_seed(0)
     if isinstance(region, Ball):
         center = model.flat(list(region.leaves))
+        own = norm if region.norm is None else region.norm
         yield center
-        for _ in range(_RANDOM_STATES):
+        for _ in range(_RANDOM_STATES if own is norm or own.weights is norm.weights is None else 0):
             step = torch.randn(center.shape, generator=generator, dtype=torch.float64)
-            yield center + 0.99 * region.radius * step / _lengths(step, norm)[:, None]
+            yield center + 0.99 * region.radius * step / _lengths(step, own)[:, None]
+        return
+    if isinstance(region, Box):
+        low, high = (model.flat(list(leaves)) for leaves in region.ends)
+        yield model.flat(list(region.middle))
+        for _ in range(_RANDOM_STATES):
+            yield low + torch.rand(low.shape, generator=generator, dtype=torch.float64) * (high - low)
         return
     example = model.flat(problem.example)
     yield from (example, torch.zeros_like(example))

@@ -23,10 +23,11 @@ from ._spectral import spectral_norm_bound
 
 @dataclass(frozen=True)
 class Gain:
-    """A proven bound of the Lipschitz constant, and what each part contributed to it."""
+    """A proven bound of the Lipschitz constant, what each part contributed to it, and by which strategy it is."""
 
     upper: float
     contributions: tuple[tuple[str, float], ...] = ()
+    method: str = "composition"
 
 
 def lipschitz_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:

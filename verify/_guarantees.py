@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import tensor_digest, trace
+from deqops.graph import trace
 
-from . import _midrad as midrad
 from ._claim import Verdict
-from ._midrad import MidRad
+from ._membership import state_distance, within
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball
+from ._region import Box, Global, Region
 from ._rounding import div_up, exact_float64, mul_up, sub_down
 
 if TYPE_CHECKING:
@@ -100,42 +99,26 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
     problem = Problem(operator, y, inputs)
     residual = problem.residual(leaves, certificate.norm)
     value = mul_up(residual, torch.full_like(residual, factor))
-    if isinstance(certificate.region, Ball):
-        centers = [exact_float64(leaf) for leaf in certificate.region.leaves]
-        apart = state_distance(
-            certificate.norm, [exact_float64(leaf) for leaf in leaves], centers, certificate.batch_dims
-        )
-        inside = apart <= certificate.region.radius
+    for region in (certificate.region, _absorbing_box(certificate)):
+        inside = within(region, certificate.norm, leaves, certificate.batch_dims)
         value = torch.where(inside, value, torch.full_like(value, math.inf))
-    box = _absorbing_box(certificate)
-    if box is not None:
-        value = torch.where(_in_box(leaves, *box, certificate.batch_dims), value, torch.full_like(value, math.inf))
     value = torch.where(value.isnan(), torch.full_like(value, math.inf), value)
     return ErrorBound(value, certificate.norm.to_l2(value, problem.size), certificate.norm.to_linf(value))
 
 
-def _absorbing_box(certificate: Certificate) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]] | None:
-    """The box on which a certificate of T11 bounds errors; None under other theorems."""
+def _absorbing_box(certificate: Certificate) -> Region:
+    """The box on which a certificate of T11 bounds errors; everything under other theorems."""
     evidence = certificate.evidence
     if certificate.verdict is not Verdict.CERTIFIED or evidence is None or evidence.kind != "absorbing":
-        return None
-    return evidence.tensors["lower"], evidence.tensors["upper"]
+        return Global()
+    return Box(evidence.tensors["lower"], evidence.tensors["upper"])
 
 
 def _factor(certificate: Certificate) -> float | None:
     """kappa of `||y - y*|| <= kappa ||G(y) - y||` for y where the certificate bounds errors."""
-    if _absorbing_box(certificate) is None or certificate.bound is None or not certificate.bound < 1:
+    if isinstance(_absorbing_box(certificate), Global) or certificate.bound is None or not certificate.bound < 1:
         return certificate.factor
     return float(div_up(1.0, sub_down(1.0, certificate.bound)))
-
-
-def _in_box(leaves: list[Tensor], lower: tuple[Tensor, ...], upper: tuple[Tensor, ...], batch_dims: int) -> Tensor:
-    """Per problem, whether a state lies in the box."""
-    held = [
-        ((exact_float64(leaf) >= a) & (exact_float64(leaf) <= b)).reshape(leaf.shape[0] if batch_dims else 1, -1)
-        for leaf, a, b in zip(leaves, lower, upper, strict=True)
-    ]
-    return torch.cat(held, dim=1).all(dim=1)
 
 
 def sufficient_steps(rate: float, eps: float, first_step: float) -> int:
@@ -162,13 +145,6 @@ def power_up(base: float, exponent: int) -> float:
     return result
 
 
-def state_distance(norm: Norm, a: list[Tensor], b: list[Tensor], batch_dims: int) -> Tensor:
-    """Upper bound of `||a - b||` leaf by leaf, per problem, (problems,)."""
-    pairs = [(exact_float64(x), exact_float64(z)) for x, z in zip(a, b, strict=True)]
-    gaps = [midrad.sub(MidRad.exact(x), MidRad.exact(z)).magnitude() for x, z in pairs]
-    return norm.upper(gaps, batch_dims)
-
-
 def _check_state(certificate: Certificate, name: str, leaves: list[Any]) -> None:
     got = [tuple(leaf.shape) for leaf in leaves]
     expected = [shape for shape, _ in certificate.state]
@@ -180,7 +156,5 @@ def _check_state(certificate: Certificate, name: str, leaves: list[Any]) -> None
 
 def _check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
     for record, leaf in zip(certificate.inputs, leaves, strict=True):
-        if tuple(leaf.shape) != record.shape:
-            raise InputError(f"input {record.name}: certified for shape {record.shape}, got {tuple(leaf.shape)}")
-        if record.sha256 is not None and tensor_digest(leaf) != record.sha256:
-            raise InputError(f"input {record.name}: the certificate holds for another value; certify with this one")
+        if refusal := record.refusal(leaf):
+            raise InputError(refusal)

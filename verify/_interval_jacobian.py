@@ -20,29 +20,29 @@ from ._midrad import MidRad
 LARGEST_ENTRIES = 2**26  # of any matrix that is pushed forward
 
 
-def interval_jacobian(jacobian: Jacobian, batch_dims: int) -> MidRad:
+def interval_jacobian(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) -> MidRad:
     """Enclosure of M for every choice of slopes, (problems, n, n), n unknowns of all leaves in their order.
 
     Raises:
-        UnsupportedOperationError: a matrix on the way would have more than `LARGEST_ENTRIES` entries.
+        UnsupportedOperationError: a matrix on the way would have more than `largest` entries.
     """
-    columns = _identity(jacobian, batch_dims)
-    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1])
+    columns = identity_columns(jacobian, batch_dims)
+    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], largest)
     values: list[MidRad] = []
     for basis in jacobian.bases:
         if isinstance(basis, StateLeaf):
             values.append(columns[basis.position])
         else:
-            values.append(basis.columns(_forward(basis.source, values)))
+            values.append(basis.columns(forward_columns(basis.source, values)))
     rows = []
     for output in jacobian.outputs:
-        pushed = _forward(output, values) if output.terms else _zero(output, columns)
+        pushed = forward_columns(output, values) if output.terms else _zero(output, columns)
         problems = output.shape[0] if batch_dims else 1
         rows.append(pushed.apply_exact(lambda t, problems=problems: t.reshape(problems, -1, t.shape[-1])))  # type: ignore[misc]
     return MidRad(torch.cat([row.mid for row in rows], dim=1), torch.cat([row.rad for row in rows], dim=1))
 
 
-def _identity(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
+def identity_columns(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
     """The identity's rows that belong to each leaf, (*leaf, n)."""
     leaves = sorted((b for b in jacobian.bases if isinstance(b, StateLeaf)), key=lambda leaf: leaf.position)
     sizes = [math.prod(leaf.shape[batch_dims:]) for leaf in leaves]
@@ -54,15 +54,16 @@ def _identity(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
     return columns
 
 
-def _refuse_large(jacobian: Jacobian, unknowns: int) -> None:
+def _refuse_large(jacobian: Jacobian, unknowns: int, largest: int) -> None:
     sources = [basis.source for basis in jacobian.bases if not isinstance(basis, StateLeaf)]
     maps = [one for part in (*sources, *jacobian.outputs) for several in part.terms.values() for one in several]
     entries = unknowns * max((one.widest() for one in maps), default=unknowns)
-    if entries > LARGEST_ENTRIES:
+    if entries > largest:
         raise UnsupportedOperationError("operator", f"has a Jacobian with {entries} intervals on the way: too many")
 
 
-def _forward(combination: Combination, values: list[MidRad]) -> MidRad:
+def forward_columns(combination: Combination, values: list[MidRad]) -> MidRad:
+    """The columns of a combination with terms from those of the basis values."""
     total: MidRad | None = None
     for k, maps in combination.terms.items():
         for one in maps:

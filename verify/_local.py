@@ -1,6 +1,8 @@
-"""Slopes on a ball: boxes for the state, narrower enclosures of pre-activations where l2 gives them."""
+"""Slopes on a ball or a box: boxes for the state, narrower enclosures of pre-activations where l2 gives them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,26 +13,44 @@ from ._jacobian import Builder, Combination, Jacobian, StateLeaf
 from ._matrix import row_l2_norms
 from ._midrad import MidRad
 from ._norm import Norm
+from ._preactivations import RowRefinement
 from ._problem import Problem
-from ._region import Ball
+from ._region import Ball, Box
 from ._rounding import exact_float64, mul_up
 
+Refine = Callable[[Builder, int, Combination, MidRad], MidRad]
 
-def local_jacobian(problem: Problem, ball: Ball, norm: Norm) -> Jacobian:
-    """The Jacobian expression with slopes that hold on the ball (and on the box around it)."""
-    centers = [exact_float64(leaf) for leaf in ball.leaves]
+
+def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm, by_rows: bool = False) -> Jacobian:
+    """The Jacobian expression with slopes that hold on the ball (and on the box around it), or on the box.
+
+    Args:
+        problem: the operator.
+        region: a ball or a box of states.
+        norm: of the ball; a box has none.
+        by_rows: enclose pre-activations in balls by `_preactivations.py` too, which the checker does not do.
+    """
+    if isinstance(region, Box):
+        return Builder(problem.graph, problem.constants, intervals(region)).build()
+    ball, centers = region, [exact_float64(leaf) for leaf in region.leaves]
     radii = norm.radii(problem.problem_shapes, ball.radius)
     spread = [
         radius[None].expand(center.shape) if problem.batch_dims else radius
         for radius, center in zip(radii, centers, strict=True)
     ]
     boxes = [MidRad(center, radius.clone()) for center, radius in zip(centers, spread, strict=True)]
-    refine = None
-    if norm.order == "l2" and norm.weights is None:
+    refine: Refine | None = None
+    if by_rows or (norm.order == "l2" and norm.weights is None):
         state = {v: MidRad.exact(c) for v, c in zip(problem.graph.state, centers, strict=True)}
         at_center = enclose_values(problem.graph, problem.constants, state)
-        refine = _Refinement(at_center, ball.radius)
+        rows = RowRefinement(at_center, ball.radius, norm, problem.batch_dims)
+        refine = rows if by_rows else _Refinement(at_center, ball.radius)
     return Builder(problem.graph, problem.constants, boxes, refine).build()
+
+
+def intervals(box: Box) -> list[MidRad]:
+    """The box as midpoints and radii, leaf by leaf."""
+    return [MidRad.from_bounds(low, high) for low, high in zip(*box.ends, strict=True)]
 
 
 class _Refinement:

@@ -18,11 +18,12 @@ from ._flat import flattened, unflattened
 from ._interval_jacobian import interval_jacobian
 from ._jacobian import Jacobian
 from ._local import local_jacobian
+from ._membership import holds_boxes
 from ._midrad import MidRad
 from ._newton_steps import cyclic, newton_step
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball
+from ._region import Ball, Region
 from ._rounding import add_up, exact_float64
 from ._verified_solve import approximate_inverse, contraction_defect_bound, has_one_zero, newton_bound
 
@@ -183,11 +184,8 @@ def is_proper(orbit: Orbit, batch_dims: int) -> bool:
     return len(orbit.points) > 1 and apart(orbit.points[0], orbit.points[1], orbit.problem, batch_dims, gap)
 
 
-def inside(region: Ball, norm: Norm, orbit: Orbit, which: int, batch_dims: int, *, strictly: bool = False) -> bool:
-    """Whether one whole ball of an orbit lies in a region given in a norm."""
-    gaps = [
-        add_up(midrad.sub(MidRad.exact(leaf), MidRad.exact(exact_float64(centre))).magnitude(), orbit.radius)
-        for leaf, centre in zip(orbit.points[which], region.leaves, strict=True)
-    ]
-    far = norm.upper(gaps, batch_dims)[orbit.problem]
-    return bool(far < region.radius) if strictly else bool(far <= region.radius)
+def inside(region: Region, norm: Norm, orbit: Orbit, which: int, batch_dims: int, *, strictly: bool = False) -> bool:
+    """Whether one whole ball of an orbit lies in a region; a ball is one of the norm."""
+    points = list(orbit.points[which])
+    widths = [torch.tensor(orbit.radius, dtype=torch.float64)] * len(points)
+    return bool(holds_boxes(region, norm, points, widths, batch_dims, strictly=strictly)[orbit.problem])

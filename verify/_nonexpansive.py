@@ -14,12 +14,13 @@ from deqops.graph import MixesProblemsError, check_independent, trace
 from . import _midrad as midrad
 from ._absorbing import absorbing_box, image_over
 from ._exact_gain import is_nonexpansive
-from ._guarantees import state_distance
-from ._local import local_jacobian
+from ._invariant_box import outside_bound
+from ._local import intervals, local_jacobian
+from ._membership import within
 from ._midrad import MidRad
 from ._norm import Norm, as_norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 from ._request import Request
 from ._rounding import check_environment, div_up, exact_float64, mul_down, sqrt_down, sub_down
 from ._theorems import Hypothesis
@@ -105,7 +106,7 @@ def nonexpansive_bound(
         inputs: the operator's inputs, at these values.
         damping: b, 0 < b < 1.
         norm: "l2", or a `Norm` of order l2 with weights along the last dimension.
-        region: None for a box that absorbs every state; else a `Ball` that G maps into itself (in linf a box).
+        region: None for a box that absorbs every state; else a `Ball` or a `Box` that G maps into itself.
         batch_dims: as in `certify`.
 
     Raises:
@@ -120,9 +121,9 @@ def nonexpansive_bound(
         raise InputError(f"damping: got {damping!r}; T4 with q = 1 needs 0 < b < 1")
     problem = _problem(G, y0, inputs, batch_dims)
     Request(chosen, None, "auto", 1.0).check_weights(problem)
-    kept = _kept(problem, chosen, region) if isinstance(region, Ball) else _absorbed(problem)
+    kept = _kept(problem, chosen, region) if isinstance(region, Ball | Box) else _absorbed(problem)
     points = [MidRad.exact(exact_float64(leaf)) for leaf in problem.example]
-    constant = _constant(problem, chosen, kept.ball, points)
+    constant = _constant(problem, chosen, kept.region, points)
     gaps = [midrad.sub(box, point).magnitude() for box, point in zip(kept.boxes, points, strict=True)]
     return NonexpansiveBound(
         chosen.upper(gaps, problem.batch_dims),
@@ -152,10 +153,10 @@ def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int) -> Probl
 
 @dataclass(frozen=True, eq=False)
 class _Invariant:
-    """Boxes around G(S) for a set S that G maps into itself; `ball` is S where that is a ball that was given."""
+    """Boxes around G(S) for a set S that G maps into itself; `region` is S where it was given."""
 
     boxes: list[MidRad]
-    ball: Ball | None
+    region: Ball | Box | None
     hypothesis: Hypothesis
 
 
@@ -169,7 +170,9 @@ def _absorbed(problem: Problem) -> _Invariant:
     return _Invariant(box.intervals, None, Hypothesis("invariant set", statement, float(box.sweeps), None, True))
 
 
-def _kept(problem: Problem, norm: Norm, region: Ball) -> _Invariant:
+def _kept(problem: Problem, norm: Norm, region: Ball | Box) -> _Invariant:
+    if isinstance(region, Box):
+        return _kept_box(problem, Request("auto", region, "auto", 1.0).box(problem))
     ball = Request("auto", region, "auto", 1.0).ball(problem)
     own = ball.norm or norm
     centers = [MidRad.exact(exact_float64(leaf)) for leaf in ball.leaves]
@@ -188,8 +191,21 @@ def _kept(problem: Problem, norm: Norm, region: Ball) -> _Invariant:
     return _Invariant(boxes, ball, Hypothesis("invariant set", statement, reach, ball.radius, True))
 
 
-def _constant(problem: Problem, norm: Norm, ball: Ball | None, points: list[MidRad]) -> float:
-    """The constant, at most 1: everywhere, or on a ball that holds the start."""
+def _kept_box(problem: Problem, box: Box) -> _Invariant:
+    excess = outside_bound(problem, None, box)
+    if not excess <= 0:
+        raise UnsupportedOperationError(
+            "operator", f"is not shown to keep the box: its values are only known to leave it by at most {excess:.17g}"
+        )
+    boxes: list[MidRad | None] = [*intervals(box)]
+    images = [image for image in image_over(problem, boxes) if image is not None]
+    return _Invariant(
+        images, box, Hypothesis("invariant set", "G(y) in [lower, upper] for all y in it", excess, 0.0, True)
+    )
+
+
+def _constant(problem: Problem, norm: Norm, ball: Ball | Box | None, points: list[MidRad]) -> float:
+    """The constant, at most 1: everywhere, or on a ball or a box that holds the start."""
     try:
         holds, constant = is_nonexpansive(problem.jacobian, norm, problem.batch_dims)
     except UnsupportedOperationError:
@@ -197,12 +213,11 @@ def _constant(problem: Problem, norm: Norm, ball: Ball | None, points: list[MidR
             raise
         holds, constant = False, math.inf
     if not holds and ball is not None:
-        own = ball.norm or norm
+        own = (ball.norm if isinstance(ball, Ball) else None) or norm
         jacobian = local_jacobian(problem, ball, own)
         holds, constant = is_nonexpansive(jacobian, norm, problem.batch_dims)
-        apart = state_distance(own, [point.mid for point in points], list(ball.leaves), problem.batch_dims)
-        if holds and not bool((apart <= ball.radius).all()):
-            raise InputError("y0: lies outside of the ball on which G is nonexpansive; start inside")
+        if holds and not bool(within(ball, own, [point.mid for point in points], problem.batch_dims).all()):
+            raise InputError("y0: lies outside of the region on which G is nonexpansive; start inside")
     if not holds:
         raise UnsupportedOperationError(
             "operator",

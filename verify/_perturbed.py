@@ -16,11 +16,12 @@ from deqops._errors import InputError
 from . import _midrad as midrad
 from ._certified import certified_problem, contraction_constant, proven_factor
 from ._float_program import program_error
-from ._guarantees import ErrorBound, power_up, state_distance
+from ._guarantees import ErrorBound, power_up
+from ._membership import holds_boxes, state_distance, within
 from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 from ._rounding import add_up, div_up, exact_float64, mul_down, mul_up, sub_down
 from ._theorems import Hypothesis
 
@@ -110,7 +111,7 @@ def rounding_bound(certificate: Certificate, G: Any, y: Any, *inputs: Any) -> Ro
     delta = norm.upper(gaps, problem.batch_dims)
     residual = state_distance(norm, computed, leaves, problem.batch_dims)
     value = mul_up(add_up(residual, delta), factor)
-    value = torch.where(_inside(certificate.region, norm, leaves, problem), value, math.inf)
+    value = torch.where(within(certificate.region, norm, leaves, problem.batch_dims), value, math.inf)
     value = torch.where(value.isnan(), math.inf, value)
     statement = "||y - y*|| <= kappa ||G(y) - y|| in the region"
     hypotheses = (
@@ -242,14 +243,13 @@ def _full_precision() -> str:
     return "each elementary operation rounds to nearest in its dtype; sums in any order"
 
 
-def _inside(region: Region, norm: Norm, leaves: list[Tensor], problem: Problem) -> Tensor:
-    """Per problem, whether the state is surely in the region."""
-    if not isinstance(region, Ball):
-        return torch.ones((), dtype=torch.bool)
-    return state_distance(norm, leaves, list(region.leaves), problem.batch_dims) <= region.radius
-
-
 def _contained(region: Region, norm: Norm, center: tuple[Tensor, ...], radius: float, problem: Problem) -> None:
+    if isinstance(region, Box):
+        widths = norm.radii(problem.problem_shapes, radius)
+        if not bool(holds_boxes(region, norm, list(center), widths, problem.batch_dims).all()):
+            raise InputError(
+                f"y: a ball of radius {radius:.3g} around it is not inside the certificate's box; certify a larger box"
+            )
     if not isinstance(region, Ball):
         return
     apart = _largest(state_distance(norm, list(center), list(region.leaves), problem.batch_dims))

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import ConcreteGraph, OperatorGraph
+from deqops.graph import ConcreteGraph, OperatorGraph, between
 
 from . import _jacobian_rules, _product_rules  # noqa: F401  (fill the table of Jacobian rules)
 from ._defined import refuse_attributes
 from ._enclosures import Constants, enclose_image
+from ._input_box import boxes_of, middles
 from ._jacobian import Builder, Jacobian
 from ._masks import is_mask, scores
 from ._midrad import MidRad, sub
@@ -25,6 +26,11 @@ from ._rounding import exact_float64
 class Problem:
     """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it.
 
+    Args:
+        operator: G.
+        state: an example state.
+        inputs: one value of each input; an `InputBox` stands for all its values, of which its middle is the example.
+
     Raises:
         InputError: no unknown, or NaN or infinity in weights, state or inputs.
         UnsupportedOperationError: an operation with NaN or infinity among its own numbers.
@@ -33,7 +39,9 @@ class Problem:
     def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> None:
         if not any(isinstance(leaf, Tensor) and leaf.numel() for leaf in pytree.tree_leaves(state)):
             raise InputError("state: it holds no numbers; pass at least one problem with one unknown")
-        self.operator, self.graph = operator, operator.concrete(state, *inputs)
+        self.operator = operator
+        self.boxes = boxes_of(inputs)
+        self.graph = between(operator.concrete(state, *middles(inputs)), self.boxes)
         self.tree = pytree.tree_structure(state)
         graph = self.graph
         self.constants = Constants(graph)
@@ -55,6 +63,14 @@ class Problem:
     def size(self) -> int:
         """Unknowns of one problem."""
         return sum(torch.Size(shape).numel() for shape in self.problem_shapes)
+
+    @property
+    def slack(self) -> float:
+        """A published bound is this many times the proven one: room for a checker's own method.
+
+        More where inputs lie between two ends: a checker's balls are then wide, and their radii have 30 bits.
+        """
+        return 1 + (2.0**-16 if self.boxes else 2.0**-40)
 
     @cached_property
     def jacobian(self) -> Jacobian:

@@ -13,12 +13,13 @@ from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
 from ._evidence import Evidence
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Global, Region
+from ._region import Global, Region, stated
 from ._request import Request
 from ._search import LARGEST, Located, Search
 from ._theorems import Finding
 from ._two_points import refuting_points
 from ._unstable import eigenvalue_witness, index_witness, unstable_at, unstable_witness
+from ._watch import Watch
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,13 @@ def refutation(problem: Problem, inputs: tuple[object, ...], request: Request, f
         findings: of the theorems, all failed.
     """
     norm = findings[0].norm if findings else request.default_norm()
-    region: Region = request.region or Global()
-    if isinstance(region, Ball):
-        region = Ball(region.center, region.radius, region.norm or norm)
+    region = stated(request.region, norm)
     claim, outcome = request.claim(norm, region), Outcome()
-    against = _Witnesses(problem, inputs, norm, region, outcome.remarks)
+    against = _Witnesses(problem, inputs, norm, region, outcome.remarks, request.watch)
     for attempt in against.attempts(claim):
+        if request.watch.spent:
+            outcome.remarks.append("refute: not searched to the end, the budget was spent")
+            return outcome
         try:
             evidence = attempt()
         except UnsupportedOperationError as error:
@@ -77,10 +79,16 @@ class _Witnesses:
     """The kinds of witness against each kind of claim, the cheapest first."""
 
     def __init__(
-        self, problem: Problem, inputs: tuple[object, ...], norm: Norm, region: Region, remarks: list[str]
+        self,
+        problem: Problem,
+        inputs: tuple[object, ...],
+        norm: Norm,
+        region: Region,
+        remarks: list[str],
+        watch: Watch,
     ) -> None:
         self._problem, self._inputs, self._norm, self._region = problem, inputs, norm, region
-        self._remarks = remarks
+        self._remarks, self._watch = remarks, watch
         self._small = problem.size <= LARGEST
 
     def attempts(self, claim: Claim) -> Iterator[Callable[[], Evidence | None]]:
@@ -99,7 +107,7 @@ class _Witnesses:
             yield from self._against_convergence(claim)
 
     def _search(self, damping: float) -> Search:
-        return Search(self._problem, self._inputs, damping, self._norm, self._region)
+        return Search(self._problem, self._inputs, damping, self._norm, self._region, self._watch)
 
     def _against_convergence(self, claim: Converges) -> Iterator[Callable[[], Evidence | None]]:
         search = self._search(claim.damping)

@@ -1,15 +1,17 @@
-"""Where a claim holds: everywhere, or in a ball."""
+"""Where a claim holds: everywhere, in a ball, or in a box."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from deqops._errors import InputError
 
 from ._norm import Norm
+from ._rounding import exact_float64
 
 
 @dataclass(frozen=True)
@@ -51,4 +53,80 @@ class Ball:
         return f"in a ball of radius {self.radius:.6g}"
 
 
-Region = Global | Ball
+@dataclass(frozen=True, eq=False)
+class Box:
+    """The closed box `{y : lower <= y <= upper}` entry by entry, for each problem its own.
+
+    Args:
+        lower: one tensor per leaf of the state, of the full state's shape; a single tensor for one leaf.
+        upper: the same, nowhere below `lower`.
+
+    Raises:
+        InputError: the ends differ in shape, are not finite, or cross.
+    """
+
+    lower: Tensor | tuple[Tensor, ...]
+    upper: Tensor | tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            given = getattr(self, name)
+            leaves = given if isinstance(given, tuple) else (given,)
+            object.__setattr__(self, name, tuple(exact_float64(leaf) for leaf in leaves))
+        a, b = self.ends
+        shapes = [tuple(leaf.shape) for leaf in a], [tuple(leaf.shape) for leaf in b]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"region: the ends of a Box need the same shapes, got {shapes[0]} and {shapes[1]}")
+        if not all(bool(leaf.isfinite().all()) for leaf in (*a, *b)):
+            raise InputError("region: an end of the Box is NaN or infinite; give finite ends")
+        if not all(bool((low <= high).all()) for low, high in zip(a, b, strict=True)):
+            raise InputError("region: the lower end of the Box is above the upper one somewhere; exchange them")
+
+    @property
+    def ends(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The leaves of `lower` and of `upper`, float64."""
+        return self.lower, self.upper  # type: ignore[return-value]  # tuples since `__post_init__`
+
+    @property
+    def middle(self) -> tuple[Tensor, ...]:
+        """A point in the box, near its middle, leaf by leaf."""
+        ends = zip(*self.ends, strict=True)
+        return tuple(torch.maximum(low, torch.minimum(low / 2 + high / 2, high)) for low, high in ends)
+
+    @property
+    def width(self) -> float:
+        """About the largest distance from the middle to an end."""
+        return max((float((b / 2 - a / 2).max()) for a, b in zip(*self.ends, strict=True) if a.numel()), default=0.0)
+
+    def describe(self) -> str:
+        """The region in words."""
+        return f"in a box of half-width up to {self.width:.6g}"
+
+
+Region = Global | Ball | Box
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """A ball of the certifier's choice: the largest it finds around a state, in a norm of its choice too.
+
+    Args:
+        center: one tensor per leaf of the state; None for the equilibrium that a solver computes.
+    """
+
+    center: Tensor | tuple[Tensor, ...] | None = None
+
+    @property
+    def leaves(self) -> tuple[Tensor, ...] | None:
+        """The centre's leaves, float64."""
+        if self.center is None:
+            return None
+        given = self.center if isinstance(self.center, tuple) else (self.center,)
+        return tuple(exact_float64(leaf) for leaf in given)
+
+
+def stated(region: Region | None, norm: Norm) -> Region:
+    """The region of a claim: everywhere where none was asked for, a ball with its norm."""
+    if isinstance(region, Ball):
+        return Ball(region.center, region.radius, region.norm or norm)
+    return region or Global()

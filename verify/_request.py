@@ -6,15 +6,21 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from torch import Tensor
+
 from deqops._errors import InputError
 
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
 from ._jacobian import Jacobian
 from ._norm import Norm, Order, as_norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Around, Ball, Box, Region
 from ._theorems import THEOREMS
+from ._watch import Watch
 from ._weights import proposed_norm
+
+AROUND = ("local_picard", "local_lyapunov", "newton_kantorovich")
+"""The theorems whose ball can be left to the certifier."""
 
 WEIGHTED: dict[str, Order] = {"weighted_l1": "l1", "weighted_l2": "l2", "weighted_linf": "linf"}
 
@@ -25,15 +31,24 @@ class Request:
     Attributes:
         norm: a `Norm`, "auto", or a key of `WEIGHTED`.
         region: as given; None leaves the choice.
+        around: a ball of the certifier's choice is asked for, and around which state.
         theorem: "auto" or a key of `THEOREMS`.
         damping: b of the iteration.
         contraction: whether the claim is a contraction in the norm.
+        watch: how long it may take, and whom to tell.
 
     Raises:
         InputError: an argument is unknown, or two do not go together.
     """
 
-    def __init__(self, norm: str | Norm, region: Region | None, theorem: str, damping: float) -> None:
+    def __init__(
+        self,
+        norm: str | Norm,
+        region: Region | Around | None,
+        theorem: str,
+        damping: float,
+        watch: Watch | None = None,
+    ) -> None:
         if theorem != "auto" and theorem not in THEOREMS:
             raise InputError(f"theorem: got {theorem!r}; choose one of auto, {', '.join(THEOREMS)}")
         if damping == 0 or not abs(damping) < math.inf:
@@ -41,19 +56,28 @@ class Request:
         named = isinstance(norm, Norm) or norm != "auto"
         if isinstance(norm, str) and norm != "auto" and norm not in WEIGHTED:
             norm = as_norm(norm)
-        self.norm, self.region, self.theorem, self.damping = norm, region, theorem, damping
+        self.around = region if isinstance(region, Around) else None
+        self.region = None if isinstance(region, Around) else region
+        self.norm, self.theorem, self.damping, self.watch = norm, theorem, damping, watch or Watch()
         kind = THEOREMS[theorem].claim if theorem != "auto" else "contraction" if named else "converges"
         self._kind, self.contraction = kind, kind == "contraction"
         self._refuse_misfits()
 
     def _refuse_misfits(self) -> None:
-        theorem, ball = THEOREMS.get(self.theorem), isinstance(self.region, Ball)
+        theorem, local = THEOREMS.get(self.theorem), isinstance(self.region, Ball | Box)
         if theorem is None:
             return
-        if theorem.region == "ball" and not ball:
-            raise InputError(f'region: theorem "{theorem.name}" needs a Ball(center, radius)')
-        if theorem.region == "global" and ball:
-            raise InputError(f'region: theorem "{theorem.name}" holds globally; use "local_picard" for a Ball')
+        if self.around is not None and theorem.name not in AROUND:
+            raise InputError(f'region: Around is for theorem auto, {", ".join(AROUND)}; got "{theorem.name}"')
+        local = local or self.around is not None
+        if theorem.region == "ball" and not (self.around or isinstance(self.region, Ball)):
+            raise InputError(f'region: theorem "{theorem.name}" needs a Ball(center, radius) or Around()')
+        if theorem.region == "local" and not local:
+            needed = "needs a Ball(center, radius), a Box(lower, upper) or Around()"
+            raise InputError(f'region: theorem "{theorem.name}" {needed}')
+        if theorem.region == "global" and local:
+            kind = type(self.region).__name__
+            raise InputError(f'region: theorem "{theorem.name}" holds globally; use "local_picard" for a {kind}')
         order = self._order()
         if order is not None and order not in theorem.orders:
             orders = " and ".join(f"{order} and its weighted forms" for order in theorem.orders)
@@ -106,6 +130,12 @@ class Request:
         else:
             yield from self.norms(problem, jacobian)
 
+    def takes_plain_l2(self) -> bool:
+        """Whether the claim may be made in l2 without weights."""
+        own = self.region.norm if isinstance(self.region, Ball) else None
+        given = self.norm if own is None else own
+        return given == "auto" or (isinstance(given, Norm) and given.order == "l2" and given.weights is None)
+
     def check_weights(self, problem: Problem) -> None:
         """Refuse a norm whose weights have not the state's shapes."""
         _check_weights(self.norm, problem)
@@ -126,6 +156,53 @@ class Request:
             _check_weights(ball.norm, problem)
         return ball
 
+    def asks_around(self, name: str) -> bool:
+        """Whether a theorem is tried in balls of the certifier's choice."""
+        return name == self.theorem or (self.theorem == "auto" and (name == "local_picard" or not self.contraction))
+
+    def center(self, problem: Problem) -> tuple[Tensor, ...] | None:
+        """The state around which a ball is asked for, None for the computed equilibrium.
+
+        Raises:
+            InputError: it does not fit the state.
+        """
+        leaves = None if self.around is None else self.around.leaves
+        if leaves is not None:
+            _check_ball(Ball(leaves, 1.0), problem)
+        return leaves
+
+    def box(self, problem: Problem) -> Box:
+        """The box asked for.
+
+        Raises:
+            InputError: it does not fit the state.
+        """
+        if not isinstance(self.region, Box):
+            raise InputError("region: a Box(lower, upper) is needed")
+        _check_box(self.region, problem)
+        return self.region
+
+
+def check_region(region: Region, problem: Problem) -> Region:
+    """The region itself.
+
+    Raises:
+        InputError: it has not the state's shapes, or holds NaN or infinity.
+    """
+    if isinstance(region, Ball):
+        _check_ball(region, problem)
+        _check_weights(region.norm, problem)
+    elif isinstance(region, Box):
+        _check_box(region, problem)
+    return region
+
+
+def _check_box(box: Box, problem: Problem) -> None:
+    """Refuse a box that has not the state's shapes."""
+    got, expected = ([tuple(leaf.shape) for leaf in leaves] for leaves in (box.ends[0], problem.example))
+    if got != expected:
+        raise InputError(f"region: the Box' ends have shape {got}, the state {expected}")
+
 
 def _check_weights(norm: Any, problem: Problem) -> None:
     if not isinstance(norm, Norm) or norm.weights is None:
@@ -141,6 +218,6 @@ def _check_ball(ball: Ball, problem: Problem) -> None:
         [tuple(leaf.shape) for leaf in problem.example],
     )
     if got != expected:
-        raise InputError(f"region: the Ball's centre has shape {got}, the state {expected}")
+        raise InputError(f"region: the centre has shape {got}, the state {expected}")
     if not all(bool(leaf.isfinite().all()) for leaf in ball.leaves):
-        raise InputError("region: the Ball's centre holds NaN or infinity")
+        raise InputError("region: the centre holds NaN or infinity")

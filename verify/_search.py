@@ -14,7 +14,8 @@ from ._located import Iteration, Orbit, distinct, enclosed, inside, is_proper, p
 from ._newton_steps import Copies, Model, proposed_orbit
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
+from ._watch import Watch
 
 LARGEST = 256
 """Unknowns of one problem up to which equilibria are looked for."""
@@ -49,14 +50,22 @@ class Search:
         damping: b.
         norm: of the region.
         region: where the claim is made; only what lies in it is a witness.
+        watch: asked before each proposal is looked at.
     """
 
     def __init__(
-        self, problem: Problem, inputs: tuple[object, ...], damping: float, norm: Norm, region: Region
+        self,
+        problem: Problem,
+        inputs: tuple[object, ...],
+        damping: float,
+        norm: Norm,
+        region: Region,
+        watch: Watch | None = None,
     ) -> None:
         self._problem, self._norm, self._region = problem, norm, region
         self._plain, self._damped = Iteration(problem), Iteration(problem, damping)
         self._model, self._damped_model = Model(problem, inputs, 1.0), Model(problem, inputs, damping)
+        self._watch = watch or Watch()
         self._known: list[Orbit] = []
         self._tried: list[tuple[int, Tensor]] = []  # points where T6 found nothing, and whose problem's
         self._tails: list[list[Tensor]] | None = None
@@ -80,6 +89,8 @@ class Search:
     def cycle(self) -> Evidence | None:
         """A certified cycle of the iteration with a point in the region."""
         for tail in self._iterated():
+            if self._watch.spent:
+                return None
             for period in self._periods(tail):
                 points, settled = proposed_orbit(self._damped_model, tail[:period])
                 moving = [n for n in self._numbers() if bool(settled[n]) and _moves(points, n)]
@@ -107,8 +118,7 @@ class Search:
         return None
 
     def _inside(self, orbit: Orbit, which: int) -> bool:
-        region = self._region
-        return not isinstance(region, Ball) or inside(region, self._norm, orbit, which, self._problem.batch_dims)
+        return inside(self._region, self._norm, orbit, which, self._problem.batch_dims)
 
     # ------------------------------------------------------------------------------------------- equilibria
 
@@ -116,6 +126,8 @@ class Search:
         """Certified equilibria in the region, each new one as it is found."""
         for starts in self._starts():
             for point, settled in self._proposed(starts):
+                if self._watch.spent:
+                    return
                 fresh = [n for n in self._numbers() if bool(settled[n]) and self._is_new(point, n)]
                 for number, proposal in self._polished(self._plain, [point], fresh):
                     orbit = enclosed(self._plain, proposal, number) if self._is_new(proposal[0], number) else None
@@ -155,6 +167,9 @@ class Search:
     def _seeds(self) -> Iterator[Tensor]:
         example = self._plain.flat(self._problem.example)
         few = example.shape[1] > _FEW
+        if isinstance(self._region, Box):
+            yield from self._seeds_in(self._region, 4 if few else len(_SHARES))
+            return
         if isinstance(self._region, Ball):
             centre = self._plain.flat(list(self._region.leaves))
             widths = [self._region.radius * share for share in _SHARES[: 4 if few else None]]
@@ -165,6 +180,15 @@ class Search:
         generator = torch.Generator().manual_seed(0)
         for width in widths:
             yield centre + width * torch.randn(example.shape, generator=generator, dtype=torch.float64)
+
+    def _seeds_in(self, box: Box, count: int) -> Iterator[Tensor]:
+        """The middle of a box, then points all over it."""
+        middle, *ends = (self._plain.flat(list(leaves)) for leaves in (box.middle, *box.ends))
+        yield middle
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(count):
+            share = torch.rand(middle.shape, generator=generator, dtype=torch.float64)
+            yield ends[0] + share * (ends[1] - ends[0])
 
     def _iterated(self) -> list[list[Tensor]]:
         """The last points of the iteration from each seed, and from near each known equilibrium."""

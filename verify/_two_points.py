@@ -10,10 +10,11 @@ from torch.utils import _pytree as pytree
 
 from . import _midrad as midrad
 from ._evidence import Evidence
+from ._membership import within
 from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Box, Region
 from ._rounding import exact_float64, sub_down
 from ._steepest import steepest_states
 
@@ -52,6 +53,8 @@ class _Search:
         """Where the Jacobian may be large: steepest arguments, the centre, zero, ascents of the gain."""
         if isinstance(self._region, Ball):
             starts = [self._flatten(list(self._region.leaves))]
+        elif isinstance(self._region, Box):
+            starts = [self._flatten(list(self._region.middle))]
         else:
             yield from (self._flatten(leaves) for leaves in steepest_states(self._problem))
             generator = torch.Generator().manual_seed(0)
@@ -71,7 +74,7 @@ class _Search:
         size = step * max(1.0, float(point.abs().max()))
         if isinstance(self._region, Ball):
             size = min(size, self._region.radius)
-        first, second = point + size / 2 * direction, point - size / 2 * direction
+        first, second = (self._kept(point + side * size / 2 * direction) for side in (1, -1))
         if not bool(first.isfinite().all() & second.isfinite().all()) or self._hopeless(first, second):
             return None
         y, z = self._leaves(first), self._leaves(second)
@@ -83,6 +86,13 @@ class _Search:
             return None
         points = {"first": tuple(map(exact_float64, y)), "second": tuple(map(exact_float64, z))}
         return Evidence("two_points", counts={"problem": number}, tensors=points)
+
+    def _kept(self, point: Tensor) -> Tensor:
+        """The nearest point of a box; the point itself elsewhere."""
+        if not isinstance(self._region, Box):
+            return point
+        low, high = (self._flatten(list(leaves)) for leaves in self._region.ends)
+        return torch.maximum(low, torch.minimum(point, high))
 
     def _hopeless(self, first: Tensor, second: Tensor) -> bool:
         """Whether the model's own arithmetic sees a pair come clearly closer, in every problem."""
@@ -110,13 +120,7 @@ class _Search:
         return torch.where(distinct & growth.isfinite(), growth, torch.full_like(growth, -1.0))
 
     def _inside(self, leaves: list[Tensor]) -> Tensor:
-        if not isinstance(self._region, Ball):
-            return torch.ones(self._batch, dtype=torch.bool)
-        gaps = [
-            midrad.sub(MidRad.exact(exact_float64(a)), MidRad.exact(exact_float64(c))).magnitude()
-            for a, c in zip(leaves, self._region.leaves, strict=True)
-        ]
-        return self._norm.upper(gaps, self._problem.batch_dims) <= self._region.radius
+        return within(self._region, self._norm, leaves, self._problem.batch_dims)
 
     # ------------------------------------------------------------------------------ the model as a flat map
 

@@ -20,6 +20,8 @@ DF(y*).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,8 +30,9 @@ from ._around import computed_equilibrium
 from ._evidence import Evidence
 from ._located import Iteration
 from ._midrad import MidRad
+from ._norm import Norm
 from ._problem import Problem
-from ._region import Ball, Region
+from ._region import Ball, Global, Region
 from ._search import Located
 from ._smooth import is_analytic, is_differentiable
 from ._verified_eigen import SteinForm, eigenvalue_exceeds, proposed_form
@@ -44,8 +47,7 @@ def eigenvalue_witness(problem: Problem, inputs: tuple[object, ...], region: Reg
     iteration = Iteration(problem)
     for point in _points(problem, inputs, iteration, region):
         radius = _BOX * max(1.0, float(point.abs().max()))
-        if isinstance(region, Ball):
-            radius = min(radius, _BOX * region.radius)
+        radius = min(radius, _BOX * _room(region))
         slopes = iteration.jacobian(point, radius)
         for number in range(min(iteration.problems, _MOST_PROBLEMS)):
             found = _growing(slopes, number)
@@ -121,8 +123,8 @@ def _nonsingular(slopes: MidRad) -> bool:
 
 
 def _points(problem: Problem, inputs: tuple[object, ...], iteration: Iteration, region: Region) -> list[Tensor]:
-    if isinstance(region, Ball):
-        return [iteration.flat(list(region.leaves))]
+    if not isinstance(region, Global):
+        return [iteration.flat(list(region.leaves if isinstance(region, Ball) else region.middle))]
     example = iteration.flat(problem.example)
     points = [example, torch.zeros_like(example)]
     computed = computed_equilibrium(problem, inputs)
@@ -132,10 +134,18 @@ def _points(problem: Problem, inputs: tuple[object, ...], iteration: Iteration, 
 def _strictly_inside(iteration: Iteration, point: Tensor, radius: float, number: int, region: Region) -> bool:
     from ._located import Orbit, inside
 
-    if not isinstance(region, Ball) or region.norm is None:
-        return not isinstance(region, Ball)
+    norm = region.norm if isinstance(region, Ball) else Norm("linf")
     orbit = Orbit((tuple(iteration.leaves(point)),), radius, number)
-    return inside(region, region.norm, orbit, 0, iteration.problem.batch_dims, strictly=True)
+    return norm is not None and inside(region, norm, orbit, 0, iteration.problem.batch_dims, strictly=True)
+
+
+def _room(region: Region) -> float:
+    """About the distance from the middle of a region to its boundary."""
+    if isinstance(region, Global):
+        return math.inf
+    if isinstance(region, Ball):
+        return region.radius
+    return min((float((b / 2 - a / 2).min()) for a, b in zip(*region.ends, strict=True) if a.numel()), default=0.0)
 
 
 def _evidence(kind: str, point: tuple[Tensor, ...], radius: float, number: int, found: SteinForm) -> Evidence:

@@ -14,7 +14,7 @@ from ._output import emit, json_option
 from ._progress import stage
 
 if TYPE_CHECKING:
-    from deqops.verify import Ball, Certificate, Global
+    from deqops.verify import Around, Certificate, Region
 
 VERDICT_CODES = {"certified": DONE, "refuted": FAILED, "unknown": UNKNOWN}
 NORMS = ("auto", "l1", "l2", "linf")
@@ -45,10 +45,12 @@ THEOREMS = (
 @click.option("--damping", type=float, help="b of the iteration y <- (1-b) y + b G(y) that is claimed to converge.")
 @click.option(
     "--region",
-    metavar="global|ball:R",
-    help="Where the claim holds: everywhere, or in the ball of radius R around the state in the inputs file. "
+    metavar="global|ball:R|box:R|around",
+    help="Where the claim holds: everywhere, or in the ball of radius R around the state in the inputs file, or in the "
+    "box of all states within R of it entry by entry; around: the largest ball found around the computed equilibrium. "
     "Default: everywhere, or a ball around the computed equilibrium where that can be proven.",
 )
+@click.option("--budget", type=float, help="Seconds after which no further proof is tried. Default: no limit.")
 @batch_dims_option
 @json_option
 def certify_command(
@@ -59,6 +61,7 @@ def certify_command(
     theorem: Any,
     damping: float | None,
     region: str | None,
+    budget: float | None,
     batch_dims: int | None,
     as_json: bool,
 ) -> int:
@@ -68,17 +71,19 @@ def certify_command(
     """
     from deqops.verify import certify
 
-    radius = parse_region(region)
+    where = parse_region(region)
     given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
-    with stage("certifying"):
+    with stage("certifying") as advance:
         certificate = certify(
             graph,
             given.state,
             *given.inputs,
             norm=norm,
-            region=_region(radius, given.state),
+            region=_region(where, given.state),
             theorem=theorem,
             damping=damping,
+            budget=budget,
+            progress=lambda text: advance(0, None, text),
         )
     if output is not None:
         with writing(output):
@@ -88,30 +93,38 @@ def certify_command(
     return VERDICT_CODES[certificate.verdict.value]
 
 
-def parse_region(text: str | None) -> float | None:
-    """The radius of "ball:R", infinity for "global", None where nothing is asked."""
+def parse_region(text: str | None) -> tuple[str, float] | None:
+    """The kind of a region and its radius, 0 for those that have none; None where nothing is asked."""
     if text is None:
         return None
-    if text == "global":
-        return math.inf
+    if text in ("global", "around"):
+        return text, 0.0
     kind, _, number = text.partition(":")
     try:
         radius = float(number)
     except ValueError:
         radius = math.nan
-    if kind != "ball" or not 0 < radius < math.inf:
-        raise click.BadParameter(f"{text!r}: write global, or ball:0.1 with a positive radius", param_hint="--region")
-    return radius
+    if kind not in ("ball", "box") or not 0 < radius < math.inf:
+        raise click.BadParameter(
+            f"{text!r}: write global, around, or ball:0.1 or box:0.1 with a positive radius", param_hint="--region"
+        )
+    return kind, radius
 
 
-def _region(radius: float | None, state: Any) -> Ball | Global | None:
+def _region(where: tuple[str, float] | None, state: Any) -> Region | Around | None:
     from torch.utils import _pytree as pytree
 
-    from deqops.verify import Ball, Global
+    from deqops.verify import Around, Ball, Box, Global
 
-    if radius is None:
+    if where is None:
         return None
-    return Global() if math.isinf(radius) else Ball(tuple(pytree.tree_leaves(state)), radius)
+    kind, radius = where
+    if kind in ("global", "around"):
+        return Global() if kind == "global" else Around()
+    leaves = tuple(leaf.double() for leaf in pytree.tree_leaves(state))
+    if kind == "ball":
+        return Ball(leaves, radius)
+    return Box(tuple(leaf - radius for leaf in leaves), tuple(leaf + radius for leaf in leaves))
 
 
 def summary(certificate: Certificate, path: Path | None) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def prove(folder: RunFolder) -> Findings:
     solution = _solved(graph, given.state, given.inputs)
     with writing(folder.state):
         write_tensors(folder.state, solution.value, given.inputs)
-    with stage("certifying"):
-        certificate = certify(graph, given.state, *given.inputs)
+    with stage("certifying") as advance:
+        certificate = certify(graph, given.state, *given.inputs, progress=lambda text: advance(0, None, text))
         with writing(folder.certificate):
             certificate.save(folder.certificate)
     error = None

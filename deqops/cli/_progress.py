@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import click
 
-Advance = Callable[[int, int, str], None]
-"""Reports the steps done, the steps in all and a few words."""
+Advance = Callable[[int, int | None, str], None]
+"""Reports the steps done, the steps in all (None where nobody knows) and a few words."""
 
 
 @contextmanager

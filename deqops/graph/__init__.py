@@ -2,6 +2,7 @@
 
 from deqops._fingerprint import tensor_digest
 
+from ._between import between
 from ._independent import MixesProblemsError, check_independent
 from ._ir import Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
@@ -16,6 +17,7 @@ __all__ = [
     "MixesProblemsError",
     "Node",
     "OperatorGraph",
+    "between",
     "check_independent",
     "export",
     "load",

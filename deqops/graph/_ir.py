@@ -54,7 +54,8 @@ class Leaf:
     or tensor constant of the model) or "literal" (a Python scalar, or an integer/boolean/factory tensor that
     was evaluated exactly). `position` numbers the leaves within "state" and within "input"; it is -1 for the
     others. `tensor` is the value itself (for the state: the example state). `inputs` are the positions of the
-    inputs whose *values* the tensor was computed from.
+    inputs whose *values* the tensor was computed from. `ends` are given where an input is any value between two
+    (`between`), and `tensor` is only one of them.
     """
 
     kind: LeafKind
@@ -62,6 +63,7 @@ class Leaf:
     name: str
     tensor: torch.Tensor
     inputs: frozenset[int] = frozenset()
+    ends: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)

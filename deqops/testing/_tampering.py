@@ -41,7 +41,17 @@ _VALUES: list[Any] = [
 _WORDS = {
     "verdict": ("certified", "refuted", "unknown"),
     "theorem": ("picard", "local_picard", "damped", "monotone", "causal", "refute", None),
-    "kind": ("contraction", "unique_equilibrium", "converges", "global", "ball", "lipschitz", "local", "monotone"),
+    "kind": (
+        "contraction",
+        "unique_equilibrium",
+        "converges",
+        "global",
+        "ball",
+        "lipschitz",
+        "local",
+        "monotone",
+        "chain",
+    ),
     "order": ("l1", "l2", "linf"),
     "status": ("free", "fixed"),
 }

@@ -17,7 +17,7 @@ from .._norm import Norm
 from .._problem import Problem
 from .._region import Global
 from .._rounding import mul_up
-from ._base import SLACK, Finding, Theorem, contraction
+from ._base import Finding, Theorem, contraction
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -38,7 +38,7 @@ def absorbing(problem: Problem, norm: Norm, box: Box, jacobian: Jacobian, dampin
         damping: b of the iteration asked about.
     """
     gain = lipschitz_gain(jacobian, norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, SLACK))
+    bound = float(mul_up(gain.upper, problem.slack))
     claim: Claim = Converges(Global()) if damping == 1 else UniqueEquilibrium(Global())
     return Finding(
         "absorbing",

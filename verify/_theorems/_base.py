@@ -90,7 +90,7 @@ class Theorem:
         evidence: the kinds of evidence its certificates carry.
         rated: whether it proves the rate of an iteration.
         claim: the kind of claim made where this theorem is asked for by name.
-        region: "global", "ball" or "any" of the two, what it speaks of.
+        region: what it speaks of: "global", "ball", "local" (a ball or a box), or "any" of them.
         orders: of the norms it holds in.
         attempt: yields findings for a request, the cheapest first; raises `UnsupportedOperationError` where the
             operator has not the theorem's form.
@@ -109,7 +109,7 @@ class Theorem:
     evidence: tuple[str, ...]
     rated: bool = True
     claim: Literal["contraction", "converges", "unique_equilibrium"] = "contraction"
-    region: Literal["global", "ball", "any"] = "global"
+    region: Literal["global", "ball", "local", "any"] = "global"
     orders: tuple[str, ...] = ("l1", "l2", "linf")
 
 

@@ -12,13 +12,15 @@ from deqops._errors import InputError
 from .._claim import Claim, Converges, UniqueEquilibrium
 from .._componentwise import equivalence, growth, image_radius, proposed_vector
 from .._evidence import Evidence
+from .._invariant_box import outside_bound
 from .._jacobian import Jacobian
 from .._local import local_jacobian
 from .._norm import Norm, finite
 from .._problem import Problem
-from .._region import Ball, Global, Region
+from .._region import Ball, Box, Global, Region
 from .._rounding import mul_up
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, used_inputs
+from ._base import Finding, Hypothesis, Theorem, contraction, used_inputs
+from ._boxed_picard import keeps_box
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -29,7 +31,7 @@ def componentwise(
     norm: Norm,
     vector: tuple[Tensor, ...],
     jacobian: Jacobian,
-    ball: Ball | None = None,
+    where: Ball | Box | None = None,
     damping: float = 1.0,
 ) -> Finding:
     """T13: `|G(y) - G(z)| <= N |y - z|` on a box S with G(S) in S, and N x <= q x for some x > 0, q < 1.
@@ -41,25 +43,29 @@ def componentwise(
 
     Args:
         problem: the operator.
-        norm: linf with weights w, of the errors; the box is its ball.
+        norm: linf with weights w, of the errors; a ball is one of this norm.
         vector: x, in the leaves' shapes for one problem.
         jacobian: with slopes that hold on S.
-        ball: S, None for the whole space.
+        where: S, None for the whole space.
         damping: b of the iteration asked about.
     """
-    q = float(mul_up(growth(jacobian, vector, problem.batch_dims), SLACK))
-    same = equivalence(norm, vector, SLACK)
+    q = float(mul_up(growth(jacobian, vector, problem.batch_dims), problem.slack))
+    same = equivalence(norm, vector, problem.slack)
     numbers = {
         "contraction": q,
         "size": same.size,
         "inverse_size": same.inverse_size,
-        "factor": float(mul_up(same.factor(q), SLACK)),
+        "factor": float(mul_up(same.factor(q), problem.slack)),
         "image": 0.0,
     }
     region: Region = Global()
     hypotheses: tuple[Hypothesis, ...] = (contraction(q, statement="N x <= q x with q < 1"),)
-    if ball is not None:
-        image = float(mul_up(image_radius(problem, jacobian, ball, norm), SLACK))
+    if isinstance(where, Box):
+        numbers["image"], region = outside_bound(problem, jacobian, where), where
+        hypotheses += (keeps_box(numbers["image"]),)
+    if isinstance(where, Ball):
+        ball = where
+        image = float(mul_up(image_radius(problem, jacobian, ball, norm), problem.slack))
         numbers["image"], region = image, Ball(ball.center, ball.radius, norm)
         holds = finite(image) and bool(image <= ball.radius)
         hypotheses += (Hypothesis("self-map", "||G(y) - c|| <= r on the box", image, ball.radius, holds),)
@@ -71,13 +77,19 @@ def componentwise(
         Evidence("componentwise", numbers, tensors={"vector": vector}),
         None,
         hypotheses,
-        used_inputs(problem) if ball is None else frozenset(range(len(problem.graph.inputs))),
+        used_inputs(problem) if where is None else frozenset(range(len(problem.graph.inputs))),
         claim=claim,
     )
 
 
 def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
     request.check_weights(problem)
+    if isinstance(request.region, Box):
+        box = request.box(problem)
+        jacobian = local_jacobian(problem, box, Norm("linf"))
+        vector = proposed_vector(jacobian, problem.batch_dims)
+        yield componentwise(problem, _norm(request.norm, vector), vector, jacobian, box, request.damping)
+        return
     ball = request.ball(problem) if isinstance(request.region, Ball) else None
     given = request.norm if ball is None or ball.norm is None else ball.norm
     if isinstance(given, Norm) and given.order != "linf":
@@ -101,7 +113,7 @@ def _norm(given: str | Norm, vector: tuple[Tensor, ...]) -> Norm:
 COMPONENTWISE = Theorem(
     name="componentwise",
     number="T13",
-    hypotheses=(("contraction", "N x <= q x with q < 1"), ("self-map", "||G(y) - c|| <= r on the box")),
+    hypotheses=(("contraction", "N x <= q x with q < 1"), ("self-map", "G maps the box into itself")),
     guarantee="one equilibrium in the box, reached from every start there; |y - y*| <= (I - N)^-1 |G(y) - y|",
     proof=None,
     source="Perov 1964; Ortega and Rheinboldt, Iterative Solution of Nonlinear Equations in Several Variables, 13.1",

@@ -14,7 +14,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Ball
 from .._rounding import mul_down, mul_up, sub_down
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction
+from ._base import Finding, Hypothesis, Theorem, contraction
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -34,7 +34,7 @@ def local_lyapunov(problem: Problem, ball: Ball, damping: float, form: Form) -> 
         UnsupportedOperationError: the operator has no Jacobian expression, or one too large to write out.
     """
     _refuse_large(problem)
-    found = lyapunov_numbers(problem, ball, damping, form, SLACK)
+    found = lyapunov_numbers(problem, ball, damping, form, problem.slack)
     room = float(mul_down(sub_down(1.0, found.contraction), ball.radius)) if found.contraction < 1 else 0.0
     moved = float(mul_up(found.inverse_size, found.defect))
     holds = finite(moved) and finite(found.factor) and bool(moved <= room)

@@ -1,18 +1,20 @@
-"""T2 `local_picard`: a constant q < 1 on a ball that G maps into itself."""
+"""T2 `local_picard`: a constant q < 1 on a ball that G maps into itself; in a box: `_boxed_picard.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .._chain_gain import LARGEST_CHECKED, ROOM, chain_gain
 from .._evidence import Evidence
 from .._gains import lipschitz_gain
 from .._local import local_jacobian
 from .._norm import Norm, finite
 from .._problem import Problem
-from .._region import Ball
+from .._region import Ball, Box
 from .._rounding import mul_down, mul_up, sub_down
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
+from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
+from ._boxed_picard import attempt_in_box
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -25,9 +27,38 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
     from every start there.
     """
     gain = lipschitz_gain(local_jacobian(problem, ball, norm), norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, SLACK))
+    numbers = {"bound": float(mul_up(gain.upper, problem.slack)), "residual": _residual(problem, norm, ball)}
+    return _finding(problem, norm, ball, Evidence("local", numbers), damping, gain.contributions)
+
+
+def local_picard_by_multipliers(problem: Problem, ball: Ball, damping: float = 1.0) -> Finding | None:
+    """T2 in plain l2 with the constant of `_chain_gain.py`, multipliers in the evidence; None unless q < 1.
+
+    Raises:
+        UnsupportedOperationError: the operator has no Jacobian expression.
+    """
+    if problem.boxes:
+        return None  # inputs in a box, for which the checker has no multipliers
+    norm = Norm("l2")
+    jacobian = local_jacobian(problem, ball, norm)
+    gain = chain_gain(jacobian, problem.batch_dims, 1 / ROOM, LARGEST_CHECKED)
+    if gain is None:
+        return None
+    numbers = {"bound": float(mul_up(gain.upper, ROOM)), "residual": _residual(problem, norm, ball)}
+    evidence = Evidence("local_chain", numbers, tensors={"multipliers": gain.multipliers})
+    parts = lipschitz_gain(jacobian, norm, problem.batch_dims).contributions
+    return _finding(problem, norm, ball, evidence, damping, parts)
+
+
+def _residual(problem: Problem, norm: Norm, ball: Ball) -> float:
     residuals = problem.residual(list(ball.leaves), norm)
-    residual = float(mul_up(float(residuals.max()), SLACK)) if residuals.numel() else 0.0
+    return float(mul_up(float(residuals.max()), problem.slack)) if residuals.numel() else 0.0
+
+
+def _finding(
+    problem: Problem, norm: Norm, ball: Ball, evidence: Evidence, damping: float, parts: tuple[tuple[str, float], ...]
+) -> Finding:
+    bound, residual = evidence.numbers["bound"], evidence.numbers["residual"]
     room = float(mul_down(sub_down(1.0, bound), ball.radius)) if bound < 1 else 0.0
     statement = "||G(c) - c|| <= (1 - q) r"
     hypotheses: tuple[Hypothesis, ...] = (
@@ -40,14 +71,20 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
     region = Ball(ball.center, ball.radius, norm)
     used = frozenset(range(len(problem.graph.inputs)))  # the residual takes every input's value
     rate = bound if damping == 1 else damped_rate(bound, damping)
-    evidence = Evidence("local", {"bound": bound, "residual": residual})
-    return Finding("local_picard", norm, region, evidence, rate, hypotheses, used, gain.contributions)
+    return Finding("local_picard", norm, region, evidence, rate, hypotheses, used, parts)
 
 
 def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
+    if isinstance(request.region, Box):
+        yield from attempt_in_box(problem, request)
+        return
     ball = request.ball(problem)
     for norm in request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
         yield local_picard(problem, norm, ball, request.iteration_damping())
+    if request.takes_plain_l2():
+        found = local_picard_by_multipliers(problem, ball, request.iteration_damping())
+        if found is not None:
+            yield found
 
 
 LOCAL_PICARD = Theorem(
@@ -58,11 +95,11 @@ LOCAL_PICARD = Theorem(
         ("self-map", "||G(c) - c|| <= (1 - q) r"),
         ("damping", "0 < b <= 1 keeps the ball invariant"),
     ),
-    guarantee="one equilibrium in B(c, r); T1's bounds for starts in it",
+    guarantee="one equilibrium in B(c, r), or in a box that G maps into itself; T1's bounds for starts in it",
     proof="local_picard",
-    source="Banach's theorem on a closed ball",
-    region="ball",
+    source="Banach's theorem on a closed ball or box",
+    region="local",
     attempt=_attempt,
     residual_factor=inverse_gap,
-    evidence=("local",),
+    evidence=("local", "local_chain", "box"),
 )

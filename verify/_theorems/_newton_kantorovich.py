@@ -15,7 +15,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Ball
 from .._rounding import mul_down, sub_down
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction
+from ._base import Finding, Hypothesis, Theorem, contraction
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -32,7 +32,7 @@ def newton_kantorovich(problem: Problem, norm: Norm, ball: Ball) -> Finding:
         UnsupportedOperationError: the operator has no Jacobian expression, or one too large to write out.
     """
     _refuse_large(problem)
-    found = newton_numbers(problem, norm, ball, SLACK)
+    found = newton_numbers(problem, norm, ball, problem.slack)
     room = float(mul_down(sub_down(1.0, found.contraction), ball.radius)) if found.contraction < 1 else 0.0
     holds = finite(found.defect) and finite(found.factor) and bool(found.defect <= room)
     region = Ball(ball.center, ball.radius, norm)

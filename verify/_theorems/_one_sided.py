@@ -18,7 +18,7 @@ from .._one_sided import best_damping, damped_constant, layer_one_sided, operato
 from .._problem import Problem
 from .._region import Global
 from .._rounding import div_up, mul_up, sub_down
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, used_inputs
+from ._base import Finding, Hypothesis, Theorem, contraction, used_inputs
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -42,10 +42,10 @@ def one_sided(problem: Problem, norm: Norm, damping: float | None) -> Finding:
         UnsupportedOperationError: no Jacobian expression with slopes everywhere, or one too large to write out.
     """
     gain = lipschitz_gain(problem.jacobian, norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, SLACK))
+    bound = float(mul_up(gain.upper, problem.slack))
     mu, multiplier = _constant(problem, norm)
     b = best_damping(mu, bound) if damping is None else damping
-    rate = float(mul_up(damped_constant(mu, bound, b), SLACK))
+    rate = float(mul_up(damped_constant(mu, bound, b), problem.slack))
     gap = float(sub_down(1.0, mu))
     factor = float(div_up(1.0, gap)) if gap > 0 else math.inf
     return Finding(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .._chain_gain import LARGEST_CHECKED, ROOM, chain_gain
 from .._evidence import Evidence
 from .._gains import lipschitz_gain
 from .._norm import Norm
 from .._problem import Problem
 from .._region import Global
 from .._rounding import mul_up
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap, used_inputs
+from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap, used_inputs
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -24,14 +25,36 @@ def picard(problem: Problem, norm: Norm, damping: float = 1.0) -> Finding:
     `||y - y*|| <= ||G(y) - y|| / (1 - q)` for any y. With `damping` b the rate is that of `(1-b) y + b G(y)`.
     """
     gain = lipschitz_gain(problem.jacobian, norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, SLACK))
-    rate = bound
+    bound = float(mul_up(gain.upper, problem.slack))
+    return _finding(problem, norm, Evidence("lipschitz", {"bound": bound}), damping, gain.contributions)
+
+
+def picard_by_multipliers(problem: Problem, damping: float = 1.0) -> Finding | None:
+    """T1 in plain l2 with the constant of `_chain_gain.py`, multipliers in the evidence; None unless q < 1.
+
+    Raises:
+        UnsupportedOperationError: the operator has no Jacobian expression with slopes everywhere.
+    """
+    if problem.boxes:
+        return None  # inputs in a box, for which the checker has no multipliers
+    gain = chain_gain(problem.jacobian, problem.batch_dims, 1 / ROOM, LARGEST_CHECKED)
+    if gain is None:
+        return None
+    bound = float(mul_up(gain.upper, ROOM))
+    evidence = Evidence("chain", {"bound": bound}, tensors={"multipliers": gain.multipliers})
+    parts = lipschitz_gain(problem.jacobian, Norm("l2"), problem.batch_dims).contributions
+    return _finding(problem, Norm("l2"), evidence, damping, parts)
+
+
+def _finding(
+    problem: Problem, norm: Norm, evidence: Evidence, damping: float, parts: tuple[tuple[str, float], ...]
+) -> Finding:
+    rate = bound = evidence.numbers["bound"]
     hypotheses: tuple[Hypothesis, ...] = (contraction(bound),)
     if damping != 1:
         rate = damped_rate(bound, damping)
         hypotheses += (contraction(rate, "damped contraction", "|1 - b| + |b| q < 1"),)
-    evidence = Evidence("lipschitz", {"bound": bound})
-    return Finding("picard", norm, Global(), evidence, rate, hypotheses, used_inputs(problem), gain.contributions)
+    return Finding("picard", norm, Global(), evidence, rate, hypotheses, used_inputs(problem), parts)
 
 
 def damped(problem: Problem, norm: Norm, damping: float) -> Finding:
@@ -48,6 +71,10 @@ def damped(problem: Problem, norm: Norm, damping: float) -> Finding:
 def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
     for norm in request.norms(problem, lambda: problem.jacobian):
         yield picard(problem, norm, request.iteration_damping())
+    if request.takes_plain_l2():
+        found = picard_by_multipliers(problem, request.iteration_damping())
+        if found is not None:
+            yield found
 
 
 def _attempt_damped(problem: Problem, request: Request) -> Iterator[Finding]:
@@ -64,7 +91,7 @@ PICARD = Theorem(
     source="Banach 1922; Caccioppoli 1930",
     attempt=_attempt,
     residual_factor=inverse_gap,
-    evidence=("lipschitz",),
+    evidence=("lipschitz", "chain"),
 )
 
 DAMPED = Theorem(

@@ -14,7 +14,7 @@ from .._powers import power_bounds
 from .._problem import Problem
 from .._region import Global
 from .._rounding import div_up, mul_up, sub_down
-from ._base import SLACK, Finding, Theorem, contraction, used_inputs
+from ._base import Finding, Theorem, contraction, used_inputs
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -41,8 +41,8 @@ def picard_powers(problem: Problem, norm: Norm, damping: float) -> Finding:
             best = power
     if best is None:
         raise AssertionError("there is a first power")
-    bound, gap = float(mul_up(best.bound, SLACK)), float(sub_down(1.0, mul_up(best.bound, SLACK)))
-    spread = float(mul_up(mul_up(best.spread, abs(damping)), SLACK))
+    bound, gap = float(mul_up(best.bound, problem.slack)), float(sub_down(1.0, mul_up(best.bound, problem.slack)))
+    spread = float(mul_up(mul_up(best.spread, abs(damping)), problem.slack))
     factor = float(div_up(spread, gap)) if gap > 0 else math.inf
     return Finding(
         "powers",

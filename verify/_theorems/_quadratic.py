@@ -14,7 +14,7 @@ from .._norm import Norm
 from .._powers import damped
 from .._problem import Problem
 from .._region import Global
-from ._base import SLACK, Finding, Hypothesis, Theorem, contraction, used_inputs
+from ._base import Finding, Hypothesis, Theorem, contraction, used_inputs
 
 if TYPE_CHECKING:
     from .._request import Request
@@ -40,8 +40,8 @@ def quadratic(problem: Problem, damping: float) -> Finding:
     """
     slopes = damped(interval_jacobian(problem.jacobian, problem.batch_dims), damping)
     form = proposed_form(slopes.mid)
-    size, inverse_size = form_sizes(form, SLACK)
-    found = Lyapunov(0.0, form_contraction(form, slopes, SLACK), size, inverse_size, damping)
+    size, inverse_size = form_sizes(form, problem.slack)
+    found = Lyapunov(0.0, form_contraction(form, slopes, problem.slack), size, inverse_size, damping)
     numbers = {
         "contraction": found.contraction,
         "size": found.size,

@@ -46,6 +46,11 @@ def exact(tensor: torch.Tensor) -> Balls:
     return balls((int(v) for v in values.reshape(-1).tolist()), tuple(values.shape))
 
 
+def hull(low: Balls, high: Balls) -> Balls:
+    """Balls around every number from one array's entries to another's; radii have 30 bits and are rounded up."""
+    return each(lambda a, b: a.union(b), low, high)
+
+
 def balls(entries: Iterable[Any], shape: tuple[int, ...]) -> Balls:
     """A ball array of the given entries (floats, integers, balls), in row-major order."""
     flat = np.empty(int(np.prod(shape, dtype=np.int64)), dtype=object)
@@ -99,6 +104,11 @@ def largest(x: Balls) -> Ball:
 def total(x: Balls) -> Ball:
     """The sum of all entries."""
     return reduce(lambda a, b: a + b, x.reshape(-1), arb(0))
+
+
+def root_up(x: Ball) -> Ball:
+    """An upper bound of the square root of a number that is at least 0, though its ball may reach below."""
+    return x.upper().sqrt().upper()
 
 
 def upper_end(x: Ball) -> Ball:

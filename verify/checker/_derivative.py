@@ -132,7 +132,7 @@ def largest_norm(matrices: Interval, order: str, weights: ball.Balls | None) -> 
     top = arb(0)
     for problem in range(len(middle)):
         rows, columns = (_largest_sum(magnitude[problem], axis) for axis in (1, 0))
-        found = {"linf": rows, "l1": columns, "l2": (rows * columns).sqrt()}[order]
+        found = {"linf": rows, "l1": columns, "l2": ball.root_up(rows * columns)}[order]
         if order == "l2" and not found <= top:
             found = found.min(factored_bound(middle[problem]) + simple_bound(radius[problem]))
         top = top.max(found)

@@ -26,6 +26,8 @@ VERDICTS = ("certified", "refuted", "unknown")
 EVIDENCE = {
     "lipschitz": ("bound", "", ""),
     "local": ("bound residual", "", ""),
+    "chain": ("bound", "", "multipliers"),
+    "local_chain": ("bound residual", "", "multipliers"),
     "lyapunov": ("defect contraction size inverse_size factor", "", "form inverse"),
     "log_norm": ("mu least factor", "", ""),
     "monotone": ("mu factor", "", ""),
@@ -35,6 +37,7 @@ EVIDENCE = {
     "one_sided": ("mu bound multiplier factor", "", ""),
     "powers": ("contraction factor", "doublings", ""),
     "quadratic": ("contraction size inverse_size factor", "", "form inverse"),
+    "box": ("bound outside", "", ""),
     "causal": ("", "depth", "levels"),
     "two_points": ("", "problem", "first second"),
     "eigenvalue": ("radius growth", "problem", "point form"),
@@ -79,14 +82,28 @@ class Ball:
     radius: float
 
 
+@dataclass(frozen=True, eq=False)
+class Box:
+    """`lower <= y <= upper` entry by entry, for each problem its own."""
+
+    lower: tuple[Array, ...]
+    upper: tuple[Array, ...]
+
+
 @dataclass(frozen=True)
 class Input:
-    """One input: `sha256` is None where the claim is for all its values."""
+    """One input: `sha256` is None where the claim is for all its values, or for those between two `ends`."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     sha256: str | None
+    ends: tuple[Array, Array] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether the claim is for all its values."""
+        return self.sha256 is None and self.ends is None
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Document:
-    """A well-formed certificate. `ball` is None for a claim about every state."""
+    """A well-formed certificate. `region` is None for a claim about every state."""
 
     kind: str
     damping: float
@@ -122,7 +139,7 @@ class Document:
     theorem: str | None
     rate: float | None
     norm: Norm | None
-    ball: Ball | None
+    region: Ball | Box | None
     state: tuple[tuple[tuple[int, ...], str], ...]
     batch_dims: int
     fingerprint: str
@@ -217,11 +234,11 @@ def read(document: dict[str, Any], folder: Path | None) -> Document:
         theorem=_choice(document["theorem"], "theorem", THEOREMS),
         rate=_optional(document["rate"], "rate"),
         norm=norm,
-        ball=_ball(document, witnesses),
+        region=_region(document, witnesses),
         state=tuple(_leaf(entry) for entry in _list(document["state"], "state")),
         batch_dims=_integer(document["batch_dims"], "batch_dims", 1),
         fingerprint=_model(document["model"]),
-        inputs=tuple(_input(entry) for entry in _list(document["inputs"], "inputs")),
+        inputs=tuple(_input(entry, witnesses) for entry in _list(document["inputs"], "inputs")),
         hypotheses=tuple(_hypothesis(entry) for entry in _list(document["hypotheses"], "hypotheses")),
         evidence=_evidence(document["evidence"], witnesses),
     )
@@ -273,18 +290,32 @@ def _norm(entry: Any, witnesses: Witnesses) -> Norm:
     return Norm(order, weights)
 
 
-def _ball(document: dict[str, Any], witnesses: Witnesses) -> Ball | None:
+_REGIONS = {"global": "kind", "ball": "kind center radius norm", "box": "kind lower upper"}
+
+
+def _region(document: dict[str, Any], witnesses: Witnesses) -> Ball | Box | None:
     region = document["region"]
-    kind = _choice(region.get("kind") if isinstance(region, dict) else None, "region.kind", ("global", "ball"))
-    _keys(region, "region", "kind" if kind == "global" else "kind center radius norm")
+    kind = _choice(region.get("kind") if isinstance(region, dict) else None, "region.kind", tuple(_REGIONS))
+    _keys(region, "region", _REGIONS[kind])
     if kind == "global":
         return None
+    if kind == "box":
+        return _box(region, witnesses)
     if region["norm"] != document["norm"] or region["norm"] is None:
         raise Rejected("region.norm: a ball is in the claim's norm")
     radius = number(region["radius"], "region.radius")
     if not radius > 0:
         raise Rejected("region.radius: is not positive")
     return Ball(witnesses.arrays(region["center"], "region.center"), radius)
+
+
+def _box(region: dict[str, Any], witnesses: Witnesses) -> Box:
+    lower, upper = (witnesses.arrays(region[name], f"region.{name}") for name in ("lower", "upper"))
+    if [leaf.shape for leaf in lower] != [leaf.shape for leaf in upper]:
+        raise Rejected("region: the ends of the box differ in shape")
+    if not all(bool((a <= b).all()) for a, b in zip(lower, upper, strict=True)):
+        raise Rejected("region: the lower end of the box is above the upper one")
+    return Box(lower, upper)
 
 
 def _evidence(entry: Any, witnesses: Witnesses) -> Evidence | None:
@@ -306,16 +337,27 @@ def _leaf(entry: Any) -> tuple[tuple[int, ...], str]:
     return shape_of(entry["shape"], "state.shape"), _choice(entry["dtype"], "state.dtype", FLOATS)
 
 
-def _input(entry: Any) -> Input:
-    _keys(entry, "inputs", "name shape dtype status sha256")
-    status = _choice(entry["status"], "inputs.status", ("free", "fixed"))
+def _input(entry: Any, witnesses: Witnesses) -> Input:
+    status = _choice(entry.get("status") if isinstance(entry, dict) else None, "inputs.status", _STATUSES)
+    _keys(entry, "inputs", "name shape dtype status sha256" + (" lower upper" if status == "box" else ""))
     sha256 = entry["sha256"]
-    if (status == "free") != (sha256 is None):
-        raise Rejected("inputs.sha256: a fixed input has one, a free input has none")
+    if (status == "fixed") != (sha256 is not None):
+        raise Rejected("inputs.sha256: a fixed input has one, another has none")
     if sha256 is not None:
         _text(sha256, "inputs.sha256")
     shape = shape_of(entry["shape"], "inputs.shape")
-    return Input(_text(entry["name"], "inputs.name"), shape, _text(entry["dtype"], "inputs.dtype"), sha256)
+    ends = _ends(entry, shape, witnesses) if status == "box" else None
+    return Input(_text(entry["name"], "inputs.name"), shape, _text(entry["dtype"], "inputs.dtype"), sha256, ends)
+
+
+_STATUSES = ("free", "box", "fixed")
+
+
+def _ends(entry: Any, shape: tuple[int, ...], witnesses: Witnesses) -> tuple[Array, Array]:
+    (lower,), (upper,) = (witnesses.arrays([entry[side]], f"inputs.{side}") for side in ("lower", "upper"))
+    if lower.shape != shape or upper.shape != shape or not bool((lower <= upper).all()):
+        raise Rejected("inputs: the ends of an input have not its shape, or cross")
+    return lower, upper
 
 
 def _hypothesis(entry: Any) -> Hypothesis:

@@ -212,4 +212,4 @@ def row_norms(matrix: Matrix) -> ball.Balls:
     """The Euclidean norm of each row."""
     squares = Matrix(matrix.rows, matrix.cols, ball.times(matrix.values, matrix.values), matrix.shape)
     sums = squares.magnitude_times(ball.full(1, (matrix.shape[1], 1)))[:, 0]
-    return ball.each(lambda x: x.sqrt(), sums)
+    return ball.each(ball.root_up, sums)

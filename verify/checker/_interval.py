@@ -22,13 +22,20 @@ class Interval:
 
     @property
     def ends(self) -> tuple[ball.Balls, ball.Balls]:
-        """Enclosures of the lower and the upper ends."""
-        return ball.array(self.middle - self.radius), ball.array(self.middle + self.radius)
+        """The lower and the upper ends, outwards: numbers, however wide the middle is."""
+        return outwards(ball.array(self.middle - self.radius), ball.array(self.middle + self.radius))
 
 
 def between(low: ball.Balls, high: ball.Balls) -> Interval:
     """The interval with the given ends."""
+    low, high = outwards(low, high)
     return Interval(ball.array((low + high) / 2), ball.array((high - low) / 2))
+
+
+def outwards(low: ball.Balls, high: ball.Balls) -> tuple[ball.Balls, ball.Balls]:
+    """The least of the lower ends and the largest of the upper ones, entry by entry; what is not finite stays so."""
+    least = ball.each(lambda x: x.lower() if x.is_finite() else x, low)
+    return least, ball.each(lambda x: x.upper() if x.is_finite() else x, high)
 
 
 def intersected(interval: Interval, centre: ball.Balls, deviation: Any) -> Interval:

@@ -143,7 +143,7 @@ class LevelWalk:
 
     def _leaf(self, value: int) -> Entries:
         leaf = self.graph.leaves[value]
-        if value not in self._free:
+        if value not in self._free and leaf.ends is None:
             return _of_leaf(leaf)
         if leaf.kind != "input" or not leaf.tensor.is_floating_point():
             raise Rejected("a constant depends on an input that the certificate declares free")

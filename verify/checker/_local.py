@@ -1,4 +1,4 @@
-"""Local claims: slopes on a ball, and how far G moves its centre."""
+"""Local claims: slopes on a ball or a box, and how far G moves a ball's centre."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from flint import arb
 
 from . import _arithmetic as ball
 from ._affine import Network
-from ._document import Ball, Norm
+from ._document import Ball, Box, Norm
 from ._gains import Composition, row_norms
-from ._interval import Interval, intersected
+from ._interval import Interval, between, intersected
 from ._network import Walk, is_nonlinear
+from ._refusal import Rejected
 from ._subject import Subject
 from ._term import Form
 from ._values import Values
 from ._vector_norm import largest_norm, powers
+from ._witness import Array
 
 
 def centre_of(region: Ball) -> list[ball.Balls]:
     """The ball's centre, leaf by leaf."""
-    return [ball.balls(leaf.reshape(-1).tolist(), leaf.shape) for leaf in region.center]
+    return [_balls(leaf) for leaf in region.center]
 
 
 def walk_over_ball(
@@ -65,7 +67,29 @@ class _Euclidean:
         if self._composition is None:
             self._composition = Composition(network.sources, None)
         gains = self._composition.gain(form, None, None)
-        return ball.array(ball.total(ball.times(gains, gains)).sqrt())
+        return ball.array(ball.root_up(ball.total(ball.times(gains, gains))))
+
+
+def ends_of(region: Box) -> list[tuple[ball.Balls, ball.Balls]]:
+    """The lower and the upper end, leaf by leaf."""
+    pairs = zip(region.lower, region.upper, strict=True)
+    return [(_balls(low), _balls(high)) for low, high in pairs]
+
+
+def require_fitting_box(region: Box, subject: Subject) -> None:
+    """Refuse a box that has not the state's shapes."""
+    if [leaf.shape for leaf in region.lower] != subject.shapes:
+        raise Rejected("region: the ends of the box are not of the state's shape")
+
+
+def walk_over_box(subject: Subject, constants: Values, region: Box) -> Walk:
+    """The network with slopes that hold on the box."""
+    require_fitting_box(region, subject)
+    return Walk(subject.graph, constants, [between(*ends) for ends in ends_of(region)])
+
+
+def _balls(leaf: Array) -> ball.Balls:
+    return ball.balls(leaf.reshape(-1).tolist(), leaf.shape)
 
 
 def residual_bound(

@@ -108,7 +108,7 @@ def _norm_estimate(matrix: Floats) -> float:
 
 
 def _frobenius(entries: ball.Balls) -> ball.Ball:
-    return ball.total(ball.times(entries, entries)).sqrt().upper()
+    return ball.root_up(ball.total(ball.times(entries, entries)))
 
 
 def _row_sums_of_gram(integers: Ints) -> Floats:

@@ -72,4 +72,4 @@ class Stack:
 def simple_bound(magnitude: ball.Balls) -> ball.Ball:
     """min(Frobenius, sqrt(l1 linf)) of a nonnegative matrix."""
     rows, columns = (ball.largest(ball.array(magnitude.sum(axis=axis))) for axis in (1, 0))
-    return (rows * columns).sqrt().min(ball.total(ball.times(magnitude, magnitude)).sqrt())
+    return ball.root_up(rows * columns).min(ball.root_up(ball.total(ball.times(magnitude, magnitude))))

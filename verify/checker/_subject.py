@@ -9,11 +9,12 @@ import torch
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import ConcreteGraph, check_independent, tensor_digest, trace
+from deqops.graph import ConcreteGraph, between, check_independent, tensor_digest, trace
 
 from ._document import Document
 from ._masks import read_by_softmax_alone
 from ._refusal import Rejected
+from ._witness import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +54,15 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
     _compare_model(document, graph)
     free = _compare_inputs(document, graph)
     _refuse_nonfinite(graph, free)
-    fixed = [entry.name for entry in document.inputs if entry.sha256 is not None]
+    try:
+        graph = between(graph, _boxes(document))
+    except DeqopsError as error:
+        raise Rejected(f"inputs: {error}") from error
+    fixed = [entry.name for entry in document.inputs if not entry.free]
     lines = (
         f"model: fingerprint {graph.fingerprint}",
         f"state: {', '.join(f'{dtype} {shape}' for shape, dtype in document.state)}",
-        f"inputs: fixed {fixed}, free {[entry.name for entry in document.inputs if entry.sha256 is None]}",
+        f"inputs: fixed {fixed}, free {[entry.name for entry in document.inputs if entry.free]}",
     )
     return Subject(graph, free, lines)
 
@@ -106,11 +111,31 @@ def _compare_inputs(document: Document, graph: ConcreteGraph) -> frozenset[int]:
             _dtype(leaf.tensor),
         ):
             raise Rejected(f"inputs: {leaf.name!r} differs in name, shape or dtype from the certificate's")
-        if entry.sha256 is None:
+        if entry.free:
             free.add(leaf.position)
+        elif entry.ends is not None:
+            if not _lies_between(leaf.tensor, *entry.ends):
+                raise Rejected(f"inputs: {leaf.name!r} lies outside of the certificate's two ends")
         elif entry.sha256 != tensor_digest(leaf.tensor):
             raise Rejected(f"inputs: {leaf.name!r} is fixed, and its values differ from the certificate's")
     return frozenset(free)
+
+
+def _lies_between(value: torch.Tensor, lower: Array, upper: Array) -> bool:
+    if not value.is_floating_point():
+        return False
+    x = value.detach().cpu().double().numpy()
+    return bool(((lower <= x) & (x <= upper)).all())
+
+
+def _boxes(document: Document) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+    """The two ends of each input that has them, by its position."""
+    entries = enumerate(document.inputs)
+    return {
+        number: (torch.from_numpy(entry.ends[0].copy()), torch.from_numpy(entry.ends[1].copy()))
+        for number, entry in entries
+        if entry.ends is not None
+    }
 
 
 def _refuse_nonfinite(graph: ConcreteGraph, free: frozenset[int]) -> None:

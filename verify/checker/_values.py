@@ -19,7 +19,7 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._convolution import convolved
-from ._elementary import elementary
+from ._elementary import elementary, image_of
 from ._masks import numbers_or_masked
 from ._normalisation import normalisation_of
 from ._refusal import Rejected
@@ -57,6 +57,7 @@ class Values:
         watched: frozenset[int] = frozenset(),
     ) -> None:
         self._graph, self._free, self._state_known = graph, free, state is not None
+        self._wide = any(leaf.ends is not None for leaf in graph.leaves.values())
         self._known: dict[int, Value] = {v: self._leaf(v, state) for v in graph.leaves}
         kept = watched | set(graph.outputs) | (_asked_for(graph) if state is None else set())
         last = last_uses(graph)
@@ -121,6 +122,8 @@ class Values:
             return UNKNOWN if state is None else state[leaf.position]
         if leaf.inputs & self._free or (leaf.kind == "input" and leaf.position in self._free):
             return UNKNOWN
+        if leaf.ends is not None:
+            return ball.hull(*(ball.exact(end) for end in leaf.ends))
         if leaf.tensor.is_floating_point():
             return ball.exact(leaf.tensor)
         return leaf.tensor.detach().cpu().numpy()
@@ -133,7 +136,17 @@ class Values:
             if self._state_known or node.output not in self._graph.state_dependent:
                 must_be_total(node, operands)
             return UNKNOWN
+        return _range(node, operands) if self._wide else evaluate(node, operands)
+
+
+def _range(node: Node, operands: list[Value]) -> Value:
+    """The same for wide balls: an elementary function by its range, which arb's own functions overestimate."""
+    table = elementary(node.op, node.attributes)
+    if table is None:
         return evaluate(node, operands)
+    x = as_balls(operands[0])
+    ends = (ball.each(lambda entry: entry.lower(), x), ball.each(lambda entry: entry.upper(), x))
+    return ball.hull(*image_of(table, *ends))
 
 
 def last_uses(graph: ConcreteGraph) -> list[set[int]]:

@@ -55,4 +55,4 @@ def powered(norm: Norm, value: float) -> Any:
 def largest_norm(norm: Norm, found: list[Any]) -> Any:
     """Upper bound of the norms whose `powers` were found."""
     top = ball.largest(np.array(found, dtype=object))
-    return (top.sqrt() if norm.order == "l2" else top).upper()
+    return ball.root_up(top) if norm.order == "l2" else top.upper()

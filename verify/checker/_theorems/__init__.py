@@ -7,26 +7,27 @@ from .._refusal import Rejected
 from .._subject import Subject
 from ._absorbing import ABSORBING
 from ._base import Rule
+from ._boxed_picard import BOXED_PICARD
 from ._causal import CAUSAL
 from ._componentwise import COMPONENTWISE
 from ._instability import EIGENVALUE, INDEX, UNSTABLE
-from ._local_picard import LOCAL_PICARD
+from ._local_picard import LOCAL_PICARD, LOCAL_PICARD_CHAIN
 from ._log_norm import LOG_NORM
 from ._lyapunov import LOCAL_LYAPUNOV, QUADRATIC
 from ._monotone import MONOTONE
 from ._newton_kantorovich import NEWTON_KANTOROVICH
 from ._one_sided import ONE_SIDED
 from ._orbits import CYCLE, TWO_EQUILIBRIA
-from ._picard import DAMPED, PICARD
+from ._picard import DAMPED, PICARD, PICARD_CHAIN
 from ._powers import POWERS
 from ._two_points import TWO_POINTS
 
 RULES: dict[tuple[str, str | None], tuple[Rule, ...]] = {
-    ("certified", "picard"): (PICARD,),
+    ("certified", "picard"): (PICARD, PICARD_CHAIN),
     ("certified", "powers"): (POWERS,),
     ("certified", "quadratic"): (QUADRATIC,),
     ("certified", "damped"): (DAMPED,),
-    ("certified", "local_picard"): (LOCAL_PICARD,),
+    ("certified", "local_picard"): (LOCAL_PICARD, LOCAL_PICARD_CHAIN, BOXED_PICARD),
     ("certified", "local_lyapunov"): (LOCAL_LYAPUNOV,),
     ("certified", "log_norm"): (LOG_NORM,),
     ("certified", "one_sided"): (ONE_SIDED,),
@@ -51,6 +52,8 @@ def establish(document: Document, subject: Subject) -> tuple[str, ...]:
     rules = RULES.get((document.verdict, document.theorem))
     if rules is None:
         raise Rejected(f"theorem: {document.theorem} cannot give the verdict {document.verdict}")
+    if document.verdict == "refuted" and any(entry.ends is not None for entry in document.inputs):
+        raise Rejected("inputs: a refutation is for one value of each input")
     if document.norm is None:
         raise Rejected("norm: a certified or refuted claim needs one")
     if document.evidence is None:

@@ -21,7 +21,7 @@ MOST_SWEEPS = 256
 def _absorbing(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T11: every start is in the checker's own box after `sweeps` steps, and that box lies in [lower, upper]."""
     bound, sweeps = evidence["bound"], evidence.counts["sweeps"]
-    require(document.ball is None, "region: theorem absorbing speaks of the whole space")
+    require(document.region is None, "region: theorem absorbing speaks of the whole space")
     require(document.kind != "contraction", "claim: theorem absorbing shows no contraction everywhere")
     require(document.damping == 1, "claim.iteration.damping: theorem absorbing is about 1")
     require(document.rate is None, "rate: theorem absorbing gives none from every start")

@@ -15,6 +15,7 @@ import numpy as np
 from flint import arb
 
 from .. import _arithmetic as ball
+from .._chain import require_chain
 from .._document import Ball, Document, Evidence, Norm
 from .._gains import lipschitz_bound
 from .._local import centre_of
@@ -66,6 +67,14 @@ def global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[s
     own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
     require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant", own, evidence["bound"]))
     return (f"constant of G in {named(norm)}: <= {shown(own)}, the certificate claims {evidence['bound']!r}",)
+
+
+def chain_constant(subject: Subject, norm: Norm, evidence: Evidence, walk: Walk) -> tuple[str, ...]:
+    """The bound, from the evidence's multipliers."""
+    require(norm.order == "l2" and norm.weights is None, "norm: multipliers are about plain l2")
+    bound = evidence["bound"]
+    looked_at = require_chain(walk, subject, evidence.arrays["multipliers"], bound)
+    return (f"constant in l2: <= {bound!r} by the multipliers, {looked_at} matrices shown to be semidefinite",)
 
 
 def point_of(subject: Subject, leaves: tuple[Any, ...]) -> list[ball.Balls]:

@@ -17,7 +17,7 @@ from ._base import Rule, require
 def _causal(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """By induction a component of level n is final after n sweeps; so one equilibrium, reached in `depth` sweeps."""
     depth = evidence.counts["depth"]
-    require(document.ball is None, "region: theorem causal speaks of the whole space")
+    require(document.region is None, "region: theorem causal speaks of the whole space")
     require(document.kind in ("converges", "unique_equilibrium"), "claim: theorem causal shows no contraction")
     require(document.damping == 1, "claim.iteration.damping: theorem causal is about the undamped iteration")
     require(document.rate is None, "rate: theorem causal gives none")

@@ -9,10 +9,11 @@ from flint import arb
 
 from .. import _arithmetic as ball
 from .._boxes import image
-from .._document import Ball, Document, Evidence, Norm
+from .._document import Ball, Box, Document, Evidence, Norm
 from .._gains import forward
 from .._interval import Interval
-from .._local import centre_of, moved, walk_over_ball
+from .._invariant_box import require_kept
+from .._local import centre_of, moved, walk_over_ball, walk_over_box
 from .._network import Walk
 from .._refusal import Rejected
 from .._subject import Subject
@@ -22,21 +23,25 @@ from ._base import Rule, exceeds, require, shown
 
 
 def _componentwise(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
-    """`|M| x <= q x` for all slopes M, q < 1; in a ball also `||G(y) - c|| <= radius`."""
+    """`|M| x <= q x` for all slopes M, q < 1; in a ball also `||G(y) - c|| <= radius`, in a box the like."""
     _well_formed(document, evidence, norm)
     vector = _vector(evidence, subject)
     weights, constants = full_weights(norm, subject), Values(subject.graph, None, subject.free)
     weights = weights or [ball.full(1, shape) for shape in subject.shapes]
     _equivalent(evidence, [ball.times(x, w) for x, w in zip(vector, weights, strict=True)])
-    if document.ball is None:
+    region = document.region
+    if region is None:
         walk = Walk(subject.graph, constants)
         require(evidence["image"] == 0, "evidence.image: must be 0 where the claim is global")
+    elif isinstance(region, Box):
+        walk = walk_over_box(subject, constants, region)
+        require_kept(subject, constants, region, walk, evidence["image"])
     else:
-        require([leaf.shape for leaf in document.ball.center] == subject.shapes, "region.center: not the state's shape")
-        walk = walk_over_ball(subject, constants, document.ball, norm, weights)
-        reach = _reach(subject, constants, document.ball, walk, weights)
+        require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not the state's shape")
+        walk = walk_over_ball(subject, constants, region, norm, weights)
+        reach = _reach(subject, constants, region, walk, weights)
         require(bool(reach <= arb(evidence["image"])), exceeds("image of the box", reach, evidence["image"]))
-        require(evidence["image"] <= document.ball.radius, "evidence.image: the box is not mapped into itself")
+        require(evidence["image"] <= region.radius, "evidence.image: the box is not mapped into itself")
     grown = forward(walk.network.sources, walk.outputs, vector)
     own = _largest([ball.array(a / x) for a, x in zip(grown, vector, strict=True)])
     require(bool(own <= arb(evidence["contraction"])), exceeds("growth of x", own, evidence["contraction"]))
@@ -107,7 +112,8 @@ def _largest(parts: list[ball.Balls]) -> Any:
 
 
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
-    within = document.ball is not None and limit == document.ball.radius
+    region = document.region
+    within = (isinstance(region, Box) and limit == 0) or (isinstance(region, Ball) and limit == region.radius)
     return within and value == evidence["image"] and value <= limit
 
 

@@ -54,7 +54,7 @@ def _index(document: Document, evidence: Evidence, subject: Subject, norm: Norm)
     """
     require(document.kind == "converges", "claim: an index refutes only convergence")
     require(document.damping != 0, "claim.iteration.damping: must not be 0")
-    require(document.ball is None, "region: an index refutes only convergence from every start")
+    require(document.region is None, "region: an index refutes only convergence from every start")
     require_plain(document)
     problem, radius = require_problem(evidence, subject), evidence["radius"]
     point = point_of(subject, evidence.arrays["point"])

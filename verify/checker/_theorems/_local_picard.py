@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from flint import arb
 
-from .._document import Document, Evidence, Norm
-from .._gains import lipschitz_bound
+from .._document import Ball, Document, Evidence, Norm
+from .._gains import Weights, lipschitz_bound
 from .._local import residual_bound, walk_over_ball
+from .._network import Walk
 from .._refusal import Rejected
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import full_weights
-from ._base import Rule, damped, exceeds, named, rate_of, require, shown, states_contraction, states_damped
+from ._base import (
+    Rule,
+    chain_constant,
+    damped,
+    exceeds,
+    named,
+    rate_of,
+    require,
+    shown,
+    states_contraction,
+    states_damped,
+)
 
 
 def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T2: constant q < 1 on the ball, which G maps into itself."""
-    rate, region = rate_of(document), document.ball
-    if region is None:
+    rate, region = rate_of(document), document.region
+    if not isinstance(region, Ball):
         raise Rejected("region: theorem local_picard speaks of a ball")
     require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
     require(evidence["bound"] <= rate, "rate: it is below the bound it rests on")
@@ -34,18 +46,27 @@ def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm
         exceeds("residual ||G(c) - c||", residual, evidence["residual"]),
     )
     walk = walk_over_ball(subject, constants, region, norm, weights)
-    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
-    require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
     return (
-        f"constant on the ball of radius {region.radius!r} in {named(norm)}: <= {shown(own)}",
+        *_constant(subject, norm, evidence, walk, weights, region.radius),
         f"residual ||G(c) - c|| <= {shown(residual)}, room (1 - q) r = {shown(room)}",
     )
 
 
+def _constant(
+    subject: Subject, norm: Norm, evidence: Evidence, walk: Walk, weights: Weights | None, radius: float
+) -> tuple[str, ...]:
+    """The bound on the ball of this radius."""
+    if evidence.kind == "local_chain":
+        return chain_constant(subject, norm, evidence, walk)
+    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+    require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
+    return (f"constant on the ball of radius {radius!r} in {named(norm)}: <= {shown(own)}",)
+
+
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
-    if document.ball is None:
+    if not isinstance(document.region, Ball):
         return False
-    room = (1 - arb(evidence["bound"])) * arb(document.ball.radius)
+    room = (1 - arb(evidence["bound"])) * arb(document.region.radius)
     return value == evidence["residual"] and value <= limit and bool(arb(limit) <= room)
 
 
@@ -59,3 +80,4 @@ LOCAL_PICARD = Rule(
         "damping": lambda document, _, value, limit: value == document.damping and limit == 1,
     },
 )
+LOCAL_PICARD_CHAIN = Rule(_local_picard, "local_chain", LOCAL_PICARD.hypotheses)

@@ -19,7 +19,7 @@ from ._base import Rule, exceeds, last_axis, named, rate_of, require, shown
 def _log_norm(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """`mu(S W) <= mu < 1`, `S_ii W_ii >= least`; `1 - b (1 - mu) <= rate` for `0 < b <= 1 / (1 - least)`."""
     rate = rate_of(document)
-    require(document.ball is None, "region: theorem log_norm speaks of the whole space")
+    require(document.region is None, "region: theorem log_norm speaks of the whole space")
     require(document.kind != "contraction", "claim: theorem log_norm does not show that G is a contraction")
     require(norm.order in ("l1", "linf"), "norm: theorem log_norm is about l1 and linf, weighted or not")
     mu, least, b = arb(evidence["mu"]), arb(evidence["least"]), arb(document.damping)

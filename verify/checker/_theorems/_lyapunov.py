@@ -35,7 +35,7 @@ def _local_lyapunov(document: Document, evidence: Evidence, subject: Subject, no
 def _quadratic(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T1 in the norm `||R y||_2`, everywhere."""
     _well_formed(document, evidence, norm)
-    require(document.ball is None, "region: theorem quadratic speaks of the whole space")
+    require(document.region is None, "region: theorem quadratic speaks of the whole space")
     form = _form(document, evidence, subject)
     walk = Walk(subject.graph, Values(subject.graph, None, subject.free))
     return (f"{_shrinks(document, evidence, subject, form, walk)} everywhere",)
@@ -87,8 +87,8 @@ def _well_formed(document: Document, evidence: Evidence, norm: Norm) -> None:
 
 def _in_ball(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> Ball:
     _well_formed(document, evidence, norm)
-    region = document.ball
-    if region is None:
+    region = document.region
+    if not isinstance(region, Ball):
         raise Rejected("region: theorem local_lyapunov speaks of a ball")
     require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
     moved_by = arb(evidence["inverse_size"]) * arb(evidence["defect"])
@@ -104,7 +104,7 @@ def _defect(subject: Subject, constants: Values, region: Ball, R: ball.Balls) ->
     step = np.concatenate([ball.array(g - c).reshape(problems, -1) for c, g in both], axis=1)
     lengths = [ball.matmul(one, row) for one, row in zip(R, step, strict=True)]
     top = ball.largest(np.array([ball.total(ball.times(x, x)) for x in lengths], dtype=object))
-    return top.sqrt().upper()
+    return ball.root_up(top)
 
 
 def _products(A: ball.Balls, B: ball.Balls) -> ball.Balls:
@@ -132,9 +132,9 @@ def _upper_float(value: Any) -> float:
 
 
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
-    if document.ball is None:
+    if not isinstance(document.region, Ball):
         return False
-    room = (1 - arb(evidence["contraction"])) * arb(document.ball.radius)
+    room = (1 - arb(evidence["contraction"])) * arb(document.region.radius)
     least = arb(evidence["inverse_size"]) * arb(evidence["defect"])
     return bool(least <= arb(value)) and value <= limit and bool(arb(limit) <= room)
 

@@ -17,7 +17,7 @@ from ._base import Rule, exceeds, last_axis, named, require, shown
 
 def _monotone(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T5 (c, d): `sym((I - a W)^T P (I - b W)) >= mu P` with mu > 0 gives one equilibrium and the error's factor."""
-    require(document.ball is None, "region: theorem monotone speaks of the whole space")
+    require(document.region is None, "region: theorem monotone speaks of the whole space")
     require(document.kind == "unique_equilibrium", "claim: theorem monotone shows a unique equilibrium, no more")
     require(document.rate is None, "rate: theorem monotone gives none")
     require(norm.order == "l2", "norm: theorem monotone is about l2, weighted or not")

@@ -23,8 +23,8 @@ from ._base import Rule, exceeds, flat_weights, matrices_of, named, require, sho
 
 def _newton(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """T6 with F(y) = y - G(y): T(y) = y - A F(y) contracts by Z and maps the ball into itself."""
-    region, defect, contraction = document.ball, evidence["defect"], evidence["contraction"]
-    if region is None:
+    region, defect, contraction = document.region, evidence["defect"], evidence["contraction"]
+    if not isinstance(region, Ball):
         raise Rejected("region: theorem newton_kantorovich speaks of a ball")
     require([leaf.shape for leaf in region.center] == subject.shapes, "region.center: not of the state's shape")
     require(document.kind == "unique_equilibrium", "claim: theorem newton_kantorovich shows one equilibrium, no more")
@@ -80,9 +80,9 @@ def _rest(products: Interval, inverse: ball.Balls) -> Interval:
 
 
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:
-    if document.ball is None:
+    if not isinstance(document.region, Ball):
         return False
-    room = (1 - arb(evidence["contraction"])) * arb(document.ball.radius)
+    room = (1 - arb(evidence["contraction"])) * arb(document.region.radius)
     return value == evidence["defect"] and value <= limit and bool(arb(limit) <= room)
 
 

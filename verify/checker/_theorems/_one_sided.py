@@ -22,7 +22,7 @@ from ._base import Rule, flat_weights, global_constant, last_axis, named, rate_o
 def _one_sided(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """`sqrt((1-b)^2 + 2b(1-b) mu + b^2 bound^2) <= rate` for 0 < b <= 1; sym(M) <= mu for all slopes M."""
     rate, mu, b = rate_of(document), arb(evidence["mu"]), arb(document.damping)
-    require(document.ball is None, "region: theorem one_sided speaks of the whole space")
+    require(document.region is None, "region: theorem one_sided speaks of the whole space")
     require(document.kind != "contraction", "claim: theorem one_sided does not show that G is a contraction")
     require(norm.order == "l2", "norm: theorem one_sided is about l2, weighted or not")
     require(bool(mu < 1), "evidence.mu: is not below 1")

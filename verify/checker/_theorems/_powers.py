@@ -22,7 +22,7 @@ MOST_DOUBLINGS = 20
 def _powers(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """`||M_m ... M_1|| <= contraction < 1`, and what that makes of a residual."""
     q, doublings = evidence["contraction"], evidence.counts["doublings"]
-    require(document.ball is None, "region: theorem powers speaks of the whole space")
+    require(document.region is None, "region: theorem powers speaks of the whole space")
     require(document.kind != "contraction", "claim: theorem powers shows no contraction of G itself")
     require(document.rate is None, "rate: theorem powers gives none of a single step")
     require(document.damping != 0, "claim.iteration.damping: must not be 0")

@@ -1,51 +1,19 @@
-"""T6 on balls of the certifier's choice, around a point that Newton's method has sharpened."""
+"""A point that a few steps of Newton's method have brought nearer to an equilibrium."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ._bisection import largest_ball
-from ._local import local_jacobian
 from ._newton import derivative_over_ball, gap, proposed_inverse
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball
-from ._request import Request
-from ._theorems import Finding, newton_kantorovich
 
-LARGEST_TRIED = 1024  # unknowns of one problem; larger ones are tried where the theorem is asked for by name
 _STEPS = 12
 _DAMPINGS = (1.0, 0.3, 0.1)
-RADII = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6, 1e-8)
-
-
-def newton_around(problem: Problem, center: tuple[Tensor, ...], request: Request) -> Iterator[Finding]:
-    """T6 in each norm asked for, on the largest ball of a list; the centre as `sharpened` left it."""
-    scale = scale_of(center)
-    smallest = 4 * float(problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale
-    if not math.isfinite(smallest):
-        return  # values overflow near the point: no ball can be enclosed
-    ball = Ball(center, smallest)
-    for norm in request.plain_norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
-        least = _least(problem, norm, ball)
-        if least.holds:
-            radii = [factor * scale for factor in RADII]
-            least = largest_ball(least, radii, lambda larger, norm=norm: newton_kantorovich(problem, norm, larger))  # type: ignore[misc]
-        yield least
-
-
-def _least(problem: Problem, norm: Norm, ball: Ball) -> Finding:
-    """The finding on the given ball, or on one with room for `||A F(c)||`, which may be larger than `||F(c)||`."""
-    found = newton_kantorovich(problem, norm, ball)
-    Y, Z = found.evidence.numbers["defect"], found.evidence.numbers["contraction"]
-    wanted = 2 * Y / (1 - Z) if Z < 1 else math.inf
-    if found.holds or not 0 < wanted < math.inf:
-        return found
-    return newton_kantorovich(problem, norm, Ball(ball.center, wanted))
 
 
 def sharpened(problem: Problem, center: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -1,0 +1,264 @@
+"""Lipschitz constants of trained networks in l2: proven bounds beside sampled lower bounds and what others compute.
+
+    python benchmarks/lipschitz.py [--wide] [--slow] [--threads N]
+
+Networks of two and three linear maps with tanh or ReLU between them, of width 64 (256 with --wide), trained here for a
+few hundred steps: to tell scikit-learn's digits apart ("digits", 64 pixels, ten numbers and zeros), or on a smooth map
+of R^64 ("map"). Each value is divided by a gain that was met: the largest `||J(x)||_2` that gradient ascent over states
+found (tanh), or random states (ReLU, whose Jacobian has no gradient).
+
+1. Global: `lipschitz_bound`, the product of norms in it, LipSDP by cvxpy (SCS; CLARABEL with --slow), ECLipsE and
+   ECLipsE-Fast.
+2. Local: boxes of half-width 0.01 and 0.1 around a datum, and the l2 balls around these boxes, which is what
+   ECLipsE-Gen-Local knows.
+
+Peers that are missing are named and left out: cvxpy and eclipse-nn are installed by their own names. A value below the
+gain that was met is marked: it is no bound. Times are of the processor, in seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import itertools
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deqops.verify import Ball, Norm, lipschitz_bound
+
+DOUBLE = torch.float64
+PEERS = {"cvxpy": "cvxpy", "eclipse-nn": "eclipse_nn"}
+
+
+def peer(name: str) -> Any:
+    """The peer's module, or None where it is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return importlib.import_module(PEERS[name])
+        except ImportError:
+            return None
+
+
+class Net(nn.Module):
+    """Linear maps with tanh or ReLU between them, from R^n to R^n."""
+
+    def __init__(self, sizes: tuple[int, ...], activation: str) -> None:
+        super().__init__()
+        pairs = itertools.pairwise(sizes)
+        self.activation = activation
+        self.maps = nn.ModuleList([nn.Linear(m, n, dtype=DOUBLE) for m, n in pairs])
+
+    def forward(self, y: Tensor) -> Tensor:
+        *inner, last = self.maps
+        for one in inner:
+            y = self.s(one(y))
+        out: Tensor = last(y)
+        return out
+
+    def s(self, pre: Tensor) -> Tensor:
+        return torch.tanh(pre) if self.activation == "tanh" else torch.relu(pre)
+
+    def slope(self, pre: Tensor) -> Tensor:
+        return 1 - torch.tanh(pre).square() if self.activation == "tanh" else (pre > 0).to(DOUBLE)
+
+    def weights(self) -> list[Tensor]:
+        return [one.weight.detach() for one in self.maps]  # type: ignore[union-attr, operator]
+
+    def biases(self) -> list[Tensor]:
+        return [one.bias.detach() for one in self.maps]  # type: ignore[union-attr, operator]
+
+
+def data(task: str) -> tuple[Tensor, Tensor]:
+    """Inputs and targets, (samples, 64)."""
+    if task == "digits":
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        return torch.tensor(digits.data / 16, dtype=DOUBLE), torch.tensor(digits.target)
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(2000, 64, generator=generator, dtype=DOUBLE)
+    mixing = torch.randn(64, 64, generator=generator, dtype=DOUBLE) / 8
+    return x, torch.sin(x @ mixing) + 0.3 * x.roll(1, dims=1)
+
+
+def trained(task: str, layers: int, width: int, activation: str) -> tuple[Net, Tensor]:
+    """A network after 600 steps of Adam, and a datum, (1, 64)."""
+    torch.manual_seed(layers)
+    x, target = data(task)
+    net = Net((64, *[width] * (layers - 1), 64), activation)
+    if task == "digits":  # the other numbers are zeros, of no norm
+        with torch.no_grad():
+            for part in (net.maps[-1].weight, net.maps[-1].bias):
+                part[10:] = 0  # type: ignore[index, operator]
+    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for _ in range(600):
+        rows = torch.randint(len(x), (128,))
+        optimiser.zero_grad()
+        out = net(x[rows])
+        if task == "digits":
+            loss = nn.functional.cross_entropy(out[:, :10], target[rows])
+        else:
+            loss = (out - target[rows]).square().mean()
+        loss.backward()
+        optimiser.step()
+    return net.requires_grad_(False), x[:1]
+
+
+def jacobians(net: Net, x: Tensor) -> Tensor:
+    """(states, n, n) at states (states, n)."""
+    first, *rest = net.maps
+    pre = first(x)
+    J = first.weight.expand(len(x), -1, -1)  # type: ignore[operator]
+    for one in rest:
+        J = one.weight @ (net.slope(pre)[:, :, None] * J)
+        pre = one(net.s(pre))
+    return J
+
+
+def sampled_gain(net: Net, x: Tensor, radius: float = math.inf, order: float = math.inf) -> float:
+    """The largest `||J||_2` of gradient ascent from 16 states: anywhere, or inside a box or ball around x."""
+    generator, best = torch.Generator().manual_seed(9), 0.0
+    if net.activation == "relu":
+        return _random_gain(net, x, radius, order, generator)
+    spread = 1.0 if radius == math.inf else radius / (1 if order == math.inf else math.sqrt(x.shape[1]))
+    offset = spread * torch.randn(16, x.shape[1], generator=generator, dtype=DOUBLE)
+    offset[0] = 0
+    offset = _inside(offset, radius, order).requires_grad_(True)
+    rate = 0.05 if radius == math.inf else 0.05 * spread
+    center = x if radius < math.inf else torch.zeros_like(x)
+    optimiser = torch.optim.Adam([offset], lr=rate)
+    for _ in range(200):
+        gains = torch.linalg.matrix_norm(jacobians(net, center + offset), 2)
+        best = max(best, float(gains.max().detach()))
+        optimiser.zero_grad()
+        (-gains.sum()).backward()
+        optimiser.step()
+        with torch.no_grad():
+            offset.copy_(_inside(offset, radius, order))
+    return best
+
+
+def _random_gain(net: Net, x: Tensor, radius: float, order: float, generator: torch.Generator) -> float:
+    best = float(torch.linalg.matrix_norm(jacobians(net, x), 2).max())
+    for round_ in range(100):
+        spread = 0.5 + 0.2 * round_ if radius == math.inf else radius * (2.0 if order == math.inf else 0.2)
+        offset = _inside(spread * torch.randn(32, x.shape[1], generator=generator, dtype=DOUBLE), radius, order)
+        best = max(best, float(torch.linalg.matrix_norm(jacobians(net, x + offset), 2).max()))
+    return best
+
+
+def _inside(offset: Tensor, radius: float, order: float) -> Tensor:
+    if radius == math.inf:
+        return offset
+    if order == math.inf:
+        return offset.clamp(-radius, radius)
+    return offset * (radius / offset.norm(dim=1, keepdim=True).clamp(min=radius))
+
+
+def timed(method: Callable[[], float]) -> tuple[float, float]:
+    start = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value = method()
+    return value, time.process_time() - start
+
+
+def lipsdp(net: Net, solver: str) -> float:
+    """Fazlyab et al. (2019), one multiplier a neuron, slopes in [0, 1]."""
+    cp = peer("cvxpy")
+    weights = [w.numpy() for w in net.weights()]
+    sizes = [weights[0].shape[1], *(len(w) for w in weights[:-1])]
+    square, T = cp.Variable(nonneg=True), [cp.Variable(n, nonneg=True) for n in sizes[1:]]
+    blocks: list[list[Any]] = [[cp.Constant(torch.zeros(m, n).numpy()) for n in sizes] for m in sizes]
+    blocks[0][0] = -square * torch.eye(sizes[0], dtype=DOUBLE).numpy()
+    for k, t in enumerate(T):
+        blocks[k + 1][k + 1] = -2 * cp.diag(t)
+        blocks[k + 1][k] = cp.diag(t) @ weights[k]
+        blocks[k][k + 1] = blocks[k + 1][k].T
+    blocks[-1][-1] = blocks[-1][-1] + weights[-1].T @ weights[-1]
+    cp.Problem(cp.Minimize(square), [cp.bmat(blocks) << 0]).solve(solver=solver)
+    return math.sqrt(max(float(square.value), 0.0)) if square.value is not None else math.nan
+
+
+def eclipse(net: Net, method: str) -> float:
+    return float(peer("eclipse-nn").LipConstEstimator(weights=net.weights()).estimate(method))
+
+
+def eclipse_local(net: Net, x: Tensor, radius: float, variant: str) -> float:
+    biases = [b.reshape(-1, 1) for b in net.biases()]
+    estimator = peer("eclipse-nn").LipConstEstimator(weights=net.weights(), biases=biases)
+    return float(estimator.estimate_gen_local(x.reshape(-1, 1).numpy(), radius, net.activation, variant)[0])
+
+
+def product_of_norms(net: Net) -> float:
+    return math.prod(float(torch.linalg.matrix_norm(w, 2)) for w in net.weights())
+
+
+def report(case: str, gain: float, methods: dict[str, Callable[[], float]]) -> None:
+    for name, method in methods.items():
+        value, seconds = timed(method)
+        low = "below the gain met" if value < gain * (1 - 1e-9) else ""
+        print(f"{case:<32} {gain:>9.4f} {name:<26} {value / gain:>9.4f} {seconds:>8.2f}  {low}", flush=True)
+
+
+def print_global(net: Net, x: Tensor, case: str, slow: bool) -> None:
+    methods: dict[str, Callable[[], float]] = {
+        "deqops": lambda: float(lipschitz_bound(net, x)),
+        "product of norms": lambda: product_of_norms(net),
+    }
+    quick = slow or len(net.weights()[0]) <= 64
+    if peer("cvxpy") is not None and quick:
+        methods["LipSDP, SCS"] = lambda: lipsdp(net, "SCS")
+        if slow:
+            methods["LipSDP, CLARABEL"] = lambda: lipsdp(net, "CLARABEL")
+    if peer("eclipse-nn") is not None:
+        methods["ECLipsE-Fast"] = lambda: eclipse(net, "ECLipsE_Fast")
+        if quick:
+            methods["ECLipsE"] = lambda: eclipse(net, "ECLipsE")
+    report(case, sampled_gain(net, x), methods)
+
+
+def print_local(net: Net, x: Tensor, case: str, half: float) -> None:
+    box, radius = Ball(x, half, Norm("linf")), half * math.sqrt(x.shape[1])
+    ours: dict[str, Callable[[], float]] = {"deqops": lambda: float(lipschitz_bound(net, x, region=box))}
+    report(f"{case}, box {half}", sampled_gain(net, x, half), ours)
+    methods: dict[str, Callable[[], float]] = {
+        "deqops": lambda: float(lipschitz_bound(net, x, region=Ball(x, radius, Norm("l2"))))
+    }
+    if peer("eclipse-nn") is not None:
+        for variant in ("Acc", "Fast", "CF"):
+            methods[f"ECLipsE-Gen-Local {variant}"] = lambda v=variant: eclipse_local(net, x, radius, v)  # type: ignore[misc]
+    report(f"{case}, ball {radius:.2g}", sampled_gain(net, x, radius, 2), methods)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wide", action="store_true", help="width 256 as well, globally")
+    parser.add_argument("--slow", action="store_true", help="CLARABEL, and every method at width 256")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for name in PEERS:
+        if peer(name) is None:
+            print(f"{name} is not installed; it is left out")
+    print(f"{'network, region':<32} {'gain met':>9} {'method':<26} {'/ gain':>9} {'seconds':>8}")
+    for task, activation, layers in itertools.product(("digits", "map"), ("tanh", "relu"), (2, 3)):
+        for width in (64, 256) if arguments.wide else (64,):
+            net, x = trained(task, layers, width, activation)
+            case = f"{task}, {activation}, {layers} x {width}"
+            print_global(net, x, case, arguments.slow)
+            for half in (0.01, 0.1) if width == 64 else ():
+                print_local(net, x, case, half)
+
+
+if __name__ == "__main__":
+    main()
