@@ -27,7 +27,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "wider inside": lambda: nn.Sequential(nn.Linear(N, 7), nn.SiLU(), nn.Linear(7, N)),
     "sequential in sequential": lambda: nn.Sequential(nn.Sequential(linear(), nn.ELU(2.0)), nn.ReLU(), linear()),
     "chain": lambda: Chain(linear(), nn.Tanh(), linear()),
-    "sum": lambda: Sum(linear(), nn.Sequential(linear(), nn.Tanh()), factors=(-2.0, 0.3)),
+    "sum": lambda: Sum(linear(), nn.Sequential(linear(), nn.Tanh()), factors=(2.0, 0.3)),
     "residual": lambda: Sum(nn.Identity(), nn.Sequential(linear(), nn.Tanh()), factors=(0.5, 0.5)),
     "gated": lambda: Sum(linear(), linear(), factors=(GATE, 1.0)),
     "damped": lambda: Damped(nn.Sequential(linear(), nn.Tanh()), 0.3),
@@ -87,21 +87,26 @@ def test_t1_random_steps_and_blown_up_weights_leave_the_block_certified(name: st
     assert check(certificate, block, X, *inputs).accepted
 
 
+def stretch(block: nn.Module) -> None:
+    """Large multiples of the identity: in chains, and in sums with positive factors, they reach the rate."""
+    with torch.no_grad():
+        for module in block.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.eye_(module.parametrizations.weight.original).mul_(5.0)
+
+
 @every_norm
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name not in ("gated", "nested")])
 def test_the_rate_is_reached(name: str, norm: str) -> None:
-    """But where linear branches are added up: their sum is one matrix, whose norm is smaller than that of the parts."""
-    block, inputs = made(name, norm)
-    blow_up(block, 100.0)
-    assert lipschitz_bound(block, X, *inputs, norm=norm).upper > RATE - 1e-3
+    block, _ = made(name, norm)
+    stretch(block)
+    assert RATE - 1e-3 < lipschitz_bound(block, X, norm=norm).upper <= RATE
 
 
 def test_equal_weights_along_a_chain_reach_the_product_themselves() -> None:
     """Not only the bound: the map of multiples of the identity grows by the rate."""
     block = bounded(nn.Sequential(nn.Linear(N, N, bias=False), nn.Linear(N, N, bias=False)), RATE)
-    with torch.no_grad():
-        for layer in block:
-            layer.parametrizations.weight.original.copy_(5 * torch.eye(N))
+    stretch(block)
     assert torch.allclose(block(X), RATE * X, rtol=1e-5)
 
 
@@ -124,11 +129,9 @@ def test_t1_convolutions_are_bounded_for_the_size_that_arrives_at_them() -> None
 
 
 def test_a_gain_beside_the_block_is_taken_off_the_rate() -> None:
-    torch.manual_seed(0)
     block = bounded(nn.Sequential(linear(), nn.Tanh(), linear()), RATE, gain=3.0)
-    blow_up(block, 20.0)
-    bound = lipschitz_bound(block, X).upper
-    assert RATE / 3 - 1e-3 < bound <= RATE / 3
+    stretch(block)
+    assert RATE / 3 - 1e-3 < lipschitz_bound(block, X).upper <= RATE / 3
 
 
 def test_bounded_again_new_rates_take_the_place_of_the_old() -> None:
