@@ -180,18 +180,21 @@ def _verdict(tally: Tally, module: Module, arguments: tuple[Tensor, Tensor], rng
         center, radius = certificate.region.leaves[0], certificate.region.radius
         weights = None if certificate.norm is None else certificate.norm.weights
         radius /= 1.0 if weights is None else float(weights[0].max())
-    first, second = (_limit(module, center, arguments[1], _inside(rng, center, radius, "l1")) for _ in range(2))
+    damping = float(getattr(certificate.claim, "damping", 1.0))
+    starts = [_inside(rng, center, radius, "l1") for _ in range(2)]
+    first, second = (_limit(module, center, arguments[1], start, damping) for start in starts)
     if not torch.allclose(first, second, rtol=1e-6, atol=1e-6 * max(1.0, float(center.abs().max()))):
         tally.violations.append(f"{certificate.theorem}: two starts in the region do not meet: {label}")
 
 
-def _limit(module: Module, like: Tensor, x: Tensor, start: Any) -> Tensor:
+def _limit(module: Module, like: Tensor, x: Tensor, start: Any, damping: float) -> Tensor:
+    """Where the claimed iteration ends up."""
     z = torch.from_numpy(start).reshape(like.shape)
     for _ in range(20_000):
-        image = module(z, x)
-        if bool((image - z).abs().max() <= 1e-13 * image.abs().max()):
+        step = damping * (module(z, x) - z)
+        if bool(step.abs().max() <= 1e-13 * z.abs().max()):
             break
-        z = image
+        z = z + step
     return z
 
 
