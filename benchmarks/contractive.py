@@ -2,8 +2,8 @@
 
 `python benchmarks/contractive.py` trains one 32 x 32 layer at a high rate, its gradients pushing the norm up, and
 prints the largest float64 singular value that each normalisation let through, in train and in eval mode, relative to
-its target 0.9; then the time of a training step relative to that of a plain layer. Peers that are missing are named
-and left out.
+its target 0.9; then the time of a training step relative to that of a plain layer, and the same for a graph
+convolution. Peers that are missing are named and left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from torch.nn.utils import parametrizations
 from deqops.verify.contractive import SupBounded, bounded
 
 RATE = 0.9
+NODES = 2000
+GRAPH_NORMS = ("GraphBounded l2", "GraphBounded perron")
 Make = Callable[[nn.Linear], tuple[nn.Module, Callable[[], Any], Callable[[], Tensor]]]
 
 
@@ -117,24 +119,24 @@ def largest(name: str, steps: int) -> tuple[float, float]:
     return train, evaluated
 
 
-def seconds_per_step(names: list[str], size: int, repeats: int) -> dict[str, float]:
-    """The median time of a forward pass, a backward pass and an optimiser's step, interleaved."""
-    x = torch.randn(64, size)
-    steps = {}
-    for name in names:
-        module, reset, _ = made(METHODS[name], size)
-        optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+def step_of(module: nn.Module, reset: Callable[[], Any], *arguments: Tensor) -> Callable[[], None]:
+    """A forward pass, a backward pass and an optimiser's step."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(3.0)  # so that there is something to bound
 
-        def step(module: nn.Module = module, reset: Callable[[], Any] = reset, optimizer: Any = optimizer) -> None:
-            reset()
-            optimizer.zero_grad()
-            module(x).square().mean().backward()
-            optimizer.step()
+    def step() -> None:
+        reset()
+        optimizer.zero_grad()
+        module(*arguments).square().mean().backward()
+        optimizer.step()
 
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter.mul_(3.0)  # so that there is something to bound
-        steps[name] = step
+    return step
+
+
+def seconds(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """The median time of each, interleaved."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(repeats):
         for name, step in steps.items():
@@ -142,6 +144,28 @@ def seconds_per_step(names: list[str], size: int, repeats: int) -> dict[str, flo
             step()
             times[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in times.items()}
+
+
+def seconds_per_step(names: list[str], size: int, repeats: int) -> dict[str, float]:
+    x = torch.randn(64, size)
+    modules = {name: made(METHODS[name], size) for name in names}
+    return seconds({name: step_of(module, reset, x) for name, (module, reset, _) in modules.items()}, repeats)
+
+
+def seconds_on_a_graph(size: int, repeats: int) -> tuple[dict[str, float], float]:
+    """The same for a graph convolution, plain and bounded for its graph; and the seconds that bounding it took."""
+    from torch_geometric.nn import GCNConv
+
+    generator = torch.Generator().manual_seed(0)
+    one, other = torch.randint(0, NODES, (2, 2 * NODES), generator=generator)
+    edges = torch.stack([torch.cat([one, other]), torch.cat([other, one])])
+    x = torch.randn(NODES, size, generator=generator)
+    layers = {name: GCNConv(size, size) for name in ("plain GCNConv", *GRAPH_NORMS)}
+    start = time.perf_counter()
+    bounded(layers["GraphBounded l2"], RATE, graph=edges, size=NODES)
+    once = time.perf_counter() - start
+    bounded(layers["GraphBounded perron"], RATE, norm="perron", graph=edges, size=NODES)
+    return seconds({name: step_of(layer, nothing, x, edges) for name, layer in layers.items()}, repeats), once
 
 
 def main() -> None:
@@ -170,6 +194,14 @@ def main() -> None:
         ratios[size] = {name: value / times["plain layer"] for name, value in times.items()}
     for name in names:
         print(f"{name:42}" + "".join(f"{ratios[size][name]:10.1f}" for size in options.sizes))
+    print(f"\nthe same for a graph convolution on {NODES} nodes and {4 * NODES} edges / a plain GCNConv")
+    on_graph = {size: seconds_on_a_graph(size, options.repeats) for size in options.sizes}
+    for name in GRAPH_NORMS:
+        factors = (times[name] / times["plain GCNConv"] for times, _ in on_graph.values())
+        print(f"{name:42}" + "".join(f"{factor:10.2f}" for factor in factors))
+    print(
+        f"{'seconds for the bound of the graph, once':42}" + "".join(f"{once:10.2f}" for _, once in on_graph.values())
+    )
 
 
 if __name__ == "__main__":

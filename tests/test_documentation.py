@@ -20,7 +20,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         ("migrating-from-torchdeq", 5),
         ("solving", 7),
         ("splitting", 1),
-        ("not-contractive", 6),
+        ("not-contractive", 8),
         ("testing", 2),
         ("regions", 3),
         ("certified-training", 4),

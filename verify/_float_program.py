@@ -191,7 +191,7 @@ _SOURCES: dict[str, tuple[str, ...]] = {
     "sub": ("sub", "subtract", "rsub"),
     "mul": ("mul", "multiply", "add", "sub", "subtract", "rsub", *_PRODUCTS),
     "div": ("div", "divide", "true_divide"),
-    "matmul": ("matmul", "mm", "bmm", "mv", "dot", *_PRODUCTS),
+    "matmul": ("matmul", "mm", "bmm", "mv", "dot", "vdot", *_PRODUCTS),
     "sum": ("sum",),
     "mean": ("mean",),
     "index_add": ("index_add", "scatter_add"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ def permuted(low: Lowering, item: Any, dims: tuple[int, ...]) -> Any:
 def expanded(low: Lowering, item: Any, shape: tuple[int, ...], uses: list[Item]) -> Any:
     if isinstance(item, Known):
         return Known(item.value.expand(shape), item.inputs.union(*(u.inputs for u in uses)))
-    return low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape)
+    return replace(low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape), before=item)
 
 
 def in_dtype(low: Lowering, item: Any, dtype: torch.dtype | None) -> Any:

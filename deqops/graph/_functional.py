@@ -84,13 +84,15 @@ class Assignment:
                 self._memory[result] = Memory(self._merged(operands), None, ())
 
     def _in_place(self, node: RawNode, functional: str, place: int) -> None:
-        target = dict(node.arguments).get("self")
+        given = dict(node.arguments)
+        target = given.get("out", given.get("self"))
         if not isinstance(target, Name) or len(node.results) != 1 or target.text not in self._memory:
             raise ModelFileError(f"model file: in-place operation {node.op} names no tensor to change")
         changed = self._memory[target.text]
         self._check_shared(node, target.text, changed, place)
         before = self.numbers[target.text]
-        (after,) = self._emit(functional, self._resolved_all(node), 1)
+        arguments = tuple(pair for pair in self._resolved_all(node) if pair[0] != "out")
+        (after,) = self._emit(functional, arguments, 1)
         if may_promote(functional):  # the result keeps the dtype of the tensor that is changed
             (after,) = self._emit("aten.type_as.default", (("other", Ref(before)), ("self", Ref(after))), 1)
         self.numbers[node.results[0]] = after

@@ -33,11 +33,15 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Dynamic:
-    """A value of the graph; `meta` has its shape and dtype, `inputs` what its shape was computed from."""
+    """A value of the graph; `meta` has its shape and dtype, `inputs` what its shape was computed from.
+
+    `before` is the value that was expanded to this one.
+    """
 
     number: int
     meta: Tensor
     inputs: frozenset[int] = NONE
+    before: Dynamic | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -284,6 +288,8 @@ _MOVEMENTS = frozenset(
         "transpose.int",
         "t.default",
         "mT.default",
+        "mH.default",
+        "matrix_H.default",
         "unsqueeze.default",
         "squeeze.default",
         "squeeze.dim",

@@ -38,7 +38,8 @@ upsample_nearest1d:default,vec upsample_nearest2d:default,vec upsample_nearest3d
 _upsample_nearest_exact1d:default,vec _upsample_nearest_exact2d:default,vec _upsample_nearest_exact3d:default,vec
 upsample_linear1d:default,vec upsample_bilinear2d:default,vec upsample_trilinear3d:default,vec
 upsample_bicubic2d:default,vec im2col
-layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm _weight_norm
+layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
+_weight_norm _weight_norm_interface norm_except_dim
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
 gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell gru:input lstm:input rnn_tanh:input rnn_relu:input
 cosine_similarity cdist logaddexp rrelu linalg_cross tensordot inner vdot diag_embed
@@ -70,7 +71,7 @@ reshape flatten:using_ints unflatten:int contiguous to:dtype,dtype_layout,device
 broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist narrow chunk
 split:Tensor,sizes split_with_sizes unbind:int tensor_split:sections diagonal dropout feature_dropout positive
 einsum ravel real imag unfold
-mH hstack vstack dstack column_stack alpha_dropout feature_alpha_dropout
+mH matrix_H hstack vstack dstack column_stack alpha_dropout feature_alpha_dropout
 sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
 pixel_shuffle pixel_unshuffle channel_shuffle
 """
@@ -127,6 +128,9 @@ _RENAMED = {
     "aten.pow_.Scalar": "aten.pow.Tensor_Scalar",
     "aten.pow_.Tensor": "aten.pow.Tensor_Tensor",
 }
+
+# Forms that write their result into the argument `out`, as `torch.nn.functional.normalize(out=...)` exports them.
+_INTO_OUT = {"aten.div.out": "aten.div.Tensor"}
 
 # In place these change a tensor's shape, not its content.
 METADATA_ONLY = frozenset(
@@ -224,7 +228,9 @@ def is_random_in_training(name: str) -> bool:
 
 
 def functional_name(name: str) -> str | None:
-    """The pure form of an in-place operation's name, or None when the operation is not in-place."""
+    """The pure form of the name of an operation that changes a tensor in place; None where it changes none."""
+    if name in _INTO_OUT:
+        return _INTO_OUT[name]
     parts = name.split(".")
     if len(parts) != 3 or not parts[1].endswith("_") or parts[1].endswith("__"):
         return None

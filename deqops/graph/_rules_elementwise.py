@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from deqops.graph._arguments import Arguments, indicator, number, operand_item, scaled
+from deqops.graph._arguments import Arguments, indicator, number, operand_item, scaled, shape_of
 from deqops.graph._lowering import Dynamic, Lowering, lowers
 
 _UNARY = [
@@ -119,7 +119,14 @@ def _pow(low: Lowering, a: Arguments) -> Any:
 def _arithmetic(low: Lowering, op: str, first: Any, second: Any) -> Any:
     """A node of two operands; plain numbers become literals, a condition beside a float the numbers 0 and 1."""
     a, b = operand_item(first, second), operand_item(second, first)
-    return low.emit(op, [_as_number(low, a, b), _as_number(low, b, a)], getattr(torch, op))
+    pair = [_as_number(low, a, b), _as_number(low, b, a)]
+    # What was expanded to the shape of the operand beside it is taken as it was before: bounds are sharper with that.
+    for place in (1, 0):
+        item, beside = pair[place], pair[1 - place]
+        if isinstance(item, Dynamic) and item.before is not None and shape_of(beside) == item.shape:
+            pair[place] = item.before
+            return low.emit(op, pair, getattr(torch, op), uses=[item])
+    return low.emit(op, pair, getattr(torch, op))
 
 
 def _as_number(low: Lowering, item: Any, beside: Any) -> Any:

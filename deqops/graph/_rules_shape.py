@@ -77,7 +77,7 @@ def _transpose(low: Lowering, a: Arguments) -> Any:
     return permuted(low, a["self"], tuple(dims))
 
 
-@lowers("t", "mT", "mH", "numpy_T", "adjoint")
+@lowers("t", "mT", "mH", "matrix_H", "numpy_T", "adjoint")
 def _t(low: Lowering, a: Arguments) -> Any:
     rank = rank_of(a["self"])
     if low.source == "aten.numpy_T.default":

@@ -56,13 +56,28 @@ def _linalg_norm(low: Lowering, a: Arguments) -> Any:
     return _norm(low, x, order, dims, bool(a.get("keepdim", False)))
 
 
-@lowers("_weight_norm")
+def _norm_of_slices(low: Lowering, v: Any, dim: int) -> Any:
+    """The norm of each slice that a number of dimension `dim` names; -1 means everything, not the last dimension."""
+    dims = tuple(d for d in range(rank_of(v)) if d != dim)
+    return _norm(low, v, 2, dims, keepdim=dim != -1) if dims else applied(low, "abs", v)
+
+
+@lowers("norm_except_dim")
+def _norm_except_dim(low: Lowering, a: Arguments) -> Any:
+    if number(a.get("pow", 2)) != 2:
+        return NotImplemented
+    return _norm_of_slices(low, a["v"], int(number(a.get("dim", 0))))
+
+
+@lowers("_weight_norm", "_weight_norm_interface")
 def _weight_norm(low: Lowering, a: Arguments) -> Any:
-    """v g / ||v||, the norm over all dimensions but one."""
-    v = low.as_dynamic(a["v"])
-    kept = dim_of(a.get("dim", 0), rank_of(v))
-    size = _norm(low, v, 2, tuple(d for d in range(rank_of(v)) if d != kept), keepdim=True)
-    return combined(low, "mul", v, combined(low, "div", a["g"], size))
+    """v (g / ||v||), the norm over all dimensions but one; the second form gives the norms as well."""
+    v, g = low.as_dynamic(a["v"]), low.as_dynamic(a["g"])
+    norms = _norm_of_slices(low, v, int(number(a.get("dim", 0))))
+    weight = combined(low, "mul", v, combined(low, "div", g, norms))
+    if low.source == "aten._weight_norm.default":
+        return weight
+    return [weight, reshaped(low, norms, shape_of(g), [])]
 
 
 @lowers("cosine_similarity")

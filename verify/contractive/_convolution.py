@@ -13,7 +13,7 @@ from deqops._errors import InputError
 from .._convolution import convolution_norm_bound
 from .._rounding import exact_float64, mul_up, sqrt_up, sum_of_squares_up
 from ._spectral import Scaling, scaled, top_pair
-from ._weight_map import WeightMap, check_rate, largest_factor
+from ._weight_map import WeightMap, as_it_is, check_rate, largest_factor
 
 
 class ConvolutionBounded(WeightMap):
@@ -62,6 +62,7 @@ class ConvolutionBounded(WeightMap):
             "groups": groups,
         }
 
+    @as_it_is
     def forward(self, K: Tensor) -> Tensor:
         """The kernel; differentiable in K."""
         return scaled(K, self._known(self._analysed, K))

@@ -12,7 +12,7 @@ from deqops._errors import InputError
 from .._definite import lowest_eigenvalue_bound
 from .._midrad import MidRad, add, sub
 from .._rounding import exact_float64
-from ._weight_map import WeightMap, check_rate
+from ._weight_map import WeightMap, as_it_is, check_rate
 
 TRIES = 8
 
@@ -39,6 +39,7 @@ class MonotoneWeight(WeightMap):
         if self.margin >= 1:
             raise InputError(f"margin: a number between 0 and 1 is needed, got {margin!r}")
 
+    @as_it_is
     def forward(self, A: Tensor, B: Tensor) -> Tensor:
         """The weight, (n, n); differentiable in A and B, (n, n) each."""
         return self._weight(A, B, self._known(self._analysed, A, B))

@@ -12,7 +12,7 @@ from deqops._errors import InputError
 
 from .._rounding import exact_float64, sqrt_up, sum_of_squares_up
 from .._spectral import spectral_norm_bound
-from ._weight_map import WeightMap, check_rate, largest_factor
+from ._weight_map import WeightMap, as_it_is, check_rate, largest_factor
 
 SMALL = 64
 """Up to here the direction of the largest singular value is an SVD's, above it that of power iterations."""
@@ -49,6 +49,7 @@ class L2Bounded(WeightMap):
         super().__init__()
         self.rate, self.gain = check_rate(rate), check_rate(gain)
 
+    @as_it_is
     def forward(self, W: Tensor) -> Tensor:
         """The weight; differentiable in W."""
         if W.ndim != 2:

@@ -10,7 +10,7 @@ from torch import Tensor
 from deqops._errors import InputError
 
 from .._rounding import div_up, exact_float64, mul_up, sum_up
-from ._weight_map import WeightMap, check_rate, largest_factors
+from ._weight_map import WeightMap, as_it_is, check_rate, largest_factors
 
 
 class SupBounded(WeightMap):
@@ -35,6 +35,7 @@ class SupBounded(WeightMap):
         self.rate, self.gain = check_rate(rate), check_rate(gain)
         self.weights = None if weights is None else _checked(weights)
 
+    @as_it_is
     def forward(self, W: Tensor) -> Tensor:
         """The weight; differentiable in W."""
         if W.ndim < 2:

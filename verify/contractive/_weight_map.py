@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from deqops._errors import InputError
+from deqops._precision import without_autocast
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Tensor])
 
 ROOM = 1.0 - 2.0**-30
 """Bounds are kept below the rate by this factor, so that a certificate, whose own rounding comes on top, is too."""
+
+
+def as_it_is(forward: F) -> F:
+    """A map's forward pass outside of autocast, and between two graphs of `torch.compile`.
+
+    Bounds are proven of IEEE arithmetic in the tensors' own dtype. A compiler may fuse and reorder operations; sums
+    and products that are rounded upwards would not be any more.
+    """
+
+    @wraps(forward)
+    def called(map_: WeightMap, *weights: Tensor) -> Tensor:
+        if torch.compiler.is_dynamo_compiling():
+            from ._uncompiled import call_uncompiled
+
+            compiled: Tensor = call_uncompiled(called, map_, *weights)
+            return compiled
+        with without_autocast(weights[0].device):
+            weight: Tensor = forward(map_, *weights)
+        return weight
+
+    return cast(F, called)
 
 
 class WeightMap(nn.Module):
@@ -27,20 +51,20 @@ class WeightMap(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._memory: tuple[tuple[Tensor, ...], Any] | None = None
+        self._memory: tuple[tuple[Tensor, ...], Any, Any] | None = None
 
     def _known(self, analysed: Callable[..., T], *weights: Tensor) -> T:
         """`analysed(*weights)`, without gradients, remembered for as long as the numbers are the same.
 
         A solve reads a weight at each evaluation. Version counters do not tell whether numbers have changed
-        (`parameter.data` writes past them), so the numbers are compared.
+        (`parameter.data` writes past them), so the numbers are compared, and what the rounding of products depends on.
         """
-        memory = self._memory
-        if memory is None or not _equal(memory[0], weights):
+        memory, mode = self._memory, (torch.get_num_threads(), torch.get_float32_matmul_precision())
+        if memory is None or memory[1] != mode or not _equal(memory[0], weights):
             with torch.no_grad():
                 copies = tuple(weight.detach().clone() for weight in weights)
-                memory = self._memory = (copies, analysed(*copies))
-        result: T = memory[1]
+                memory = self._memory = (copies, mode, analysed(*copies))
+        result: T = memory[2]
         return result
 
     def __getstate__(self) -> dict[str, Any]:
