@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deqops._errors import InputError
+from deqops._errors import InputError, UnsupportedOperationError
+from deqops.graph import check_independent, trace
 
 from .._certificate import Certificate
 from .._certify import certify
-from .._lipschitz import lipschitz_bound
+from .._gains import lipschitz_gain
+from .._norm import as_norm
+from .._problem import Problem
 from ._weight_map import check_rate
 
 STEPS = 16
@@ -95,7 +98,13 @@ def repair(
     state, inputs, dims = _example(module, arguments)
 
     def constant() -> float:
-        return lipschitz_bound(operator, state, *inputs, norm=norm, batch_dims=dims).upper
+        """The product of norms: the constant that theorem `picard` rests on, and so the checker."""
+        traced = trace(operator, state, *inputs, batch_dims=dims)
+        if traced.impure:
+            raise UnsupportedOperationError(traced.impure[0], "the operator is not one fixed map; use eval mode")
+        problem = Problem(traced, state, inputs)
+        check_independent(problem.graph)
+        return lipschitz_gain(problem.jacobian, as_norm(norm), dims).upper
 
     original = _weights_that_matter(operator, constant)
     threshold = _largest_threshold(original, constant, rate * (1.0 - 2.0**-30), norm, method)
