@@ -296,3 +296,17 @@ class Overflowing(nn.Module):
 
 def test_values_that_overflow_are_no_ball() -> None:
     assert certify(Overflowing(), zeros(1, 1), region=Around()).verdict is not Verdict.REFUTED
+
+
+def test_a_ball_on_which_an_operation_has_no_bound_ends_the_search_at_a_smaller_one() -> None:
+    """`0.2 sqrt(z) + x` is defined for z >= 0 only; the search must come back from the ball that reaches below."""
+    x = torch.tensor([[0.5, 1.0]], dtype=torch.float64)
+
+    def G(z: Tensor, x: Tensor) -> Tensor:
+        return 0.2 * z.sqrt() + x
+
+    certificate = certify(G, torch.ones(1, 2, dtype=torch.float64), x)
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert isinstance(certificate.region, Ball)
+    assert 0.1 < certificate.region.radius < 0.7
+    assert check(certificate, G, torch.ones(1, 2, dtype=torch.float64), x).accepted

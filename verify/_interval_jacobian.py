@@ -20,14 +20,16 @@ from ._midrad import MidRad
 LARGEST_ENTRIES = 2**26  # of any matrix that is pushed forward
 
 
-def interval_jacobian(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) -> MidRad:
+def interval_jacobian(jacobian: Jacobian, batch_dims: int, largest: int | None = None) -> MidRad:
     """Enclosure of M for every choice of slopes, (problems, n, n), n unknowns of all leaves in their order.
 
     Raises:
-        UnsupportedOperationError: a matrix on the way would have more than `largest` entries.
+        UnsupportedOperationError: a matrix on the way would have more than `largest` entries; None for
+            `LARGEST_ENTRIES`.
     """
     columns = identity_columns(jacobian, batch_dims)
-    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], largest)
+    limit = LARGEST_ENTRIES if largest is None else largest
+    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], limit)
     values: list[MidRad] = []
     for basis in jacobian.bases:
         if isinstance(basis, StateLeaf):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from deqops._errors import UnsupportedOperationError
+
 from ._norm import Norm
 from ._region import Ball
 from ._theorems import Finding
@@ -73,10 +75,9 @@ def largest_ball(trial: Trial, least: Finding, scale: float, watch: Watch, beyon
     for number in range(ATTEMPTS):
         if watch.spent or not low < radius <= _WIDEST * scale:
             break
-        found = trial.attempt(Ball(center, radius))
-        watch.tell(found.describe())
-        q = trial.q(found)
-        if found.holds and q <= target:
+        found = _tried(trial, Ball(center, radius), watch)
+        q = math.inf if found is None else trial.q(found)
+        if found is not None and found.holds and q <= target:
             best, low, q_low = found, radius, q
         else:
             high, q_high = radius, q
@@ -84,6 +85,17 @@ def largest_ball(trial: Trial, least: Finding, scale: float, watch: Watch, beyon
             break
         radius = _between((low, q_low), (high, q_high), target, bisect=number % 2 == 1)
     return best
+
+
+def _tried(trial: Trial, ball: Ball, watch: Watch) -> Finding | None:
+    """The finding; None where an operation has no bound on so large a ball, as a root that it takes below 0."""
+    try:
+        found = trial.attempt(ball)
+    except UnsupportedOperationError as error:
+        watch.tell(f"{ball.describe()}: {error}")
+        return None
+    watch.tell(found.describe())
+    return found
 
 
 def _between(low: tuple[float, float], high: tuple[float, float], target: float, *, bisect: bool) -> float:
