@@ -223,7 +223,7 @@ def test_products_of_unbounded_factors_have_no_constant(G: Map) -> None:
 
 def test_a_divisor_that_may_vanish_is_refused() -> None:
     state = torch.ones(1, D, dtype=torch.float64)
-    with pytest.raises(UnsupportedOperationError, match="domain"):
+    with pytest.raises(UnsupportedOperationError, match="may be 0"):
         lipschitz_bound(lambda z: z / z, state, region=Ball(state, 1.0))
     assert lipschitz_bound(lambda z: z / z, state, region=Ball(state, 0.5)).upper < 9
 
