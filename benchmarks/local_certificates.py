@@ -159,6 +159,9 @@ def digits(epochs: int) -> tuple[EquilibriumLayer, Tensor, float]:
 
 def cora(conv: nn.Module, data: Any, epochs: int) -> tuple[EquilibriumLayer, Tensor, float]:
     encoder, head = nn.Linear(data.x.shape[1], WIDTH), nn.Linear(WIDTH, int(data.y.max()) + 1)
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.mul_(0.5)  # a start that converges
     layer = equilibrium(GraphStep(conv, data.edge_index), torch.zeros_like, 0)
     parameters = [*encoder.parameters(), *layer.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-2, weight_decay=5e-4)

@@ -239,6 +239,13 @@ def test_merged_batches_that_mix(mixing: Operator) -> None:
         check_independent(trace(mixing, z).concrete(z))
 
 
+def test_a_product_over_the_batch_mixes_though_all_sizes_fit() -> None:
+    """Of a square matrix the turned product has the batch's size where the batch should be."""
+    z, weight = integers(3, 3), torch.arange(9, dtype=torch.float64).reshape(3, 3)
+    with pytest.raises(MixesProblemsError, match="matmul"):
+        check_independent(trace(lambda z: (weight @ z).T, z).concrete(z))
+
+
 def test_an_index_that_depends_on_the_state_is_refused() -> None:
     walk = Walk(integers(2, 2))
     walk.values[0] = walk.values[0].abs().long() % 2
