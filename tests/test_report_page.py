@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -273,3 +274,14 @@ def test_json_output_names_the_page(certified: Path, capsys: Any) -> None:
 @pytest.mark.parametrize("digits", [3, 4, 9])
 def test_printed_bounds_are_rounded_up(value: float, digits: int) -> None:
     assert value <= float(_words.at_most(value, digits)) <= value * (1 + 10.0 ** (2 - digits))
+
+
+def test_inputs_between_two_ends_are_not_called_the_ones_in_this_folder() -> None:
+    from deqops.verify import InputBox
+
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    certificate = certify(lambda z, x: torch.tanh(x * z), x, InputBox(x, x + 0.5))
+    assert [record.status for record in certificate.inputs] == ["box"]
+    said = " ".join(_words.not_proven(SimpleNamespace(certificate=certificate, check=None, rejected=False)))  # type: ignore[arg-type]
+    assert "outside of the two ends" in said
+    assert "in this folder" not in said

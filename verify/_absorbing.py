@@ -19,7 +19,7 @@ _ROOM = 2.0**-40  # of each entry's size: room for a checker's own enclosures
 
 
 @dataclass(frozen=True, eq=False)
-class Box:
+class AbsorbingBox:
     """`G^sweeps` maps every state into `[lower, upper]`, leaf by leaf."""
 
     sweeps: int
@@ -32,7 +32,7 @@ class Box:
         return [MidRad.from_bounds(a, b) for a, b in zip(self.lower, self.upper, strict=True)]
 
 
-def absorbing_box(problem: Problem) -> Box | None:
+def absorbing_box(problem: Problem) -> AbsorbingBox | None:
     """A box S with `G^sweeps(X)` in it; None where the values of G are not bounded.
 
     With `S_1` a box around G(X) and `S_{k+1}` one around `G(S_k)`, cut down to `S_k`, each `S_k` contains `G^k(X)` and
@@ -53,7 +53,7 @@ def absorbing_box(problem: Problem) -> Box | None:
             break
         boxes, sweeps = smaller, sweeps + 1
     widened = [_widened(box) for box in boxes]
-    return Box(sweeps, tuple(box.lower() for box in widened), tuple(box.upper() for box in widened))
+    return AbsorbingBox(sweeps, tuple(box.lower() for box in widened), tuple(box.upper() for box in widened))
 
 
 def _widened(box: MidRad) -> MidRad:

@@ -132,14 +132,17 @@ def not_proven(facts: Facts) -> list[str]:
         else:
             lines.append("That the rate is the best one: it is an upper bound, and the iteration is often faster.")
     lines.append("That the predictions are right. Accuracies are measured on the test set, nothing more.")
-    fixed = [record.name for record in certificate.inputs if not record.free]
-    free = [record.name for record in certificate.inputs if record.free]
+    fixed, free, boxed = (
+        [record.name for record in certificate.inputs if record.status == status] for status in ("fixed", "free", "box")
+    )
+    if verdict == "certified" and boxed:
+        lines.append(f"Anything about values of {_listed(boxed)} outside of the two ends that the certificate holds.")
     if verdict == "certified" and fixed:
         others = f"; {_listed(free)} may take any value of the same shape" if free else ""
         lines.append(
             f"Anything about other values of {_listed(fixed)}: the claim holds for the ones in this folder{others}."
         )
-    elif verdict == "certified":
+    elif verdict == "certified" and not boxed:
         lines.append("Anything about inputs of other shapes; values may be any.")
     if certificate.region.describe() != "everywhere":
         lines.append(f"Anything outside of the region: the claim holds {certificate.region.describe()}.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deqops._errors import UnsupportedOperationError
 
-from .._absorbing import Box, absorbing_box
+from .._absorbing import AbsorbingBox, absorbing_box
 from .._claim import Claim, Converges, UniqueEquilibrium
 from .._evidence import Evidence
 from .._gains import lipschitz_gain
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .._request import Request
 
 
-def absorbing(problem: Problem, norm: Norm, box: Box, jacobian: Jacobian, damping: float = 1.0) -> Finding:
+def absorbing(problem: Problem, norm: Norm, box: AbsorbingBox, jacobian: Jacobian, damping: float = 1.0) -> Finding:
     """T11: `G^j(X)` lies in a box S, `G(S)` in S, and G has a constant q < 1 on S.
 
     Then there is one equilibrium in all of X, and Picard's iteration converges to it from every start, at the rate q
