@@ -125,8 +125,9 @@ class Line:
             f"{median(radii):.2g} ({min(radii):.2g} to {max(radii):.2g})" if radii else "everywhere" if good else "-"
         )
         theorems = ", ".join(f"{count} {name}" for name, count in Counter(str(c.theorem) for c in good).items())
+        accuracy = "not trained" if math.isnan(self.accuracy) else f"accuracy {self.accuracy:.3f}"
         print(
-            f"{self.name:28s} accuracy {self.accuracy:.3f}, certified {len(good)} of {len(self.found)} ({theorems}), "
+            f"{self.name:28s} {accuracy}, certified {len(good)} of {len(self.found)} ({theorems}), "
             f"radius {spread}, {self.seconds / len(self.found):.1f} s an input, "
             f"{self.seconds / max(self.solving, 1e-9):.0f} solves",
             flush=True,
