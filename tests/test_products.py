@@ -329,6 +329,18 @@ def test_huge_scores_do_not_overflow() -> None:
     assert found.upper()[0, 2] < 1e-300
 
 
+@pytest.mark.parametrize("name", ["softmax", "amax"])
+def test_nothing_to_choose_from_is_unknown_by_name(name: str) -> None:
+    def G(z: Tensor) -> Tensor:
+        part = z[..., :0].reshape(0, 4)
+        chosen = part.softmax(-1) if name == "softmax" else part.amax(-1, keepdim=True)
+        return 0.5 * z + chosen.sum()
+
+    certificate = certify(G, torch.zeros(1, 4, dtype=torch.float64), batch_dims=0)
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert "no entries" in certificate.reason
+
+
 # ------------------------------------------------------------------------------------------------------ extremes
 
 

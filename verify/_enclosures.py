@@ -227,7 +227,7 @@ def _reduction(node: Node, x: Enclosed) -> MidRad:
 
 @register_enclosure("softmax")
 def _softmax(node: Node, x: Enclosed) -> MidRad:
-    dim, box = _dim(node), as_midrad(x)
+    dim, box = _dim(node), _some(node, x)
     last = box.apply_exact(lambda t: t.movedim(dim, -1))
     rows = last.apply_exact(lambda t: t.reshape(-1, t.shape[-1]))
     return softmax_over(rows).value.apply_exact(lambda t: t.reshape(last.shape).movedim(-1, dim))
@@ -237,7 +237,14 @@ def _softmax(node: Node, x: Enclosed) -> MidRad:
 def _extreme(node: Node, x: Enclosed) -> MidRad:
     pick = largest if node.op == "amax" else smallest
     dims: Any = node.attributes["dims"]
-    return pick(as_midrad(x), dims, bool(node.attributes["keepdim"]))
+    return pick(_some(node, x), dims, bool(node.attributes["keepdim"]))
+
+
+def _some(node: Node, x: Enclosed) -> MidRad:
+    """The operand, where it has entries."""
+    if not x.shape.numel():
+        raise UnsupportedOperationError(node.source, "is over no entries")
+    return as_midrad(x)
 
 
 @register_enclosure("cast")

@@ -310,10 +310,16 @@ def _reduce(node: Node, x: Value) -> Value:
 
 def _extreme(node: Node, x: Value) -> Value:
     pick = (lambda a, b: a.max(b)) if node.op == "amax" else (lambda a, b: a.min(b))
-    result = as_balls(x)
+    result = _some(node, x)
     for dim in dims_of(node):
         result = np.frompyfunc(pick, 2, 1).reduce(result, axis=dim, keepdims=True)
     return result.reshape(node.shape)
+
+
+def _some(node: Node, x: Value) -> ball.Balls:
+    if not x.size:
+        raise Rejected(f"{node.source}: is over no entries")
+    return as_balls(x)
 
 
 def _compare(node: Node, a: Value, b: Value) -> Value:
@@ -414,7 +420,7 @@ _RULES: dict[str, Rule] = {
     "where": _where,
     "sum": _reduce,
     "mean": _reduce,
-    "softmax": lambda node, x: softmax_at(as_balls(x), integer(node, "dim")),
+    "softmax": lambda node, x: softmax_at(_some(node, x), integer(node, "dim")),
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,
