@@ -10,7 +10,7 @@ STAMP := $(VENV)/.deqops-installed
 # One thread per process keeps runs reproducible and lets two test workers share two cores.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test install format lint types unit wheel proofs campaign mutations benchmarks experiments-pign experiments-certified clean
+.PHONY: demo test install format lint types unit wheel proofs campaign mutations benchmarks experiments experiments-pign experiments-certified clean
 
 demo: install
 	$(BIN)/deqops demo
@@ -56,6 +56,9 @@ mutations: install
 
 benchmarks: install
 	set -e; for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script; done
+
+experiments: install
+	$(THREADS) $(BIN)/python -m experiments.results --root ../shared
 
 experiments-pign: install
 	$(THREADS) $(BIN)/python experiments/pign.py --root $(ROOT)

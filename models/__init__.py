@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from ._curve import by_iteration
 from ._digits import digits_graph
+from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
 from ._pign import PIGN, project_spectral_norm_
 from ._planetoid import planetoid_graph
+from ._recipe import Example, Outcome, Recipe
+from ._recipes import RECIPES
 from ._train import CITATION, DIGITS, PIGNSettings, Trained, TrainedPIGN, accuracies, train_gcn, train_pign
 
 __all__ = [
@@ -14,14 +17,22 @@ __all__ = [
     "DIGITS",
     "GCN",
     "PIGN",
+    "RECIPES",
+    "Example",
+    "Outcome",
     "PIGNSettings",
+    "Progress",
+    "Recipe",
+    "Task",
     "Trained",
     "TrainedPIGN",
     "accuracies",
     "by_iteration",
     "digits_graph",
+    "fit",
     "planetoid_graph",
     "project_spectral_norm_",
+    "seeded",
     "train_gcn",
     "train_pign",
 ]

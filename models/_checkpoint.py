@@ -13,7 +13,7 @@ from deqops._atomic import write_atomically
 from deqops._errors import ModelFileError
 from deqops._files import require_plain
 
-_FORMAT = "deqops-checkpoint-2"
+_FORMAT = "deqops-checkpoint-3"
 _KEYS = {"format", "identity", "loss", "model", "optimiser", "best"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from deqops._errors import InputError, ModelFileError
+from deqops._errors import InputError
 from deqops._fingerprint import tensor_digest
 
-from ._checkpoint import read_checkpoint, write_checkpoint
+from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
 from ._pign import PIGN, check_options
 
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from torch_geometric.data import Data
 
     from deqops import Solver, Tolerance
-
-Progress = Callable[[int, int, float], None]
-"""Called after each epoch with the epochs done, the epochs in all and the training loss."""
-
-CHECKPOINT_EVERY = 5
-"""Epochs between two checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ def train_pign(
             tolerance=tolerance,
         )
 
-    return _Training(data, build, chosen, seed).run(checkpoint, progress)
+    return _Training(data, build, chosen, seed).result(checkpoint, progress)
 
 
 def train_gcn(
@@ -164,7 +158,7 @@ def train_gcn(
     def build(features: int, classes: int) -> GCN:
         return GCN(features, classes, channels=settings.channels, dropout=settings.dropout)
 
-    return _Training(data, build, settings, seed).run(checkpoint, progress)
+    return _Training(data, build, settings, seed).result(checkpoint, progress)
 
 
 def accuracies(scores: Tensor, data: Data) -> dict[str, float]:
@@ -174,99 +168,40 @@ def accuracies(scores: Tensor, data: Data) -> dict[str, float]:
     return {name: float(right[mask].mean()) for name, mask in masks.items()}
 
 
-class _Training(Generic[Network]):
-    """The state of a training run between epochs."""
+class _Training(Task, Generic[Network]):
+    """One full-graph step an epoch, then a PIGN's projection."""
+
+    model: Network
 
     def __init__(self, data: Data, build: Callable[[int, int], Network], settings: PIGNSettings, seed: int) -> None:
         _check_data(data)
         self.data, self.settings, self.seed = data, settings, seed
+        self.epochs, self.select_every = settings.epochs, settings.select_every
         self.x = data.x.to_sparse().coalesce() if _is_sparse(data.x) else data.x
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.model = build(data.x.shape[1], int(data.y.max()) + 1)
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
-        self.loss: list[float] = []
-        self.best: dict[str, Any] = {}
 
-    def run(self, checkpoint: Path | None, progress: Progress | None) -> Trained[Network]:
-        """Train to the end, from the checkpoint on where there is one."""
-        if checkpoint is not None and checkpoint.exists():
-            self._restore(read_checkpoint(checkpoint))
-        epochs = self.settings.epochs
-        while len(self.loss) < epochs:
-            self.advance()
-            done = len(self.loss)
-            if checkpoint is not None and (done % CHECKPOINT_EVERY == 0 or done == epochs):
-                write_checkpoint(checkpoint, self._saved())
-            if progress is not None:
-                progress(done, epochs, self.loss[-1])
-        return self._result()
+    def losses(self) -> Iterator[Tensor]:
+        """Cross-entropy on the labelled nodes."""
+        scores = self.model(self.x, self.data.edge_index)
+        yield nn.functional.cross_entropy(scores[self.data.train_mask], self.data.y[self.data.train_mask])
 
-    def advance(self) -> None:
-        """One epoch: one full-graph step, then the projection, then perhaps a look at the validation set."""
-        data, model = self.data, self.model.train()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1_000_003 * self.seed + len(self.loss) + 1)  # an epoch's own: a resumed run has it too
-            scores = model(self.x, data.edge_index)
-        loss = nn.functional.cross_entropy(scores[data.train_mask], data.y[data.train_mask])
-        if not bool(loss.isfinite()):
-            done = len(self.loss)
-            raise InputError(
-                f"settings: the loss is {float(loss.detach())} after {done} epochs; choose a smaller learning_rate"
-            )
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        if isinstance(model, PIGN):
-            model.project_()
-        self.loss.append(float(loss.detach()))
-        every = self.settings.select_every
-        if every and (len(self.loss) % every == 0 or len(self.loss) == self.settings.epochs):
-            self._select()
+    def after_step(self) -> None:
+        """Keep the operator's weight within its limit."""
+        if isinstance(self.model, PIGN):
+            self.model.project_()
 
-    def _select(self) -> None:
-        """Keep the weights if none before did better on the validation set."""
+    def validation(self) -> tuple[float, ...]:
+        """Accuracy first, then cross-entropy."""
         scores, mask = self._scores(), self.data.val_mask
-        right = accuracies(scores, self.data)["validation"]
         entropy = float(nn.functional.cross_entropy(scores[mask], self.data.y[mask]))
-        if not self.best or (right, -entropy) > (self.best["accuracy"], -self.best["entropy"]):
-            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
-            self.best = {"accuracy": right, "entropy": entropy, "model": weights}
+        return accuracies(scores, self.data)["validation"], -entropy
 
-    def _scores(self) -> Tensor:
-        model = self.model.eval()
-        with torch.no_grad():
-            scores: Tensor = model(self.x, self.data.edge_index)
-        return scores
-
-    def _saved(self) -> dict[str, Any]:
-        """What a checkpoint holds: plain numbers, strings and tensors."""
-        return {
-            "identity": self._identity(),
-            "loss": list(self.loss),
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "best": self.best,
-        }
-
-    def _restore(self, saved: dict[str, Any]) -> None:
-        """Continue from a checkpoint of the same run."""
-        if saved["identity"] != self._identity():
-            raise InputError("checkpoint: it belongs to other settings, seed or data; remove it or choose another name")
-        loss, best = saved["loss"], saved["best"]
-        try:
-            if best:
-                self.model.load_state_dict(best["model"])
-                float(best["accuracy"]), float(best["entropy"])
-            self.model.load_state_dict(saved["model"])
-            self.optimiser.load_state_dict(saved["optimiser"])
-            self.loss, self.best = [float(value) for value in loss], dict(best)
-        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelFileError("checkpoint: it does not fit this run; remove it to train from the start") from error
-
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """Network, settings, seed and data."""
         names = ("x", "edge_index", "y", "train_mask", "val_mask")
         return {
             "network": type(self.model).__name__,
@@ -275,11 +210,16 @@ class _Training(Generic[Network]):
             "data": [tensor_digest(self.data[name]) for name in names],
         }
 
-    def _result(self) -> Trained[Network]:
-        if self.best:
-            self.model.load_state_dict(self.best["model"])
-        accuracy = accuracies(self._scores(), self.data)
-        return Trained(self.model.eval(), self.settings, self.seed, accuracy, tuple(self.loss))
+    def result(self, checkpoint: Path | None, progress: Progress | None) -> Trained[Network]:
+        """Train to the end and score."""
+        loss = fit(self, checkpoint, progress)
+        return Trained(self.model, self.settings, self.seed, accuracies(self._scores(), self.data), loss)
+
+    def _scores(self) -> Tensor:
+        model = self.model.eval()
+        with torch.no_grad():
+            scores: Tensor = model(self.x, self.data.edge_index)
+        return scores
 
 
 def _is_sparse(x: Tensor) -> bool:

@@ -303,7 +303,7 @@ def test_a_missing_package_is_69(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     def missing(**_: Any) -> None:
         raise ModuleNotFoundError("No module named 'sklearn'")
 
-    monkeypatch.setattr("deqops.cli._training.digits_graph", missing)
+    monkeypatch.setattr("deqops.models._pign_recipe.digits_graph", missing)
     assert main(["train", "pign", "--runs", str(tmp_path)]) == 69
     assert "sklearn" in complaint(capsys)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from deqops._tensorfile import read_tensors, write_tensors
+from deqops.models import RECIPES, train_pign
 
 from ._certify import VERDICT_CODES, summary
 from ._exit import DONE, FAILED, writing
@@ -16,9 +17,11 @@ from ._output import at_most, emit, json_option
 from ._progress import stage
 from ._run_folder import RunFolder
 from ._settings import parse_settings, set_option
-from ._training import MODELS, TrainingRun, export_run, runs_option, seed_option, training_metrics
+from ._training import TrainingRun, epochs, one_thread, runs_option, seed_option
 
 if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
     from deqops import Solution
     from deqops.graph import OperatorGraph
     from deqops.models import TrainedPIGN
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command("demo")
-@click.argument("model", type=click.Choice(MODELS), default="pign")
+@click.argument("model", type=click.Choice(("pign",)), default="pign")
 @click.option("--name", help="The run's folder within --runs. Default: the model's name.")
 @runs_option
 @seed_option
@@ -38,18 +41,24 @@ def demo_command(
     """Train a graph network on scikit-learn's digits, solve it, prove that it converges, check the proof."""
     from deqops.report import write_report
 
-    run = TrainingRun(model, "digits", seed, *parse_settings("digits", assignments))
+    run = TrainingRun(model, "digits", seed, *parse_settings(RECIPES[model], "digits", assignments))
     with run.folder(runs, name or model) as folder:
         data = run.load(Path())
-        trained, baseline = run.train(data, folder), run.baseline(data)
-        export_run(trained, data, folder)
+        trained, baseline = run.train(data, folder), without_iteration(run, data)
+        run.export(trained, data, folder)
         findings = prove(folder)
-        metrics = training_metrics(trained, data) | _metrics(baseline, findings)
+        metrics = run.metrics(trained, data) | _metrics(baseline, findings)
         folder.write_json(folder.metrics, metrics)
         with stage("writing the report"), writing(folder.report):
             write_report(folder.path, check=findings.report)
     emit(as_json, {**metrics, "folder": str(folder.path)}, _lines(folder, metrics, findings))
     return findings.exit_code
+
+
+def without_iteration(run: TrainingRun, data: Data) -> TrainedPIGN:
+    """The same network and training without iteration: the operator applied once, to f(X)."""
+    with stage("training the same network without iteration") as advance, one_thread():
+        return train_pign(data, replace(run.settings, steps=1), seed=run.seed, progress=epochs(advance))
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deqops.models import CITATION, DIGITS, PIGNSettings
+if TYPE_CHECKING:
+    from deqops.models import Recipe
 
 set_option = click.option(
     "--set",
@@ -20,47 +21,40 @@ set_option = click.option(
 )
 
 
-@dataclass(frozen=True)
-class DigitsSettings:
-    """How the digits graph is built; see `deqops.models.digits_graph`."""
+def chosen_dataset(recipe: Recipe, name: str | None) -> str:
+    """The data set named, or the recipe's first one.
 
-    neighbours: int = 10
-    labels_per_class: int = 5
-    validation: int = 300
-
-
-@dataclass(frozen=True)
-class CitationSettings:
-    """How Cora or CiteSeer is prepared; see `deqops.models.planetoid_graph`."""
-
-    missing: float = 0.0
+    Raises:
+        click.BadParameter: the recipe has no such data set.
+    """
+    if name is None:
+        return next(iter(recipe.datasets))
+    if name not in recipe.datasets:
+        known = ", ".join(map(repr, recipe.datasets))
+        raise click.BadParameter(f"{name!r} is not one of {known}", param_hint="--dataset")
+    return name
 
 
-DataSettings = DigitsSettings | CitationSettings
-DATASETS: dict[str, tuple[PIGNSettings, DataSettings]] = {
-    "digits": (DIGITS, DigitsSettings()),
-    "Cora": (CITATION, CitationSettings()),
-    "CiteSeer": (CITATION, CitationSettings()),
-}
-
-
-def parse_settings(dataset: str, assignments: Sequence[str]) -> tuple[PIGNSettings, DataSettings]:
-    """The data set's settings with the assignments made.
+def parse_settings(recipe: Recipe, dataset: str, assignments: Sequence[str]) -> tuple[Any, Any]:
+    """The settings of training and of the data that suit the data set, with the assignments made.
 
     Raises:
         click.BadParameter: an assignment is malformed, its key unknown or its value no number.
         InputError: a value is out of range.
     """
-    training, data = DATASETS[dataset]
-    known = {field.name: type(field.default) for record in (training, data) for field in fields(record)}
+    records = recipe.datasets[dataset]
+    known = {field.name: type(getattr(record, field.name)) for record in records for field in fields(record)}
     chosen: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator or key not in known:
             raise click.BadParameter(_unknown(assignment, key, list(known)), param_hint="--set")
         chosen[key] = _value(key, text, known[key])
-    trained, built = ({f.name: chosen[f.name] for f in fields(r) if f.name in chosen} for r in (training, data))
-    return replace(training, **trained), replace(data, **built)
+    training, data = (
+        replace(record, **{field.name: chosen[field.name] for field in fields(record) if field.name in chosen})
+        for record in records
+    )
+    return training, data
 
 
 def _unknown(assignment: str, key: str, known: list[str]) -> str:

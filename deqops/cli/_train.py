@@ -6,21 +6,23 @@ from pathlib import Path
 
 import click
 
+from deqops.models import RECIPES
+
 from ._exit import DONE
 from ._output import emit, json_option
-from ._settings import DATASETS, parse_settings, set_option
-from ._training import MODELS, TrainingRun, export_run, runs_option, seed_option, training_metrics
+from ._settings import chosen_dataset, parse_settings, set_option
+from ._training import MODELS, TrainingRun, runs_option, seed_option
 
 
 @click.command("train")
 @click.argument("model", type=click.Choice(MODELS))
-@click.option("--dataset", type=click.Choice(list(DATASETS)), default="digits", show_default=True)
+@click.option("--dataset", help="Default: the model's first one, which ships with a dependency or is generated.")
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
     default=Path("data"),
     show_default=True,
-    help="The folder with the data set's files (Cora/raw, CiteSeer/raw); only read. digits needs none.",
+    help="The folder with the data set's files (Cora/raw, ...); only read. Default data sets need none.",
 )
 @runs_option
 @click.option("--name", help="The run's folder within --runs. Default: MODEL-DATASET-SEED.")
@@ -29,7 +31,7 @@ from ._training import MODELS, TrainingRun, export_run, runs_option, seed_option
 @json_option
 def train_command(
     model: str,
-    dataset: str,
+    dataset: str | None,
     root: Path,
     runs: Path,
     name: str | None,
@@ -41,15 +43,17 @@ def train_command(
 
     An interrupted run resumes where its last checkpoint is when the same command is given again.
     """
-    run = TrainingRun(model, dataset, seed, *parse_settings(dataset, assignments))
+    recipe = RECIPES[model]
+    chosen = chosen_dataset(recipe, dataset)
+    run = TrainingRun(model, chosen, seed, *parse_settings(recipe, chosen, assignments))
     data = run.load(root)
-    with run.folder(runs, name or f"{model}-{dataset}-{seed}") as folder:
+    with run.folder(runs, name or f"{model}-{chosen}-{seed}") as folder:
         trained = run.train(data, folder)
-        export_run(trained, data, folder)
-        metrics = training_metrics(trained, data)
+        run.export(trained, data, folder)
+        metrics = run.metrics(trained, data)
         folder.write_json(folder.metrics, metrics)
     lines = [
-        f"test accuracy {trained.accuracy['test']:.1%} after {len(trained.loss)} epochs",
+        f"{recipe.headline(metrics)} after {len(trained.loss)} epochs",
         f"wrote {folder.path}: {folder.model.name}, {folder.inputs.name}, {folder.metrics.name}",
         f"next: deqops certify {folder.model} --inputs {folder.inputs} -o {folder.certificate}",
     ]

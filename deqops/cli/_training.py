@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from deqops._tensorfile import write_tensors
-from deqops.models import PIGNSettings, TrainedPIGN, by_iteration, digits_graph, planetoid_graph, train_pign
+from deqops.models import RECIPES, Outcome, Progress, Recipe
 
 from ._exit import writing
 from ._progress import Advance, stage
 from ._run_folder import RunFolder, claimed_folder
-from ._settings import DataSettings
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
 
 runs_option = click.option(
     "--runs",
@@ -29,7 +25,7 @@ runs_option = click.option(
     help="The folder that holds the runs.",
 )
 seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-MODELS = ("pign",)
+MODELS = tuple(RECIPES)
 
 
 @dataclass(frozen=True)
@@ -39,56 +35,46 @@ class TrainingRun:
     model: str
     dataset: str
     seed: int
-    settings: PIGNSettings
-    data: DataSettings
+    settings: Any
+    data: Any
+
+    @property
+    def recipe(self) -> Recipe:
+        """The model's."""
+        return RECIPES[self.model]
 
     def folder(self, runs: Path, name: str) -> AbstractContextManager[RunFolder]:
         """The run's own folder, for the time of a block."""
         return claimed_folder(runs, name, asdict(self))
 
-    def load(self, root: Path) -> Data:
+    def load(self, root: Path) -> Any:
         """The data, from `root` where the data set does not ship with a dependency."""
-        with stage(f"building the {self.dataset} graph"):
-            if self.dataset == "digits":
-                return digits_graph(**asdict(self.data))
-            return planetoid_graph(self.dataset, root, seed=self.seed, **asdict(self.data))
+        with stage(f"loading {self.dataset}"):
+            return self.recipe.load(self.dataset, self.data, root, self.seed)
 
-    def train(self, data: Data, folder: RunFolder) -> TrainedPIGN:
+    def train(self, data: Any, folder: RunFolder) -> Outcome:
         """Train, or resume from the folder's checkpoint."""
         with stage(f"training {self.model}") as advance, one_thread(), writing(folder.checkpoint):
-            return train_pign(
-                data, self.settings, seed=self.seed, checkpoint=folder.checkpoint, progress=_epochs(advance)
+            return self.recipe.train(
+                data, self.settings, seed=self.seed, checkpoint=folder.checkpoint, progress=epochs(advance)
             )
 
-    def baseline(self, data: Data) -> TrainedPIGN:
-        """The same network and training without iteration: the operator applied once, to f(X)."""
-        with stage("training the same network without iteration") as advance, one_thread():
-            return train_pign(data, replace(self.settings, steps=1), seed=self.seed, progress=_epochs(advance))
+    def export(self, trained: Outcome, data: Any, folder: RunFolder) -> None:
+        """Write the operator and its inputs into the run's folder."""
+        from deqops import export
 
+        operator, state, inputs, batch_dims = self.recipe.example(trained, data)
+        with stage("exporting"):
+            with writing(folder.model):
+                export(folder.model, operator, state, *inputs, batch_dims=batch_dims)
+            with writing(folder.inputs):
+                write_tensors(folder.inputs, state, inputs)
 
-def export_run(trained: TrainedPIGN, data: Data, folder: RunFolder) -> None:
-    """Write the operator and its inputs into the run's folder."""
-    from deqops import export
-
-    model, inputs = trained.model, (data.x, data.edge_index)
-    start = model.initial_state(*inputs)
-    with stage("exporting"):
-        with writing(folder.model):
-            export(folder.model, model.operator, start, *inputs, batch_dims=0)
-        with writing(folder.inputs):
-            write_tensors(folder.inputs, start, inputs)
-
-
-def training_metrics(trained: TrainedPIGN, data: Data) -> dict[str, Any]:
-    """Accuracy, also against the number of iterations, and loss."""
-    with stage("measuring"):
-        curve = by_iteration(trained.model, data)
-    return {
-        "accuracy": trained.accuracy,
-        "loss": trained.loss[-1],
-        "epochs": len(trained.loss),
-        "by_iteration": curve,
-    }
+    def metrics(self, trained: Outcome, data: Any) -> dict[str, Any]:
+        """What the recipe measures, and the training loss."""
+        with stage("measuring"), one_thread():
+            measured = self.recipe.metrics(trained, data)
+        return {**measured, "loss": trained.loss[-1], "epochs": len(trained.loss)}
 
 
 @contextmanager
@@ -104,5 +90,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _epochs(advance: Advance) -> Any:
+def epochs(advance: Advance) -> Progress:
+    """Moves a bar after each epoch."""
     return lambda done, total, loss: advance(done, total, f"epoch {done}/{total}, loss {loss:.3f}")

@@ -1,0 +1,8 @@
+"""The architectures that `deqops train` knows, by name."""
+
+from __future__ import annotations
+
+from ._pign_recipe import PIGNRecipe
+from ._recipe import Recipe
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PIGNRecipe(),)}
