@@ -15,8 +15,9 @@ from pathlib import Path
 
 from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
+from experiments.autoregressive import Autoregressive
 
-STUDIES: tuple[Study, ...] = ()
+STUDIES: tuple[Study, ...] = (Autoregressive(),)
 
 
 def run_cell(study: Study, cell: Cell, here: Circumstances, out: Path) -> None:

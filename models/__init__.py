@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ._autoregressive import CharacterModel, Decoding, decode_sequentially, decoder, gumbel_noise
+from ._autoregressive_training import AutoregressiveSettings, TrainedDecoder, sweeps, train_autoregressive
 from ._curve import by_iteration
 from ._digits import digits_graph
 from ._fit import Progress, Task, fit, seeded
@@ -18,6 +20,9 @@ __all__ = [
     "GCN",
     "PIGN",
     "RECIPES",
+    "AutoregressiveSettings",
+    "CharacterModel",
+    "Decoding",
     "Example",
     "Outcome",
     "PIGNSettings",
@@ -25,14 +30,20 @@ __all__ = [
     "Recipe",
     "Task",
     "Trained",
+    "TrainedDecoder",
     "TrainedPIGN",
     "accuracies",
     "by_iteration",
+    "decode_sequentially",
+    "decoder",
     "digits_graph",
     "fit",
+    "gumbel_noise",
     "planetoid_graph",
     "project_spectral_norm_",
     "seeded",
+    "sweeps",
+    "train_autoregressive",
     "train_gcn",
     "train_pign",
 ]

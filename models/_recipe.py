@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from ._fit import Progress
 class Example(NamedTuple):
     """The operator of a trained model, with a state and inputs to export, solve and certify it at."""
 
-    operator: nn.Module
+    operator: Callable[..., Any]
     state: Any
     inputs: tuple[Any, ...]
     batch_dims: int

@@ -12,6 +12,16 @@ from deqops.cli import main
 from deqops.models import RECIPES
 
 TINY: dict[str, list[str]] = {
+    "autoregressive": [
+        "part=0.05",
+        "epochs=1",
+        "steps=2",
+        "width=8",
+        "heads=2",
+        "characters=6",
+        "prompt=4",
+        "longest=10",
+    ],
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
