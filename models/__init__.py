@@ -8,7 +8,7 @@ from ._curve import by_iteration
 from ._digits import digits_graph
 from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
-from ._navier_stokes import navier_stokes, random_vorticity, trajectory
+from ._navier_stokes import navier_stokes, random_vorticity, vorticity_trajectories
 from ._pign import PIGN, project_spectral_norm_
 from ._planetoid import planetoid_graph
 from ._recipe import Example, Outcome, Recipe
@@ -65,5 +65,5 @@ __all__ = [
     "train_gcn",
     "train_pign",
     "train_transformer",
-    "trajectory",
+    "vorticity_trajectories",
 ]
