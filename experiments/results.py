@@ -16,8 +16,12 @@ from pathlib import Path
 from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
 from experiments.autoregressive import Autoregressive
+from experiments.transformer import Transformer
 
-STUDIES: tuple[Study, ...] = (Autoregressive(),)
+STUDIES: tuple[Study, ...] = (
+    Autoregressive(),
+    Transformer(),
+)
 
 
 def run_cell(study: Study, cell: Cell, here: Circumstances, out: Path) -> None:

@@ -8,11 +8,21 @@ from ._curve import by_iteration
 from ._digits import digits_graph
 from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
+from ._navier_stokes import navier_stokes, random_vorticity, vorticity_trajectories
 from ._pign import PIGN, project_spectral_norm_
 from ._planetoid import planetoid_graph
 from ._recipe import Example, Outcome, Recipe
 from ._recipes import RECIPES
 from ._train import CITATION, DIGITS, PIGNSettings, Trained, TrainedPIGN, accuracies, train_gcn, train_pign
+from ._transformer import FieldTransformer
+from ._transformer_training import (
+    FlowSettings,
+    TrainedTransformer,
+    TransformerSettings,
+    error_by_iteration,
+    flows_of,
+    train_transformer,
+)
 
 __all__ = [
     "CITATION",
@@ -24,6 +34,8 @@ __all__ = [
     "CharacterModel",
     "Decoding",
     "Example",
+    "FieldTransformer",
+    "FlowSettings",
     "Outcome",
     "PIGNSettings",
     "Progress",
@@ -32,18 +44,26 @@ __all__ = [
     "Trained",
     "TrainedDecoder",
     "TrainedPIGN",
+    "TrainedTransformer",
+    "TransformerSettings",
     "accuracies",
     "by_iteration",
     "decode_sequentially",
     "decoder",
     "digits_graph",
+    "error_by_iteration",
     "fit",
+    "flows_of",
     "gumbel_noise",
+    "navier_stokes",
     "planetoid_graph",
     "project_spectral_norm_",
+    "random_vorticity",
     "seeded",
     "sweeps",
     "train_autoregressive",
     "train_gcn",
     "train_pign",
+    "train_transformer",
+    "vorticity_trajectories",
 ]

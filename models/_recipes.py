@@ -5,5 +5,11 @@ from __future__ import annotations
 from ._autoregressive_training import AutoregressiveRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
+from ._transformer_training import TransformerRecipe
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PIGNRecipe(), AutoregressiveRecipe())}
+ALL: tuple[Recipe, ...] = (
+    PIGNRecipe(),
+    AutoregressiveRecipe(),
+    TransformerRecipe(),
+)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}

@@ -22,6 +22,7 @@ TINY: dict[str, list[str]] = {
         "prompt=4",
         "longest=10",
     ],
+    "transformer": ["trajectories=5", "pairs=2", "side=8", "epochs=1", "width=8", "heads=2"],
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
