@@ -66,8 +66,9 @@ class Transformer(Study):
             )
         unchanged = of_variant(found, "once")[0]["error_unchanged"]
         return f"""Vorticity 0.5 later from vorticity now, on 16 x 16 points of decaying flows
-(`deqops.models.navier_stokes`): 240 trajectories for training, 60 for tests, eight pairs each, shifted and reflected at random in training; 16 patches
-of width 32, 30 epochs. Relative l2 error; predicting no change gives {unchanged:.3f}.
+(`deqops.models.navier_stokes`): 240 trajectories for training, 60 for tests, eight pairs each,
+shifted and reflected at random in training; 16 patches of width 32, 30 epochs.
+Relative l2 error; predicting no change gives {unchanged:.3f}.
 
 {head}
 {chr(10).join(rows)}
