@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from deqops._errors import UnsupportedOperationError
 
 from ._largest_ball import Trial, inner_radius, largest_ball
+from ._jacobian import Jacobian
 from ._local import local_jacobian
 from ._lyapunov import damped_slopes, proposed_form
 from ._norm import Norm
@@ -21,7 +22,7 @@ from ._region import Ball
 from ._request import Request
 from ._rounding import mul_up
 from ._sharpened import scale_of, sharpened
-from ._theorems import Finding, local_lyapunov, local_picard, newton_kantorovich
+from ._theorems import Finding, local_lyapunov, local_picard, newton_kantorovich, node_norm
 
 LARGEST_LYAPUNOV = 1024
 """Unknowns of one problem up to which T12 is tried unasked, as many as the checker takes."""
@@ -116,13 +117,22 @@ class _Search:
         if not math.isfinite(smallest):
             return  # values overflow near the point: no ball can be enclosed
         ball = Ball(self._center, smallest)
-        for norm in self._request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+        for norm in self._norms(ball, located):
             trial = Trial(
                 lambda b, norm=norm: local_picard(problem, norm, b, damping),  # type: ignore[misc]
                 "bound",
                 lambda found: found.evidence.numbers["residual"],
             )
             yield self._largest(trial, norm, self._center, smallest, located)
+
+    def _norms(self, ball: Ball, located: Located) -> Iterator[Norm]:
+        """The norms asked for; where G contracts in none of them, one that is fitted to the nodes of a graph."""
+        nearby: Callable[[], Jacobian] = lambda: local_jacobian(self._problem, ball, Norm("linf"))  # noqa: E731
+        yield from self._request.norms(self._problem, nearby)
+        if located.best is None and not self._request.watch.spent:
+            fitted = node_norm(self._problem, self._request, nearby)
+            if fitted is not None:
+                yield fitted
 
     def lyapunov(self, located: Located) -> Iterator[Finding]:
         """T12 in the quadratic norm fitted to the slopes at the point."""
