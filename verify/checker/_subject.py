@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import ConcreteGraph, between, check_independent, tensor_digest, trace
+from deqops.graph import ConcreteGraph, between, check_independent, tensor_digest, trace, with_attention
 
 from ._document import Document
 from ._masks import read_by_softmax_alone
@@ -19,9 +19,13 @@ from ._witness import Array
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The graph the certificate speaks of; `free`: positions of inputs whose values must not matter."""
+    """The graph the certificate speaks of; `free`: positions of inputs whose values must not matter.
+
+    `graph` has attention over segments as one node; `written_out` is the same function, spelled out.
+    """
 
     graph: ConcreteGraph
+    written_out: ConcreteGraph
     free: frozenset[int]
     verified: tuple[str, ...]
 
@@ -64,7 +68,7 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
         f"state: {', '.join(f'{dtype} {shape}' for shape, dtype in document.state)}",
         f"inputs: fixed {fixed}, free {[entry.name for entry in document.inputs if entry.free]}",
     )
-    return Subject(graph, free, lines)
+    return Subject(with_attention(graph), graph, free, lines)
 
 
 def _compare_state(document: Document, leaves: list[Any]) -> None:
