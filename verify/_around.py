@@ -13,8 +13,8 @@ from torch.utils import _pytree as pytree
 
 from deqops._errors import UnsupportedOperationError
 
-from ._largest_ball import Trial, inner_radius, largest_ball
 from ._jacobian import Jacobian
+from ._largest_ball import Trial, inner_radius, largest_ball
 from ._local import local_jacobian
 from ._lyapunov import damped_slopes, proposed_form
 from ._norm import Norm

@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deqops._errors import UnsupportedOperationError
-
 from . import _midrad as midrad
 from ._collatz import Moduli, moduli_norm_bound
 from ._jacobian import Jacobian, StateLeaf
 from ._midrad import MidRad
 from ._norm import Norm
-from ._rounding import add_up, div_up, gamma, mul_up, sqrt_up, sub_down, sum_up
+from ._rounding import add_up, div_up, mul_up, sqrt_up, sub_down, sum_up
 from ._sparse import SparseMatrix
 from ._sparse_jacobian import sparse_jacobian
 
@@ -155,7 +153,7 @@ def _singular_vector(blocks: SparseMatrix) -> Tensor:
     matrix = _scipy(blocks)
     if min(matrix.shape) < 3:
         return torch.ones(matrix.shape[1], dtype=torch.float64)
-    largest = float(svds(matrix, k=1, return_singular_vectors=False, random_state=0)[0]) ** 2
+    largest = float(svds(matrix, k=1, v0=np.ones(matrix.shape[1]), return_singular_vectors=False)[0]) ** 2
     shifted = lambda x: largest * (1 + 1e-5) * x - matrix.T @ (matrix @ x)  # noqa: E731
     return _solved(cg, shifted, matrix.shape[1])
 

@@ -1,10 +1,10 @@
 """The l2 norm of a sparse matrix of slopes from the norms of its blocks, one for each pair of nodes that meet.
 
 A state (nodes, channels) moves by `M dy`. Block (i, j) of `D M D^-1` has a norm of at most N_ij, so that
-`||D M D^-1||_2 <= ||N||_2`, and `||N||_2^2 <= max_i (N^T N x)_i / x_i` for any x > 0, as N >= 0. M is written out as the
-columns of a few nodes at a time, zeros left out. A block `B = F + E`, F of binary64 numbers, has
-`||B|| <= sqrt(t) + ||E||_F` where `t I - F^T F` is positive definite: by elimination in balls, whose pivots are positive.
-Floating point proposes t and x.
+`||D M D^-1||_2 <= ||N||_2`, and `||N||_2^2 <= max_i (N^T N x)_i / x_i` for any x > 0, as N >= 0. M is written out a few
+nodes' columns at a time, zeros left out. A block `B = F + E`, F of binary64 numbers, has `||B|| <= sqrt(t) + ||E||_F`
+where `t I - F^T F` is positive definite: by elimination in balls, whose pivots are positive. Floating point proposes
+t and x.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _proposed(N: Matrix) -> Any:
     matrix = csr_array((np.array([float(v) for v in N.values]), (N.rows, N.cols)), shape=N.shape)
     if n < 3:
         return np.ones(n)
-    t = float(svds(matrix, k=1, return_singular_vectors=False, random_state=0)[0]) ** 2 * (1 + 1e-6)
+    t = float(svds(matrix, k=1, v0=np.ones(n), return_singular_vectors=False)[0]) ** 2 * (1 + 1e-6)
     operator = LinearOperator((n, n), matvec=lambda v: t * v - matrix.T @ (matrix @ v), dtype=np.float64)
     x = cg(operator, np.ones(n), rtol=1e-10, maxiter=20000)[0]
     top = float(np.max(np.abs(x), initial=0.0))
