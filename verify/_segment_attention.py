@@ -42,7 +42,8 @@ class Segments:
     def largest(self, x: Tensor) -> Tensor:
         """The largest entry of each segment; minus infinity for an empty one."""
         start = torch.full((self.size, *x.shape[1:]), -math.inf, dtype=torch.float64)
-        return start.index_reduce(0, self.index, x, "amax")
+        place = self.index.reshape(-1, *(1,) * (x.ndim - 1)).expand(x.shape)
+        return start.scatter_reduce(0, place, x, "amax")
 
     def weights_everywhere(self, shape: tuple[int, ...]) -> MidRad:
         """The ranges of the weights for all real scores of a shape."""
