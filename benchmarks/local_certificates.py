@@ -130,8 +130,8 @@ class Line:
         report = check(certificate, layer, layer.initial_state(x), x)
         accepted = "accepted" if report.accepted else f"rejected: {report.reasons}"
         print(
-            f"    {certificate.norm.describe()}, q = {certificate.rate}, radius {certificate.region.radius:.3g}, centre "
-            f"within {certificate.center_error:.2g}, {accepted} in {time.process_time() - start:.1f} s",
+            f"    {certificate.norm.describe()}, q = {certificate.rate}, radius {certificate.region.radius:.3g}, "
+            f"centre within {certificate.center_error:.2g}, {accepted} in {time.process_time() - start:.1f} s",
             flush=True,
         )
 

@@ -19,6 +19,7 @@ from ._local import local_jacobian
 from ._lyapunov import damped_slopes, proposed_form
 from ._norm import Norm
 from ._problem import Problem
+from ._refined import refined
 from ._region import Ball
 from ._request import Request
 from ._rounding import mul_up
@@ -145,17 +146,25 @@ class _Search:
     def picard(self, located: Located) -> Iterator[Finding]:
         """T2 in each norm asked for."""
         problem, damping = self._problem, self._request.iteration_damping()
-        smallest = _smallest(problem, self._center)
+        center = self._refined()
+        smallest = _smallest(problem, center)
         if not math.isfinite(smallest):
             return  # values overflow near the point: no ball can be enclosed
-        ball = Ball(self._center, smallest)
+        ball = Ball(center, smallest)
         for norm in self._norms(ball, located):
             trial = Trial(
                 lambda b, norm=norm: local_picard(problem, norm, b, damping),  # type: ignore[misc]
                 "bound",
                 lambda found: found.evidence.numbers["residual"],
             )
-            yield self._largest(trial, norm, self._center, smallest, located)
+            yield self._largest(trial, norm, center, smallest, located)
+
+    def _refined(self) -> tuple[Tensor, ...]:
+        """The point; for the nodes of a large graph nearer to the equilibrium, where it was not given."""
+        given = self._request.center(self._problem) is not None
+        if given or self._problem.size <= LARGEST_LYAPUNOV:
+            return self._center
+        return refined(self._problem, self._center)
 
     def _norms(self, ball: Ball, located: Located) -> Iterator[Norm]:
         """The norms asked for; where G contracts in none of them, one that is fitted to the nodes of a graph."""

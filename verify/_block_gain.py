@@ -5,11 +5,13 @@ between node j's channels and node i's: signs and angles within a block count, b
 sparse, and Collatz and Wielandt bound its norm. For a graph operator `s(A Z W)` with `A >= 0` nothing is lost but what
 the nodes' slopes differ by, while moduli of single entries give `rho(|W|)` for `||W||`.
 
-With weights d on nodes `||D N D^-1||_2` comes down to N's spectral radius, for `d = sqrt(y / x)`, `N x <= t x` and
+With weights d on nodes (and, where that leaves little room, on channels) `||D N D^-1||_2` comes down to N's spectral radius, for `d = sqrt(y / x)`, `N x <= t x` and
 `N^T y <= t y` (Schur's test): attention takes means, whose norm is large in l2 where many nodes attend to one.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -30,6 +32,9 @@ WIDEST = 64
 ROOM = 1 + 2.0**-20
 """A published bound is this many times the proven one: the checker's balls have radii of 30 bits."""
 
+_CROWDED = 0.97  # spectral radius of N from which the channels are weighted too
+_CHANNEL_STEPS = 30
+_POWERS = 30
 _MIDDLE = 0.5  # where between N's spectral radius and 1 the weights are fitted
 
 
@@ -55,22 +60,29 @@ def block_gain(jacobian: Jacobian, norm: Norm) -> float:
 
 
 def proposed_node_norm(jacobian: Jacobian) -> Norm | None:
-    """Weights on nodes for which `block_gain` is below 1, of largest weight 1; None where none were found.
+    """Weights `d_i e_c` for which `block_gain` is below 1, of largest weight 1; None where none were found.
+
+    The weights e of the channels are all 1 where N's spectral radius then leaves room.
 
     Raises:
         UnsupportedOperationError: the Jacobian is not written out sparsely.
     """
-    shape = jacobian.outputs[0].shape
-    blocks = _scipy(block_norms(sparse_jacobian(jacobian), shape[1], None))
+    shape, matrix = jacobian.outputs[0].shape, sparse_jacobian(jacobian)
+    channels = torch.ones(shape[1], dtype=torch.float64)
+    blocks = _scipy(block_norms(matrix, shape[1], None))
     radius = _radius_estimate(blocks)
+    if _CROWDED < radius < math.inf:
+        channels = channel_weights_estimate(matrix, shape[1])
+        blocks = _scipy(block_norms(matrix, shape[1], channels.expand(shape)))
+        radius = _radius_estimate(blocks)
     if not radius < 1:
         return None
     target = radius + _MIDDLE * (1 - radius)
-    right, left = (_resolvent(matrix, target) for matrix in (blocks, blocks.T.tocsr()))
+    right, left = (_resolvent(one, target) for one in (blocks, blocks.T.tocsr()))
     if not (right > 0).all() or not (left > 0).all():
         return None
-    weights = torch.from_numpy(np.sqrt(left / right))
-    return Norm("l2", ((weights / weights.max())[:, None].expand(shape).contiguous(),))
+    weights = torch.from_numpy(np.sqrt(left / right))[:, None] * channels
+    return Norm("l2", ((weights / weights.max()).contiguous(),))
 
 
 def block_norms(matrix: SparseMatrix, width: int, weights: Tensor | None) -> SparseMatrix:
@@ -81,14 +93,20 @@ def block_norms(matrix: SparseMatrix, width: int, weights: Tensor | None) -> Spa
         factors = midrad.div(MidRad.exact(flat[matrix.rows]), MidRad.exact(flat[matrix.cols]))
         values = midrad.mul(values, factors)
     nodes = matrix.shape[0] // width
+    rows, cols, dense = _blocks(SparseMatrix(matrix.rows, matrix.cols, values, matrix.shape), width)
+    return SparseMatrix(rows, cols, MidRad.exact(batched_norm_bounds(dense)), (nodes, nodes))
+
+
+def _blocks(matrix: SparseMatrix, width: int) -> tuple[Tensor, Tensor, MidRad]:
+    """The nodes (i, j) of the blocks that hold anything, and these, (blocks, width, width); no place occurs twice."""
+    nodes = matrix.shape[0] // width
     place, number = torch.unique((matrix.rows // width) * nodes + matrix.cols // width, return_inverse=True)
     entries = []
-    for part in (values.mid, values.rad):
+    for part in (matrix.values.mid, matrix.values.rad):
         dense = torch.zeros(len(place), width, width, dtype=torch.float64)
         dense[number, matrix.rows % width, matrix.cols % width] = part
         entries.append(dense)
-    bounds = MidRad.exact(batched_norm_bounds(MidRad(*entries)))
-    return SparseMatrix(place // nodes, place % nodes, bounds, (nodes, nodes))
+    return place // nodes, place % nodes, MidRad(*entries)
 
 
 def batched_norm_bounds(B: MidRad) -> Tensor:
@@ -136,6 +154,36 @@ def _radius_estimate(blocks) -> float:  # type: ignore[no-untyped-def]
             break
         x = np.maximum(image / image.max() + x / x.max(), 1e-9)
     return best
+
+
+def channel_weights_estimate(matrix: SparseMatrix, width: int) -> Tensor:
+    """Weights e of the channels for which the spectral radius of `N_ij = ||E M_ij E^-1||` is about least, (width,).
+
+    Gradient steps in the logarithms; with Perron vectors x, y the radius is `y^T N x / y^T x`.
+    """
+    rows, cols, dense = _blocks(matrix, width)
+    nodes, blocks = matrix.shape[0] // width, dense.mid
+    logarithms = torch.zeros(width, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([logarithms], lr=0.1)
+    right, left = (torch.ones(nodes, dtype=torch.float64) for _ in "rl")
+    with torch.enable_grad():
+        for _ in range(_CHANNEL_STEPS):
+            e = logarithms.exp()
+            scaled = e[:, None] * blocks / e
+            norms = torch.linalg.eigvalsh(scaled.mT @ scaled)[:, -1].clamp(min=1e-200).sqrt()
+            for _ in range(_POWERS):
+                right = _applied(rows, cols, norms.detach(), right)
+                left = _applied(cols, rows, norms.detach(), left)
+            radius = (left[rows] * norms * right[cols]).sum() / (left @ right)
+            optimizer.zero_grad()
+            radius.backward()
+            optimizer.step()
+    return logarithms.detach().exp()
+
+
+def _applied(rows: Tensor, cols: Tensor, weights: Tensor, x: Tensor) -> Tensor:
+    image = torch.zeros_like(x).index_add(0, rows, weights * x[cols])
+    return (image / image.max() + x / x.max()).clamp(min=1e-12)
 
 
 def _resolvent(matrix, target: float):  # type: ignore[no-untyped-def]
