@@ -5,8 +5,9 @@ between node j's channels and node i's: signs and angles within a block count, b
 sparse, and Collatz and Wielandt bound its norm. For a graph operator `s(A Z W)` with `A >= 0` nothing is lost but what
 the nodes' slopes differ by, while moduli of single entries give `rho(|W|)` for `||W||`.
 
-With weights d on nodes (and, where that leaves little room, on channels) `||D N D^-1||_2` comes down to N's spectral radius, for `d = sqrt(y / x)`, `N x <= t x` and
-`N^T y <= t y` (Schur's test): attention takes means, whose norm is large in l2 where many nodes attend to one.
+With weights d on nodes `||D N D^-1||_2` comes down to N's spectral radius, for `d = sqrt(y / x)`, `N x <= t x` and
+`N^T y <= t y` (Schur's test): attention takes means, whose norm is large in l2 where many nodes attend to one. Weights
+on channels change N itself; they are fitted where nodes alone leave little room.
 """
 
 from __future__ import annotations
