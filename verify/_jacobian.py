@@ -272,6 +272,16 @@ class Builder:
         ends = [end.expand(node.shape) if isinstance(end, Tensor) else end for end in (lower, upper)]
         return self._basis_value(Elementwise(name, source, node.shape, ends[0], ends[1]), node.shape)
 
+    def weighted(self, source: Combination, slopes: MidRad, name: str) -> Combination:
+        """A new basis value: what broadcasts to the slopes' shape, times slopes in these ranges."""
+        shape = tuple(slopes.shape)
+        source = self.broadcast(source, shape)
+        return self._basis_value(Elementwise(name, source, shape, slopes.lower(), slopes.upper()), shape)
+
+    def box_of(self, value: int) -> MidRad | None:
+        """The enclosure of a state-dependent value on the region; None where the region is all states."""
+        return self._box(value, self.combinations[value])
+
     def range_of(self, node: Node, value: int) -> MidRad:
         """An enclosure of a state-dependent operand of a node, on the region or for every state.
 

@@ -14,9 +14,11 @@ from deqops.graph import Node
 
 from . import _midrad as midrad
 from ._elementary import reciprocal
+from ._enclosures import as_exact, segments_of, spread_over
 from ._jacobian import Builder, Combination, along, integer, integers, register_jacobian
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
+from ._sparse import SparseMatrix
 
 Shape = tuple[int, ...]
 
@@ -89,6 +91,27 @@ def _softmax(builder: Builder, node: Node) -> Combination:
     order = (*(d for d in range(rank) if d != dim), dim)
     back = tuple(order.index(d) for d in range(rank))
     return builder.softmax(node, order).mapped(lambda m: m.permuted(back), node.shape)
+
+
+@register_jacobian("segment_attention")
+def _segment_attention(builder: Builder, node: Node) -> Combination:
+    """`sum p dv + sum [p (v - out)] ds`, each factor in its range (`_segment_attention.py`)."""
+    scores, values, index_value = node.operands
+    index, total = as_exact(node, builder.constants[index_value]), Combination(node.shape)
+    segments, gathered = segments_of(node, index), SparseMatrix.from_index_add(index, node.shape[0])
+    shape, rank = builder.graph.shape(values), len(builder.graph.shape(values))
+    box = builder.box_of(scores) if builder.depends(scores) else builder.constants.floating(scores)
+    own = builder.graph.shape(scores)
+    weights = spread_over(segments.weights_everywhere(own) if box is None else segments.weights_over(box), rank)
+    if builder.depends(values):
+        wide = weights.apply_exact(lambda t: t.expand(shape))
+        total = total.plus(along(builder.weighted(builder.combinations[values], wide, node.op), 0, gathered))
+    if builder.depends(scores):
+        known = builder.range_of(node, values) if builder.depends(values) else builder.constants.floating(values)
+        slopes = segments.slopes(weights, known)
+        column = _reshaped(builder.combinations[scores], (*own, *(1,) * (rank - len(own))))
+        total = total.plus(along(builder.weighted(column, slopes, node.op), 0, gathered))
+    return total
 
 
 @register_jacobian("matmul")

@@ -136,6 +136,11 @@ class Request:
         given = self.norm if own is None else own
         return given == "auto" or (isinstance(given, Norm) and given.order == "l2" and given.weights is None)
 
+    def may_weight_l2(self) -> bool:
+        """Whether the claim may be made in l2 with weights of the certifier's choice."""
+        own = self.region.norm if isinstance(self.region, Ball) else None
+        return own is None and self.norm in ("auto", "weighted_l2")
+
     def check_weights(self, problem: Problem) -> None:
         """Refuse a norm whose weights have not the state's shapes."""
         _check_weights(self.norm, problem)

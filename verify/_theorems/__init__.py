@@ -11,7 +11,7 @@ from ._base import Finding, Hypothesis, Theorem
 from ._causal import CAUSAL, causal
 from ._componentwise import COMPONENTWISE, componentwise
 from ._local_lyapunov import LOCAL_LYAPUNOV, local_lyapunov
-from ._local_picard import LOCAL_PICARD, local_picard, local_picard_by_multipliers
+from ._local_picard import LOCAL_PICARD, local_picard, local_picard_by_multipliers, node_norm
 from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE, monotone
 from ._newton_kantorovich import NEWTON_KANTOROVICH, newton_kantorovich
@@ -61,6 +61,7 @@ __all__ = [
     "local_picard_by_multipliers",
     "monotone",
     "newton_kantorovich",
+    "node_norm",
     "picard",
     "picard_by_multipliers",
 ]

@@ -19,12 +19,13 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
+from ._attention import ATTENTION
 from ._elementary import elementary, image_of, slopes_of
 from ._extreme import EXTREMES
 from ._interval import Interval, between, exactly
 from ._masks import read_by_softmax_alone
 from ._normalisation import NORMALISATIONS, Normalisation, normalisation_of
-from ._products import largest, product, softmax
+from ._products import attention, largest, product, softmax
 from ._ranges import PRODUCTS, extremum_range, moved_range, node_range, result_range, varies
 from ._refusal import Rejected
 from ._scores import gone_after, require_a_number
@@ -34,7 +35,7 @@ from ._values import Values, last_uses
 
 def is_nonlinear(node: Node) -> bool:
     """Whether the node may apply a function that is not affine: the intervals of its operands count."""
-    known = NORMALISATIONS | EXTREMES | PRODUCTS
+    known = NORMALISATIONS | EXTREMES | PRODUCTS | {ATTENTION}
     return node.op in known or node.op == "softmax" or elementary(node.op, node.attributes) is not None
 
 
@@ -113,6 +114,10 @@ class Walk:
             raise refuse(node, "of two state-dependent tensors that are not both bounded")
         return known
 
+    def integers(self, value: int) -> Any:
+        """An exact integer array."""
+        return self._constants.integers(value)
+
     def _ranges_everywhere(self) -> dict[int, Interval | None]:
         if self._everywhere is None:
             known: dict[int, Interval | None] = dict.fromkeys(self._graph.state)
@@ -154,6 +159,8 @@ class Walk:
             return self._extremum(node)
         if node.op == "softmax":
             return softmax(self, node)
+        if node.op == ATTENTION:
+            return attention(self, node)
         if node.op in EXTREMES:
             return largest(self, node)
         rule = normalisation_of(node)
