@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from flint import arb
 
+from .._constant import Walks, constant_below
 from .._document import Ball, Document, Evidence, Norm
-from .._gains import Weights, lipschitz_bound
+from .._gains import Weights
 from .._local import residual_bound, walk_over_ball
 from .._network import Walk
 from .._refusal import Rejected
@@ -45,20 +46,23 @@ def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm
         bool(residual <= arb(evidence["residual"])),
         exceeds("residual ||G(c) - c||", residual, evidence["residual"]),
     )
-    walk = walk_over_ball(subject, constants, region, norm, weights)
+
+    def walks(gather: bool) -> Walk:
+        return walk_over_ball(subject, constants, region, norm, weights, gather)
+
     return (
-        *_constant(subject, norm, evidence, walk, weights, region.radius),
+        *_constant(subject, norm, evidence, walks, weights, region.radius),
         f"residual ||G(c) - c|| <= {shown(residual)}, room (1 - q) r = {shown(room)}",
     )
 
 
 def _constant(
-    subject: Subject, norm: Norm, evidence: Evidence, walk: Walk, weights: Weights | None, radius: float
+    subject: Subject, norm: Norm, evidence: Evidence, walks: Walks, weights: Weights | None, radius: float
 ) -> tuple[str, ...]:
     """The bound on the ball of this radius."""
     if evidence.kind == "local_chain":
-        return chain_constant(subject, norm, evidence, walk)
-    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+        return chain_constant(subject, norm, evidence, walks(False))
+    own = constant_below(walks, subject, norm, weights, evidence["bound"])
     require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
     return (f"constant on the ball of radius {radius!r} in {named(norm)}: <= {shown(own)}",)
 
