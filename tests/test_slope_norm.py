@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from campaign._exact import norm_at_most
 from deqops.graph import trace
 from deqops.testing import signed
-from deqops.verify import Ball, Box, Norm, Verdict, certify, check
+from deqops.verify import Around, Ball, Box, Norm, Verdict, certify, check
 from deqops.verify._gains import lipschitz_gain
 from deqops.verify._interval_jacobian import interval_jacobian
 from deqops.verify._norm import Order
@@ -143,6 +143,14 @@ def test_t2_local_picard_by_slopes_in_boxes_is_certified_and_checked() -> None:
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.theorem == "local_picard"
     assert composed(G, y, x, Norm("l2")) > 1
+    assert check(certificate, G, y, x).accepted
+
+
+def test_t2_local_picard_by_slopes_finds_its_ball() -> None:
+    G, y, x = case(1, s=torch.tanh)
+    certificate = certify(G, y, x, norm="linf", region=Around(), theorem="local_picard")
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert certificate.theorem == "local_picard"
     assert check(certificate, G, y, x).accepted
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from ._region import Ball
 from ._request import Request
 from ._rounding import mul_up
 from ._sharpened import scale_of, sharpened
-from ._theorems import Finding, local_lyapunov, local_picard, newton_kantorovich
+from ._theorems import Finding, local_lyapunov, local_picard, local_picard_by_slopes, newton_kantorovich
 
 LARGEST_LYAPUNOV = 1024
 """Unknowns of one problem up to which T12 is tried unasked, as many as the checker takes."""
@@ -117,11 +118,14 @@ class _Search:
             return  # values overflow near the point: no ball can be enclosed
         ball = Ball(self._center, smallest)
         for norm in self._request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
-            trial = Trial(
-                lambda b, norm=norm: local_picard(problem, norm, b, damping),  # type: ignore[misc]
-                "bound",
-                lambda found: found.evidence.numbers["residual"],
-            )
+            attempt = partial(local_picard, problem, norm, damping=damping)
+            trial = Trial(attempt, "bound", lambda found: found.evidence.numbers["residual"])
+            yield self._largest(trial, norm, self._center, smallest, located)
+        if located.best is not None or self._request.asks_around("local_lyapunov"):
+            return  # where T12 is asked for, it takes the same matrices
+        for norm in self._request.norms_of_slopes(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+            attempt = partial(_by_slopes, problem, norm, damping=damping)
+            trial = Trial(attempt, "bound", lambda found: found.evidence.numbers["residual"])
             yield self._largest(trial, norm, self._center, smallest, located)
 
     def lyapunov(self, located: Located) -> Iterator[Finding]:
@@ -178,6 +182,13 @@ class _Search:
             given = self._request.center(self._problem) is not None
             self._near = self._center if given else sharpened(self._problem, self._center)
         return self._near
+
+
+def _by_slopes(problem: Problem, norm: Norm, ball: Ball, damping: float) -> Finding:
+    found = local_picard_by_slopes(problem, norm, ball, damping)
+    if found is None:
+        raise UnsupportedOperationError("operator", "has matrices of slope products that are too large to write out")
+    return found
 
 
 def _smallest(problem: Problem, center: tuple[Tensor, ...]) -> float:
