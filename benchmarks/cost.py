@@ -72,10 +72,8 @@ def measured(task: str, width: int, blocks: int, threads: int) -> dict[str, floa
         said = certify(network, state, state, theorem="picard", norm="l2").verdict.value
     passed, seconds = time.perf_counter() - start, time.process_time() - used
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return {
-        **{"parameters": parameters, "seconds": seconds, "passed": passed},
-        **{"peak": peak(), "before": before, "said": said},
-    }
+    row = {"parameters": parameters, "seconds": seconds, "passed": passed, "peak": peak(), "before": before}
+    return {**row, "said": said}
 
 
 def in_process(task: str, width: int, blocks: int, threads: int) -> dict[str, float | str]:
@@ -99,9 +97,10 @@ def main() -> None:
         return
     sizes = [(arguments.width, blocks) for blocks in arguments.blocks] + [LARGE] * arguments.large
     for task in ("bound", "certificate"):
-        print(
-            f"{task:<12} {'blocks':>6} {'parameters':>12} {'ratio':>6} {'cpu s':>7} {'ratio':>6} {'passed s':>9} {'peak MB':>14}"
+        columns = (
+            f"{'blocks':>6} {'parameters':>12} {'ratio':>6} {'cpu s':>7} {'ratio':>6} {'passed s':>9} {'peak MB':>14}"
         )
+        print(f"{task:<12} {columns}")
         first: dict[str, float | str] | None = None
         for width, blocks in sizes:
             row = in_process(task, width, blocks, arguments.threads)
