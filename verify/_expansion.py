@@ -17,7 +17,7 @@ from ._linear import LinearMap
 LARGEST_WORK = 2.0**32
 """Multiplications in products and norms that exist only because sums are multiplied out: about a second."""
 _MOST_TERMS = 8  # of a sum, where sums are gathered
-_TERM = 2.0**12  # work of carrying a term on: a few microseconds
+_TERM = 2.0**14  # work of carrying a term on: a few microseconds
 
 T = TypeVar("T")
 
