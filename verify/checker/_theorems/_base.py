@@ -62,18 +62,15 @@ def damped(damping: float, bound: float) -> Any:
 
 
 def global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[str, ...]:
-    weights, constants, claimed = (
-        full_weights(norm, subject),
-        Values(subject.graph, None, subject.free),
-        evidence["bound"],
-    )
+    weights, claimed = full_weights(norm, subject), evidence["bound"]
+    constants = Values(subject.graph, None, subject.free)
 
     def walks(gather: bool) -> Walk:
         return Walk(subject.graph, constants, gather=gather)
 
     own = constant_below(walks, subject, norm, weights, claimed)
     require(bool(own <= arb(claimed)), exceeds("Lipschitz constant", own, claimed))
-    return (f"constant of G in {named(norm)}: <= {shown(own)}, the certificate claims {evidence['bound']!r}",)
+    return (f"constant of G in {named(norm)}: <= {shown(own)}, the certificate claims {claimed!r}",)
 
 
 def chain_constant(subject: Subject, norm: Norm, evidence: Evidence, walk: Walk) -> tuple[str, ...]:
