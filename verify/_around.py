@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +25,14 @@ from ._region import Ball
 from ._request import Request
 from ._rounding import mul_up
 from ._sharpened import scale_of, sharpened
-from ._theorems import Finding, local_lyapunov, local_picard, newton_kantorovich, node_norm
+from ._theorems import (
+    Finding,
+    local_lyapunov,
+    local_picard,
+    local_picard_by_slopes,
+    newton_kantorovich,
+    node_norm,
+)
 
 if TYPE_CHECKING:
     from deqops import Solver
@@ -152,11 +160,14 @@ class _Search:
             return  # values overflow near the point: no ball can be enclosed
         ball = Ball(center, smallest)
         for norm in self._norms(ball, located):
-            trial = Trial(
-                lambda b, norm=norm: local_picard(problem, norm, b, damping),  # type: ignore[misc]
-                "bound",
-                lambda found: found.evidence.numbers["residual"],
-            )
+            attempt = partial(local_picard, problem, norm, damping=damping)
+            trial = Trial(attempt, "bound", lambda found: found.evidence.numbers["residual"])
+            yield self._largest(trial, norm, center, smallest, located)
+        if located.best is not None or self._request.asks_around("local_lyapunov"):
+            return  # where T12 is asked for, it takes the same matrices
+        for norm in self._request.norms_of_slopes(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+            attempt = partial(_by_slopes, problem, norm, damping=damping)
+            trial = Trial(attempt, "bound", lambda found: found.evidence.numbers["residual"])
             yield self._largest(trial, norm, center, smallest, located)
 
     def _refined(self) -> tuple[Tensor, ...]:
@@ -229,6 +240,13 @@ class _Search:
             given = self._request.center(self._problem) is not None
             self._near = self._center if given else sharpened(self._problem, self._center)
         return self._near
+
+
+def _by_slopes(problem: Problem, norm: Norm, ball: Ball, damping: float) -> Finding:
+    found = local_picard_by_slopes(problem, norm, ball, damping)
+    if found is None:
+        raise UnsupportedOperationError("operator", "has matrices of slope products that are too large to write out")
+    return found
 
 
 def _smallest(problem: Problem, center: tuple[Tensor, ...]) -> float:

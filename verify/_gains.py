@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._jacobian import Basis, Combination, Jacobian, Largest, Normalised, StateLeaf
+from ._jacobian import Basis, Combination, Jacobian, Largest, Normalised, StateLeaf, Subtotal
 from ._linear import LinearMap
 from ._matrix import norm_bound, scaled
 from ._norm import Norm
@@ -158,7 +158,8 @@ class _Composition:
                 self._gains.append(torch.eye(len(self.leaves), dtype=torch.float64)[basis.position])
             else:
                 self._gains.append(self.gain(basis.source, self._weight(basis), basis.gain))
-                self.contributions.append((basis.name, _top(basis.gain)))
+                if not isinstance(basis, Subtotal):
+                    self.contributions.append((basis.name, _top(basis.gain)))
 
     def gain(self, combination: Combination, row: Tensor | None, slope: Tensor | float) -> Tensor:
         """Bounds of `||diag(slope) sum A_k M_k||` from each leaf of the state, (leaves,)."""

@@ -15,6 +15,7 @@ from deqops.graph import ConcreteGraph, OperatorGraph, between, with_attention
 from . import _jacobian_rules, _product_rules  # noqa: F401  (fill the table of Jacobian rules)
 from ._defined import refuse_attributes
 from ._enclosures import Constants, enclose_image
+from ._expansion import expanded
 from ._input_box import boxes_of, middles
 from ._jacobian import Builder, Jacobian
 from ._masks import is_mask, scores
@@ -77,7 +78,7 @@ class Problem:
     @cached_property
     def jacobian(self) -> Jacobian:
         """The Jacobian expression with slopes that hold everywhere."""
-        return Builder(self.graph, self.constants).build()
+        return expanded(lambda expansion: Builder(self.graph, self.constants, expansion=expansion).build())
 
     def image(self, state: list[Tensor]) -> list[MidRad]:
         """Enclosure of G at a point."""

@@ -15,6 +15,7 @@ from deqops.graph import Node
 from . import _midrad as midrad
 from ._elementary import reciprocal
 from ._enclosures import as_exact, segments_of, spread_over
+from ._expansion import product_cost
 from ._jacobian import Builder, Combination, along, integer, integers, register_jacobian
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
@@ -125,17 +126,18 @@ def _matmul(builder: Builder, node: Node) -> Combination:
         )
         return _reshaped(total, node.shape)
     variable, constant = (a, b) if builder.depends(a) else (b, a)
-    source, factor = builder.combinations[variable], builder.constants.floating(constant)
+    factor, shape = builder.constants.floating(constant), builder.graph.shape(variable)
+    axis = len(shape) - 1 if variable == a else max(len(shape) - 2, 0)
+    rows = factor.mid.numel() // max(shape[axis], 1)
+    source = builder.factor(variable, lambda m: product_cost(m, axis, rows))
     if factor.mid.ndim > 2:
         batched = _from_right(builder, source, factor) if variable == a else _from_left(builder, source, factor)
         return _reshaped(batched, node.shape)
     if variable == a:
-        rows = factor.apply_exact(lambda t: t.reshape(-1, 1).mT if t.ndim == 1 else t.mT)
-        axis = len(source.shape) - 1
+        matrix = factor.apply_exact(lambda t: t.reshape(-1, 1).mT if t.ndim == 1 else t.mT)
     else:
-        rows = factor.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
-        axis = max(len(source.shape) - 2, 0)
-    return _reshaped(along(source, axis, DenseMatrix(rows)), node.shape)
+        matrix = factor.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
+    return _reshaped(along(source, axis, DenseMatrix(matrix)), node.shape)
 
 
 def _from_left(builder: Builder, source: Combination, factor: MidRad) -> Combination:

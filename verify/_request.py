@@ -15,6 +15,7 @@ from ._jacobian import Jacobian
 from ._norm import Norm, Order, as_norm
 from ._problem import Problem
 from ._region import Around, Ball, Box, Region
+from ._slope_norm import CERTIFIED, fitted_norms
 from ._theorems import THEOREMS
 from ._watch import Watch
 from ._weights import proposed_norm
@@ -120,6 +121,19 @@ class Request:
             orders: tuple[Order, ...] = ("linf", "l1", "l2")
             for order in orders:
                 yield proposed_norm(jacobian(), order, problem.batch_dims)
+
+    def norms_of_slopes(self, problem: Problem, jacobian: Callable[[], Jacobian]) -> Iterator[Norm]:
+        """The norms for matrices of slope products: those of `norms`, with weights fitted to the matrices."""
+        given = self.region.norm if isinstance(self.region, Ball) and self.region.norm is not None else self.norm
+        if problem.size > CERTIFIED.unknowns:
+            return
+        if isinstance(given, Norm):
+            yield given
+            return
+        if given == "auto":
+            yield Norm("l2")
+        orders: tuple[Order, ...] = (WEIGHTED[given],) if given in WEIGHTED else ("linf", "l1", "l2")
+        yield from fitted_norms(jacobian(), orders, problem.batch_dims, CERTIFIED)
 
     def plain_norms(self, problem: Problem, jacobian: Callable[[], Jacobian]) -> Iterator[Norm]:
         """The norm asked for; l2, then linf where none was: for theorems whose matrices are full."""

@@ -19,6 +19,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Ball, Box
 from .._rounding import mul_down, mul_up, sub_down
+from .._slope_norm import CERTIFIED, slope_norm
 from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
 from ._boxed_picard import attempt_in_box
 
@@ -88,13 +89,27 @@ def node_norm(problem: Problem, request: Request, jacobian: Callable[[], Jacobia
         return None
 
 
+def local_picard_by_slopes(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0) -> Finding | None:
+    """T2 with the norm of the matrix of intervals that holds all slope products on the ball; None if too large."""
+    found = slope_norm(local_jacobian(problem, ball, norm), norm, problem.batch_dims, CERTIFIED)
+    if found is None:
+        return None
+    numbers = {"bound": float(mul_up(found, problem.slack)), "residual": _residual(problem, norm, ball)}
+    return _finding(problem, norm, ball, Evidence("local", numbers), damping)
+
+
 def _residual(problem: Problem, norm: Norm, ball: Ball) -> float:
     residuals = problem.residual(list(ball.leaves), norm)
     return float(mul_up(float(residuals.max()), problem.slack)) if residuals.numel() else 0.0
 
 
 def _finding(
-    problem: Problem, norm: Norm, ball: Ball, evidence: Evidence, damping: float, parts: tuple[tuple[str, float], ...]
+    problem: Problem,
+    norm: Norm,
+    ball: Ball,
+    evidence: Evidence,
+    damping: float,
+    parts: tuple[tuple[str, float], ...] = (),
 ) -> Finding:
     bound, residual = evidence.numbers["bound"], evidence.numbers["residual"]
     room = float(mul_down(sub_down(1.0, bound), ball.radius)) if bound < 1 else 0.0
@@ -125,6 +140,10 @@ def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
         yield local_picard(problem, fitted, ball, request.iteration_damping())
     if request.takes_plain_l2():
         found = local_picard_by_multipliers(problem, ball, request.iteration_damping())
+        if found is not None:
+            yield found
+    for norm in request.norms_of_slopes(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+        found = local_picard_by_slopes(problem, norm, ball, request.iteration_damping())
         if found is not None:
             yield found
 

@@ -39,6 +39,8 @@ def is_nonlinear(node: Node) -> bool:
     return node.op in known or node.op == "softmax" or elementary(node.op, node.attributes) is not None
 
 
+MOST_TERMS = 8
+_MULTIPLYING = ("matmul", "conv", "conv_transpose")
 Refine = Callable[[Network, int, Form, Interval], Interval]
 
 
@@ -50,6 +52,10 @@ class Walk:
         constants: the state-independent values.
         intervals: of the state's leaves, or None for slopes that hold everywhere.
         refine: may narrow the interval of a pre-activation, given its form.
+        gather: take a sum that a matrix multiplies, and a sum of more than `MOST_TERMS`, as a source of its own.
+
+    Attributes:
+        gathered: whether a sum was.
     """
 
     def __init__(
@@ -58,9 +64,11 @@ class Walk:
         constants: Values,
         intervals: list[Interval] | None = None,
         refine: Refine | None = None,
+        gather: bool = False,
     ) -> None:
         self.network = Network(constants, read_by_softmax_alone(graph))
         self._graph, self._constants, self._refine = graph, constants, refine
+        self._gather, self.gathered = gather, False
         self._forms: dict[int, Form] = {}
         self._gone: dict[int, Any] = {}
         self._everywhere: dict[int, Interval | None] | None = None
@@ -130,6 +138,9 @@ class Walk:
     def _visit(self, node: Node) -> None:
         _must_be_numbers(node)
         self._mask(node)
+        if node.op in _MULTIPLYING:
+            for value in node.operands:
+                self._gather_terms(value, 1)
         forms = [self._forms.get(value) for value in node.operands]
         form = product(self, node) if varies(self._graph, node) else affine(self.network, node, forms)
         if form is None:
@@ -139,6 +150,14 @@ class Walk:
         if form.shape != tuple(node.shape):
             raise refuse(node, f"gives shape {form.shape}, the graph says {tuple(node.shape)}")
         self._forms[node.output] = form
+        self._gather_terms(node.output, MOST_TERMS)
+
+    def _gather_terms(self, value: int, most: int) -> None:
+        """Make a form with more terms than this a source; it is left as it is where sums are not gathered."""
+        form = self._forms.get(value)
+        if self._gather and form is not None and sum(map(len, form.terms.values())) > most:
+            self._forms[value] = self.network.add(Source(form.shape, form, arb(1)))
+            self.gathered = True
 
     def _mask(self, node: Node) -> None:
         """Follow minus infinity among scores; a softmax of nothing else is refused."""
