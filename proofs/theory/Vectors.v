@@ -138,3 +138,23 @@ Lemma apply_abs m n (A : mat m n) x i : Rabs (apply A x i) <= sum (fun j => Rabs
 Proof.
   apply Rle_trans with (1 := sum_abs _). right. apply sum_ext. intros j. apply Rabs_mult.
 Qed.
+
+(** Points and matrices of the plane, for examples. *)
+Definition pair (a b : R) : vec 2 := fun i => Fin.caseS' i (fun _ => R) a (fun _ => b).
+Definition square (a b c d : R) : mat 2 2 := fun i => Fin.caseS' i (fun _ => vec 2) (pair a b) (fun _ => pair c d).
+
+Lemma sum_pair (x : vec 2) : sum x = x Fin.F1 + x (Fin.FS Fin.F1).
+Proof. simpl. unfold tail. ring. Qed.
+
+Lemma apply_square a b c d (x : vec 2) :
+  apply (square a b c d) x = pair (a * x Fin.F1 + b * x (Fin.FS Fin.F1)) (c * x Fin.F1 + d * x (Fin.FS Fin.F1)).
+Proof.
+  extensionality i. unfold apply. rewrite sum_pair. revert i. apply by_index; [reflexivity|].
+  apply by_index; [reflexivity|]. intros i. exact (Fin.case0 (fun _ => _) i).
+Qed.
+
+Lemma by_pair (P : Fin.t 2 -> Prop) : P Fin.F1 -> P (Fin.FS Fin.F1) -> forall i, P i.
+Proof.
+  intros one two. apply by_index; [exact one|]. apply by_index; [exact two|].
+  intros i. exact (Fin.case0 (fun i => P (Fin.FS (Fin.FS i))) i).
+Qed.
