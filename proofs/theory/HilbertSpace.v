@@ -1,6 +1,6 @@
 (** Real Hilbert spaces: Banach spaces whose norm comes from an inner product. *)
 From Coq Require Import Reals Lra Lia.
-From Deqops Require Import Metric BanachSpace.
+From Deqops Require Import Metric BanachSpace WeightedSpace.
 Local Open Scope R_scope.
 Set Implicit Arguments.
 
@@ -56,3 +56,10 @@ Proof.
   replace (sqrt k * nm y * (sqrt k * nm y)) with (sqrt k * sqrt k * (nm y * nm y)) in * by ring. nra.
 Qed.
 End Inner.
+
+(** The real line with the product of numbers. *)
+Definition real_line : hilbert.
+Proof.
+  refine {| space := weighted_line (mkposreal 1 Rlt_0_1); inner x y := x * y |}; simpl; intros; try ring.
+  rewrite !Rmult_1_l. symmetry. exact (Rsqr_abs x).
+Defined.
