@@ -28,8 +28,10 @@ Theorem local_lyapunov (n : nat) (P : mat n n) (c : vec n) (r q : R) (G : vec n 
   /\ (forall t, ellipsoid P c r t -> G t = t -> t = s)
   /\ (forall z0, ellipsoid P c r z0 ->
         (forall i eps, 0 < eps -> exists K, forall k, (K <= k)%nat -> Rabs (Nat.iter k G z0 i - s i) < eps)
-        /\ forall k, form_size P (difference (Nat.iter k G z0) s)
-                       <= q ^ k / (1 - q) * form_size P (difference (G z0) z0))
+        /\ (forall k, form_size P (difference (Nat.iter k G z0) s)
+                        <= q ^ k / (1 - q) * form_size P (difference (G z0) z0))
+        /\ (forall k, form_size P (difference (Nat.iter (k + 1) G z0) s)
+                        <= q / (1 - q) * form_size P (difference (Nat.iter (k + 1) G z0) (Nat.iter k G z0))))
   /\ (forall y, ellipsoid P c r y -> form_size P (difference y s) <= form_size P (difference (G y) y) / (1 - q)).
 Proof.
   intros [symmetric definite] radius range sloped bounded room.
@@ -42,10 +44,11 @@ Proof.
   destruct (@local_picard (metric E) G c r q radius range lip room (@metric_complete E))
     as [s [Bs [fixed [only [conv bound]]]]].
   exists s. split; [exact Bs|]. split; [exact fixed|]. split; [exact only|]. split; [|exact bound].
-  intros z0 B0. destruct (conv z0 B0) as [lim [prior _]]. split.
+  intros z0 B0. destruct (conv z0 B0) as [lim [prior posterior]]. split; [|split].
   - intros i eps pos. destruct (@entry_tends n _ _ _ lim i eps pos) as [K HK]. exists K. intros k late.
     rewrite (iterate_iter (metric E)). exact (HK k late).
   - intros k. rewrite (iterate_iter (metric E)). exact (prior k).
+  - intros k. rewrite !(iterate_iter (metric E)). exact (posterior k).
 Qed.
 
 (** The hypotheses can be met where the plain Euclidean norm fails: relu of [[1/2, 2], [0, 1/2]] y, P = diag(1, 100),
