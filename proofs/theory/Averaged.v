@@ -1,6 +1,6 @@
 (** T4 [damped], averaged case (Krasnosel'skii-Mann): G nonexpansive on a convex invariant set of a Hilbert space. *)
 From Coq Require Import Reals Lra Lia.
-From Deqops Require Import Metric BanachSpace Damped HilbertSpace RealLine.
+From Deqops Require Import Metric BanachSpace Damped HilbertSpace RefutePoints.
 Local Open Scope R_scope.
 Set Implicit Arguments.
 
@@ -102,7 +102,23 @@ Proof.
     replace (start * start / K * K) with (start * start) by (field; lra). unfold K. lra.
   - intros n. rewrite Nat.add_comm. change (y (1 + n)%nat) with (damped_map H b G (y n)).
     pose proof (averaged_step H lip damping _ (inside n) Ss fixed) as step.
-    pose proof (norm_nonneg H (sub H (y n) s)) as p. pose proof (norm_nonneg H (sub H (damped_map H b G (y n)) s)) as p'.
+    pose proof (norm_nonneg H (sub H (y n) s)) as p.
+    pose proof (norm_nonneg H (sub H (damped_map H b G (y n)) s)) as p'.
     pose proof (Rle_0_sqr (norm H (sub H (G (y n)) (y n)))) as r0. unfold Rsqr in r0.
     assert (0 <= b * (1 - b)) by nra. nra.
+Qed.
+
+(** The hypotheses can be met where T1 fails: -y on the line, whose undamped iteration never comes nearer. *)
+Theorem averaged_instance : let G := fun y : point real_line => - y in
+  convex real_line (fun _ => True) /\ lipschitz (metric real_line) (fun _ => True) 1 G /\ G 0 = 0
+  /\ forall q, q < 1 -> ~ lipschitz (metric real_line) (fun _ => True) q G.
+Proof.
+  intros G. assert (apart : forall y z, dist (metric real_line) (G y) (G z) = dist (metric real_line) y z).
+  { intros y z. simpl. unfold sub; simpl. unfold G. replace (- y + - - z) with (- (y + - z)) by ring.
+    now rewrite Rabs_Ropp. }
+  split; [intros y z t _ _ _; exact I|]. split; [|split].
+  - intros y z _ _. rewrite apart. lra.
+  - exact Ropp_0.
+  - intros q below. apply (@refute_points (metric real_line) _ _ (0 : point real_line) (1 : point real_line));
+      [exact I | exact I | exact (Rlt_not_eq _ _ Rlt_0_1) | rewrite apart; lra | exact below].
 Qed.

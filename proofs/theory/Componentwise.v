@@ -136,7 +136,8 @@ End Perov.
 
 (** The last part is |y - s| <= (I - N)^-1 |G(y) - y|, whose right-hand side is the one solution e of
     e = |G(y) - y| + N e; every e' that is at least |G(y) - y| + N e' bounds too. *)
-Theorem componentwise (n : nat) (low high : Fin.t n -> option R) (G : vec n -> vec n) (N : mat n n) (x : vec n) (q : R) :
+Theorem componentwise (n : nat) (low high : Fin.t n -> option R) (G : vec n -> vec n) (N : mat n n)
+  (x : vec n) (q : R) :
   (exists y, box low high y) -> (forall y, box low high y -> box low high (G y)) ->
   (forall y z, box low high y -> box low high z ->
      forall i, Rabs (G y i - G z i) <= apply N (fun j => Rabs (y j - z j)) i) ->

@@ -62,7 +62,8 @@ Proof.
   induction m as [|m IH]; [right; extensionality i; exact (Fin.case0 (fun i => x i = 0) i)|].
   destruct (Req_EM_T (x Fin.F1) 0) as [head|head]; [|left; exists Fin.F1; exact head].
   destruct (IH (tail x)) as [[i apart]|none]; [left; exists (Fin.FS i); exact apart|].
-  right. extensionality i. revert i. apply by_index; [exact head|]. intros i. exact (f_equal (fun v : vec m => v i) none).
+  right. extensionality i. revert i. apply by_index; [exact head|]. intros i.
+  exact (f_equal (fun v : vec m => v i) none).
 Qed.
 
 Lemma dot_zero y : dot D (fun _ => 0) y = 0.
@@ -78,7 +79,8 @@ Lemma dot_combination a b x y : dot D (fun i => a * x i + b * y i) (fun i => a *
   = a * a * dot D x x + 2 * a * b * dot D x y + b * b * dot D y y.
 Proof.
   rewrite (dot_add D (fun i => a * x i) (fun i => b * y i)).
-  rewrite !(dot_add_right _ (fun i => a * x i) (fun i => b * y i)), !dot_scale, !dot_scale_right, (dot_comm D y x). ring.
+  rewrite !(dot_add_right _ (fun i => a * x i) (fun i => b * y i)), !dot_scale, !dot_scale_right, (dot_comm D y x).
+  ring.
 Qed.
 
 Lemma dot_cauchy_schwarz x y : dot D x y * dot D x y <= dot D x x * dot D y y.
@@ -169,7 +171,8 @@ Proof.
     assert (head : Rabs (x Fin.F1 + b / a) <= / sqrt a * length D x).
     { rewrite <- sqrt_Rsqr_abs. unfold Rsqr. apply Rmult_le_reg_l with (1 := r0).
       replace (sqrt a * (/ sqrt a * length D x)) with (length D x) by (field; lra).
-      rewrite <- sqrt_mult_alt by lra. apply sqrt_le_1_alt. rewrite whole. pose proof (dot_nonneg (across D) (tail x)). lra. }
+      rewrite <- sqrt_mult_alt by lra. apply sqrt_le_1_alt. rewrite whole.
+      pose proof (dot_nonneg (across D) (tail x)). lra. }
     assert (linear : Rabs b <= B * (INR n * C) * length D x).
     { apply Rle_trans with (1 := seen (tail x)). rewrite Rmult_assoc. apply Rmult_le_compat_l; [exact B0|].
       rewrite Rmult_assoc, <- sum_const. apply sum_le. exact rest. }

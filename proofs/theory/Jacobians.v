@@ -9,7 +9,8 @@ Set Implicit Arguments.
 (** The point z + t (y - z). *)
 Definition along (n : nat) (z y : vec n) (t : R) : vec n := fun i => z i + t * difference y z i.
 
-Definition convex_set (n : nat) (S : vec n -> Prop) : Prop := forall y z t, S y -> S z -> 0 <= t <= 1 -> S (along z y t).
+Definition convex_set (n : nat) (S : vec n -> Prop) : Prop :=
+  forall y z t, S y -> S z -> 0 <= t <= 1 -> S (along z y t).
 
 (** J(x) is the derivative of G at x along all directions in S. *)
 Definition jacobian (n m : nat) (S : vec n -> Prop) (G : vec n -> vec m) (J : vec n -> mat m n) : Prop :=
@@ -33,12 +34,14 @@ Lemma jacobian_mean n m (S : vec n -> Prop) (G : vec n -> vec m) J (u : vec m) y
 Proof.
   intros convex diff Sy Sz.
   destruct (MVT_cor2 (fun h => sum (fun i => u i * G (along z y h) i))
-              (fun t => sum (fun i => u i * apply (J (along z y t)) (difference y z) i)) 0 1 Rlt_0_1) as [t [mean between]].
+              (fun t => sum (fun i => u i * apply (J (along z y t)) (difference y z) i)) 0 1 Rlt_0_1)
+    as [t [mean between]].
   - intros t range. apply (sum_derivative (fun i h => G (along z y h) i)). exact (diff y z t Sy Sz range).
   - exists (along z y t). split; [apply convex; auto; lra|].
     replace (along z y 1) with y in mean by (extensionality i; unfold along, difference; ring).
     replace (along z y 0) with z in mean by (extensionality i; unfold along, difference; ring).
-    rewrite Rminus_0_r, Rmult_1_r in mean. rewrite <- mean, <- sum_sub. apply sum_ext. intros i. unfold difference. ring.
+    rewrite Rminus_0_r, Rmult_1_r in mean. rewrite <- mean, <- sum_sub. apply sum_ext. intros i. unfold difference.
+    ring.
 Qed.
 
 Lemma linear_as_sum m (l : vec m -> R) : (forall x y, l (fun i => x i + y i) = l x + l y) ->
@@ -93,7 +96,8 @@ Lemma jacobian_sum (w : Fin.t n -> posreal) (w' : Fin.t m -> posreal) :
   forall y z, S y -> S z -> size (sum_norm w') (difference (G y) (G z)) <= q * size (sum_norm w) (difference y z).
 Proof.
   intros bound y z Sy Sz.
-  destruct (@finite_choice m R (fun i s => Rabs s = 1 /\ s * difference (G y) (G z) i = Rabs (difference (G y) (G z) i)))
+  destruct (@finite_choice m R (fun i s => Rabs s = 1 /\ s * difference (G y) (G z) i =
+    Rabs (difference (G y) (G z) i)))
     as [signs each]; [intros i; apply sign_of|].
   destruct (jacobian_mean (fun i => w' i * signs i) y z convex diff Sy Sz) as [x [Sx mean]].
   apply Rle_trans with (2 := bound x Sx (difference y z)). simpl.

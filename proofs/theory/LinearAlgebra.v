@@ -70,7 +70,8 @@ Proof.
     unfold apply. rewrite <- sum_scale. apply sum_ext. intros j. ring.
 Qed.
 
-Lemma finite_choice n (T : Type) (P : Fin.t n -> T -> Prop) : (forall i, exists x, P i x) -> exists f, forall i, P i (f i).
+Lemma finite_choice n (T : Type) (P : Fin.t n -> T -> Prop) : (forall i, exists x, P i x) ->
+  exists f, forall i, P i (f i).
 Proof.
   induction n as [|n IH]; intros each.
   - exists (fun i => Fin.case0 (fun _ => T) i). intros i. exact (Fin.case0 (fun i => P i _) i).

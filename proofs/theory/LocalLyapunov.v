@@ -9,7 +9,8 @@ Set Implicit Arguments.
 (** v^T P v, the norm of P, and the ellipsoid. *)
 Definition form (n : nat) (P : mat n n) (v : vec n) : R := sum (fun i => v i * apply P v i).
 Definition form_size (n : nat) (P : mat n n) (v : vec n) : R := sqrt (form P v).
-Definition ellipsoid (n : nat) (P : mat n n) (c : vec n) (r : R) (y : vec n) : Prop := form_size P (difference y c) <= r.
+Definition ellipsoid (n : nat) (P : mat n n) (c : vec n) (r : R) (y : vec n) : Prop :=
+  form_size P (difference y c) <= r.
 
 Definition positive_definite (n : nat) (P : mat n n) : Prop :=
   (forall i j, P i j = P j i) /\ forall v, (exists i, v i <> 0) -> 0 < form P v.

@@ -45,7 +45,8 @@ Proof.
     apply Rle_trans with (w i * sum (fun j => Rabs (damped_slope b M i j) * Rabs (v j))).
     { apply Rmult_le_compat_l; [lra | apply apply_abs]. }
     rewrite <- sum_scale.
-    apply Rle_trans with (sum (fun j => c * (unit_matrix i j * (1 - b + b * M i i) + b * (off_diagonal M i j * (w i / w j))))).
+    apply Rle_trans with
+      (sum (fun j => c * (unit_matrix i j * (1 - b + b * M i i) + b * (off_diagonal M i j * (w i / w j))))).
     - apply sum_le. intros j. pose proof (cond_pos (w j)) as wj.
       assert (entry : w j * Rabs (v j) <= c) by exact (most_term (weighed w v) j).
       assert (here : Rabs (v j) <= c * / w j).
@@ -87,7 +88,8 @@ Qed.
 (** What both norms share: E's size with a bound mu of slopes that damping turns into the rate. *)
 Lemma log_norm_any n (E : vector_norm n) (G : vec n -> vec n) (slope : mat n n -> Prop) (m d : R) : m < 1 -> d < 1 ->
   (forall y z, exists M, slope M /\ difference (G y) (G z) = apply M (difference y z)) ->
-  (forall b M v, 0 < b <= / (1 - d) -> slope M -> size E (apply (damped_slope b M) v) <= (1 - b * (1 - m)) * size E v) ->
+  (forall b M v, 0 < b <= / (1 - d) -> slope M ->
+     size E (apply (damped_slope b M) v) <= (1 - b * (1 - m)) * size E v) ->
   exists s, G s = s /\ (forall t, G t = t -> t = s)
   /\ (forall y, size E (difference y s) <= size E (difference (G y) y) / (1 - m))
   /\ forall b, 0 < b <= / (1 - d) -> let F := fun y i => (1 - b) * y i + b * G y i in
@@ -98,9 +100,11 @@ Proof.
   assert (damps : forall b, 0 < b <= / (1 - d) ->
             lipschitz (metric B) (fun _ => True) (1 - b * (1 - m)) (damped_map B b G)).
   { intros b step y z _ _. destruct (sloped y z) as [M [here eq]].
-    assert (as_slope : difference (damped_map B b G y) (damped_map B b G z) = apply (damped_slope b M) (difference y z)).
+    assert (as_slope : difference (damped_map B b G y) (damped_map B b G z) =
+      apply (damped_slope b M) (difference y z)).
     { extensionality i. rewrite damped_slope_apply, <- eq. unfold difference, damped_map; simpl. ring. }
-    change (size E (difference (damped_map B b G y) (damped_map B b G z)) <= (1 - b * (1 - m)) * size E (difference y z)).
+    change (size E (difference (damped_map B b G y) (damped_map B b G z))
+      <= (1 - b * (1 - m)) * size E (difference y z)).
     rewrite as_slope. exact (bounded b M _ step here). }
   assert (i0 : 0 < / (1 - d)) by (apply Rinv_0_lt_compat; lra).
   assert (rate : forall b, 0 < b <= / (1 - d) -> 0 <= Rmax 0 (1 - b * (1 - m)) < 1).
@@ -195,14 +199,17 @@ Proof.
   destruct (@log_norm n w (run g) (products g) m (- B)) with (E := E) as [s [fixed [only [bound _]]]]; auto.
   - lra.
   - intros y z. destruct (slopes _ g holds) as [found _]. exact (found y z I I).
-  - intros M here i. specialize (entries M here i i). pose proof (Rle_abs (- M i i)) as low. rewrite Rabs_Ropp in low. lra.
+  - intros M here i. specialize (entries M here i i). pose proof (Rle_abs (- M i i)) as low.
+    rewrite Rabs_Ropp in low. lra.
   - exists s. auto.
 Qed.
 
 (** The hypotheses can be met where T1 fails: relu(-27 y + c) in R^1, mu = 0 and d = -27. *)
 Theorem log_norm_instance (c : R) : let w := fun _ : Fin.t 1 => mkposreal 1 Rlt_0_1 in
-  let g := units (affine (input 1) (fun _ _ => -27) (fun _ => c)) (fun _ => Activations.relu) (fun _ => 0) (fun _ => 1) in
-  verified (fun _ => True) g /\ (forall M, products g M -> log_norm_sup w M 0 /\ log_norm_sum w M 0 /\ forall i, -27 <= M i i)
+  let g := units (affine (input 1) (fun _ _ => -27) (fun _ => c)) (fun _ => Activations.relu) (fun _ => 0)
+             (fun _ => 1) in
+  verified (fun _ => True) g
+  /\ (forall M, products g M -> log_norm_sup w M 0 /\ log_norm_sum w M 0 /\ forall i, -27 <= M i i)
   /\ exists y z, 1 < size (sup_norm w) (difference (run g y) (run g z)) / size (sup_norm w) (difference y z).
 Proof.
   intros w g. split; [|split].
@@ -217,9 +224,12 @@ Proof.
     unfold log_norm_sup, log_norm_sum, off_diagonal.
     split; [|split]; intros i; rewrite (alone i); simpl; unfold tail; rewrite ?entry;
       try (destruct (Fin.eq_dec Fin.F1 Fin.F1) as [_|no]; [|contradiction]); lra.
-  - exists (fun _ => c / 27), (fun _ => (c - 1) / 27). unfold g. simpl. unfold difference, weighed, apply; simpl. unfold tail.
-    unfold Activations.relu. rewrite (Rmax_left 0 (-27 * (c / 27) + 0 + c)), (Rmax_right 0 (-27 * ((c - 1) / 27) + 0 + c)) by lra.
+  - exists (fun _ => c / 27), (fun _ => (c - 1) / 27). unfold g. simpl. unfold difference, weighed, apply; simpl.
+    unfold tail.
+    unfold Activations.relu.
+    rewrite (Rmax_left 0 (-27 * (c / 27) + 0 + c)), (Rmax_right 0 (-27 * ((c - 1) / 27) + 0 + c)) by lra.
     rewrite !(Rmax_left _ 0) by (apply Rmult_le_pos; [lra | apply Rabs_pos]).
-    replace (0 - (-27 * ((c - 1) / 27) + 0 + c)) with (- (1)) by field. replace (c / 27 - (c - 1) / 27) with (/ 27) by field.
+    replace (0 - (-27 * ((c - 1) / 27) + 0 + c)) with (- (1)) by field.
+    replace (c / 27 - (c - 1) / 27) with (/ 27) by field.
     rewrite Rabs_Ropp, Rabs_R1, Rabs_right by lra. lra.
 Qed.

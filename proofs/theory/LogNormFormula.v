@@ -81,7 +81,8 @@ Proof.
       rewrite (@sum_ext n _ (fun j => off_diagonal M i j * (w i / w j))) by (intros j; now rewrite shifted_off).
       specialize (mu i). lra.
   - intros limit i. revert limit. apply from_steps. intros h eps h0 pos low bound.
-    destruct (@finite_choice n R (fun j s => Rabs s = 1 /\ s * (unit_matrix i j + h * M i j) = Rabs (unit_matrix i j + h * M i j)))
+    destruct (@finite_choice n R (fun j s => Rabs s = 1 /\ s * (unit_matrix i j + h * M i j) =
+      Rabs (unit_matrix i j + h * M i j)))
       as [signs each]; [intros j; apply sign_of|].
     set (v := fun j => signs j * / w j). specialize (bound v).
     assert (one : size (sup_norm w) v <= 1).
@@ -97,11 +98,14 @@ Proof.
       rewrite (@sum_ext n _ (fun j => unit_matrix i j * (1 + h * M i i) + h * (off_diagonal M i j * (w i / w j)))).
       - rewrite sum_with, sum_scale. ring.
       - intros j. rewrite (@step_entry n h M i j h0 (low i)). pose proof (cond_pos (w j)).
-        unfold off_diagonal. destruct (Fin.eq_dec i j) as [<-|apart]; [field; lra|]. rewrite (unit_apart apart). field. lra. }
+        unfold off_diagonal. destruct (Fin.eq_dec i j) as [<-|apart]; [field; lra|]. rewrite (unit_apart apart).
+        field. lra. }
     pose proof (most_term (weighed w (fun i => v i + h * apply M v i)) i) as term. unfold weighed at 1 in term.
     simpl in bound. pose proof (Rle_abs (v i + h * apply M v i)) as up.
-    assert (modulus : w i * (v i + h * apply M v i) <= w i * Rabs (v i + h * apply M v i)) by (apply Rmult_le_compat_l; lra).
-    rewrite <- value. apply Rle_trans with (1 := modulus). apply Rle_trans with (1 := term). apply Rle_trans with (1 := bound).
+    assert (modulus : w i * (v i + h * apply M v i) <= w i * Rabs (v i + h * apply M v i)) by
+      (apply Rmult_le_compat_l; lra).
+    rewrite <- value. apply Rle_trans with (1 := modulus). apply Rle_trans with (1 := term).
+    apply Rle_trans with (1 := bound).
     simpl in one. assert (v0 : 0 <= most (weighed w v)) by apply most_nonneg.
     assert (full : 1 <= most (weighed w v)).
     { apply Rle_trans with (2 := most_term (weighed w v) i). unfold weighed, v.
@@ -128,9 +132,11 @@ Proof.
     { intros i. unfold v at 1. unfold apply, v.
       rewrite (@sum_ext n _ (fun l => unit_matrix j l * (M i l * / w j))), (sum_pick j (fun l => M i l * / w j))
         by (intros l; ring). rewrite (unit_symmetric j i). ring. }
-    rewrite (@sum_ext n (weighed w _) (fun i => unit_matrix j i * (1 + h * M j j) + h * (off_diagonal M i j * (w i / w j)))).
+    rewrite (@sum_ext n (weighed w _) (fun i => unit_matrix j i * (1 + h * M j j) +
+      h * (off_diagonal M i j * (w i / w j)))).
     + rewrite sum_with, sum_scale. ring.
-    + intros i. unfold weighed. rewrite column, Rabs_mult, (Rabs_right (/ w j)), (@step_entry n h M i j h0 (low i)) by lra.
+    + intros i. unfold weighed. rewrite column, Rabs_mult, (Rabs_right (/ w j)),
+        (@step_entry n h M i j h0 (low i)) by lra.
       unfold off_diagonal. destruct (Fin.eq_dec i j) as [<-|apart]; [field; lra|].
       rewrite (unit_symmetric j i), (unit_apart apart). field. lra.
 Qed.

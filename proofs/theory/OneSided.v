@@ -1,6 +1,6 @@
 (** T5 (a) [monotone]: one-sided Lipschitz maps of a Hilbert space, <G(y) - G(z), y - z> <= m |y - z|^2 with m < 1. *)
 From Coq Require Import Reals Lra Lia.
-From Deqops Require Import Metric Picard BanachSpace Damped HilbertSpace.
+From Deqops Require Import Metric Picard BanachSpace Damped HilbertSpace RefutePoints.
 Local Open Scope R_scope.
 Set Implicit Arguments.
 
@@ -8,7 +8,10 @@ Set Implicit Arguments.
 Definition damped_square (m L b : R) : R := (1 - b) ^ 2 + 2 * b * (1 - b) * m + b ^ 2 * L ^ 2.
 
 Lemma denominator m L : m < 1 -> m <= L -> 0 < 1 - 2 * m + L ^ 2.
-Proof. intros below less. destruct (Req_dec m L) as [<-|apart]; [nra|]. pose proof (Rle_0_sqr (1 - L)). unfold Rsqr in *. nra. Qed.
+Proof.
+  intros below less. destruct (Req_dec m L) as [<-|apart]; [nra|].
+  pose proof (Rle_0_sqr (1 - L)). unfold Rsqr in *. nra.
+Qed.
 
 Lemma damped_square_below m L b : m < 1 -> m <= L -> 0 < b -> b < 2 * (1 - m) / (1 - 2 * m + L ^ 2) ->
   damped_square m L b < 1.
@@ -65,7 +68,8 @@ Proof.
   { intros y z. pose proof (cauchy_schwarz H (sub H (G y) (G z)) (sub H y z)) as cs.
     pose proof (lip y z I I) as k. pose proof (sided y z) as one. pose proof (norm_nonneg H (sub H y z)) as d0.
     simpl in k. unfold m', Rmin. destruct (Rle_dec m L); [exact one|]. simpl. nra. }
-  assert (contracts : forall b, 0 < b <= 1 -> lipschitz (metric H) (fun _ => True) (sqrt (damped_square m' L b)) (damped_map H b G)).
+  assert (contracts : forall b, 0 < b <= 1 -> lipschitz (metric H) (fun _ => True) (sqrt (damped_square m' L b))
+    (damped_map H b G)).
   { intros b range y z _ _. apply root_bound. unfold damped_map.
     rewrite sub_add, !scale_sub, norm_combination, (inner_comm H (sub H y z)).
     pose proof (sided' y z) as one. pose proof (lip y z I I) as k. simpl in k.
@@ -84,7 +88,8 @@ Proof.
     - apply sqrt_lt_1_alt. lra.
     - rewrite (sqrt_neg_0 (damped_square m' L b)) by lra. rewrite sqrt_1. lra. }
   assert (stays : forall b, invariant (metric H) (fun _ => True) (damped_map H b G)) by (intros b y _; exact I).
-  destruct (picard (rates best best0 best_step) (stays best) (contracts best (conj best0 best1)) (@metric_complete H) (zero H) I)
+  destruct (picard (rates best best0 best_step) (stays best) (contracts best (conj best0 best1)) (@metric_complete H)
+    (zero H) I)
     as [s [_ [fixed [only _]]]].
   apply damped_equilibria in fixed; [|lra].
   assert (one : forall t, G t = t -> t = s).
@@ -108,4 +113,23 @@ Proof.
       as [s' [_ [fixed' [_ [conv _]]]]].
     apply damped_equilibria in fixed'; [|lra]. rewrite (one s' fixed') in conv.
     destruct (conv z0 I) as [lim [prior _]]. split; [exact lim | exact prior].
+Qed.
+
+(** The hypotheses can be met where T1 fails: -27 y on the line, m = -27 and L = 27. *)
+Theorem one_sided_instance : let G := fun y : point real_line => -27 * y in
+  lipschitz (metric real_line) (fun _ => True) 27 G
+  /\ (forall y z, inner real_line (sub real_line (G y) (G z)) (sub real_line y z)
+        <= -27 * norm real_line (sub real_line y z) ^ 2)
+  /\ forall q, q < 1 -> ~ lipschitz (metric real_line) (fun _ => True) q G.
+Proof.
+  intros G. assert (apart : forall y z, dist (metric real_line) (G y) (G z) = 27 * dist (metric real_line) y z).
+  { intros y z. simpl. unfold sub; simpl. unfold G. replace (-27 * y + - (-27 * z)) with (-27 * (y + - z)) by ring.
+    rewrite Rabs_mult, (Rabs_left (-27)) by lra. ring. }
+  split; [|split].
+  - intros y z _ _. rewrite apart. lra.
+  - intros y z. simpl. unfold sub; simpl. unfold G. rewrite Rmult_1_l, Rmult_1_r.
+    pose proof (Rsqr_abs (y + - z)) as s. unfold Rsqr in s. rewrite <- s. right. ring.
+  - intros q below. apply (@refute_points (metric real_line) _ _ (0 : point real_line) (1 : point real_line));
+      [exact I | exact I | exact (Rlt_not_eq _ _ Rlt_0_1) | | exact below].
+    rewrite apart. pose proof (dist_nonneg (metric real_line) 0 1) as d0. simpl in *. lra.
 Qed.

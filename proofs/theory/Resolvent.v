@@ -6,7 +6,8 @@ From Deqops Require Import Vectors VectorSpace DotProduct Slopes Componentwise L
 Local Open Scope R_scope.
 Set Implicit Arguments.
 
-Definition layer (n : nat) (s : Fin.t n -> R -> R) (W : mat n n) (c y : vec n) : vec n := fun i => s i (apply W y i + c i).
+Definition layer (n : nat) (s : Fin.t n -> R -> R) (W : mat n n) (c y : vec n) : vec n :=
+  fun i => s i (apply W y i + c i).
 
 (** (I - W) v. *)
 Definition remainder (n : nat) (W : mat n n) (v : vec n) : vec n := difference v (apply W v).
@@ -94,7 +95,8 @@ Proof.
   - intros x y. replace (remainder W (fun i => x i + y i)) with (fun i => remainder W x i + remainder W y i).
     + apply length_add.
     + extensionality i. unfold remainder, difference, apply.
-      rewrite (@sum_ext n (fun j => W i j * (x j + y j)) (fun j => W i j * x j + W i j * y j)), sum_add by (intros j; ring). ring.
+      rewrite (@sum_ext n (fun j => W i j * (x j + y j)) (fun j => W i j * x j + W i j * y j)), sum_add
+        by (intros j; ring). ring.
   - intros a x. rewrite <- length_scale. f_equal. extensionality i. unfold remainder, difference, apply.
     rewrite (@sum_ext n (fun j => W i j * (a * x j)) (fun j => a * (W i j * x j))), sum_scale by (intros j; ring). ring.
   - destruct (length_sees D) as [C [C0 sees]]. exists (B * (INR n * C)).
@@ -164,7 +166,8 @@ Lemma splitting_contracts a L J : 0 < a -> (forall i, resolvent a (s i) (J i)) -
     <= sqrt (1 - 2 * a * m + a ^ 2 * L ^ 2) * length D (difference y z).
 Proof.
   intros a0 prox bounded y z. apply (root_bound (dot_space D)). set (v := difference y z).
-  change (length D (difference (splitting a J W c y) (splitting a J W c z)) * length D (difference (splitting a J W c y) (splitting a J W c z))
+  change (length D (difference (splitting a J W c y) (splitting a J W c z)) *
+    length D (difference (splitting a J W c y) (splitting a J W c z))
     <= (1 - 2 * a * m + a ^ 2 * L ^ 2) * (length D v * length D v)).
   rewrite !length_square.
   apply Rle_trans with (dot D (fun i => 1 * v i + - a * remainder W v i) (fun i => 1 * v i + - a * remainder W v i)).
@@ -173,7 +176,8 @@ Proof.
     destruct (prox i (y i - a * (remainder W y i - c i))) as [u [-> step]].
     destruct (prox i (z i - a * (remainder W z i - c i))) as [u' [-> step']].
     pose proof (resolvent_shrinks u u' a0 (slope i)) as near. simpl in near. rewrite <- step, <- step' in near.
-    apply Rle_trans with (1 := near). right. f_equal; unfold v, remainder; rewrite apply_difference; unfold difference; ring.
+    apply Rle_trans with (1 := near). right. f_equal; unfold v, remainder; rewrite apply_difference;
+      unfold difference; ring.
   - rewrite dot_combination, <- !length_square.
     pose proof (monotone v) as mono. rewrite <- length_square in mono.
     pose proof (bounded v) as small. pose proof (sqrt_pos (dot D (remainder W v) (remainder W v))) as r0.
@@ -187,7 +191,8 @@ Qed.
 End Splitting.
 
 (** [monotone] says P (I - W) + (I - W)^T P >= 2 m P, P = diag(p); L bounds |P^1/2 (I - W) P^-1/2|_2. *)
-Theorem monotone_resolvent (n : nat) (p : Fin.t n -> posreal) (W : mat n n) (s : Fin.t n -> R -> R) (c : vec n) (m : R) :
+Theorem monotone_resolvent (n : nat) (p : Fin.t n -> posreal) (W : mat n n) (s : Fin.t n -> R -> R) (c : vec n)
+  (m : R) :
   (forall i, quotients (fun _ => True) 0 1 (s i)) -> 0 < m ->
   (forall v, m * sum (fun i => p i * (v i * v i)) <= sum (fun i => p i * (v i * remainder W v i))) ->
   let size := fun v : vec n => sqrt (sum (fun i => p i * (v i * v i))) in
@@ -213,7 +218,8 @@ Proof.
   assert (lips : forall L a J, 0 < a -> (forall i, resolvent a (s i) (J i)) ->
             (forall v, size (remainder W v) <= L * size v) ->
             lipschitz (metric E) (fun _ => True) (sqrt (1 - 2 * a * m + a ^ 2 * L ^ 2)) (splitting a J W c)).
-  { intros L a J a0 prox bounded y z _ _. exact (@splitting_contracts n p W s c m slope mono a L J a0 prox bounded y z). }
+  { intros L a J a0 prox bounded y z _ _. exact (@splitting_contracts n p W s c m slope mono a L J a0 prox bounded
+      y z). }
   assert (stays : forall F, invariant (metric E) (fun _ => True) F) by (intros F y _; exact I).
   destruct (remainder_bounded D W) as [L [L0 bounded]].
   set (a := m / (L ^ 2 + 1)).
@@ -230,7 +236,8 @@ Proof.
   intros L' a' J' bounded' a0' step' prox' rate.
   split; [exact (proj2 (rates L' a' a0' step'))|].
   split; [intros x z; exact (lips L' a' J' a0' prox' bounded' x z I I)|].
-  intros z0. destruct (picard (rates L' a' a0' step') (stays _) (lips L' a' J' a0' prox' bounded') (@metric_complete E) z0 I)
+  intros z0. destruct (picard (rates L' a' a0' step') (stays _) (lips L' a' J' a0' prox' bounded')
+    (@metric_complete E) z0 I)
     as [y' [_ [fixed' [_ [conv _]]]]].
   rewrite (one y' (proj1 (@splitting_equilibria n W s c slope a' J' a0' prox' y') fixed')) in conv.
   destruct (conv z0 I) as [lim _]. intros i eps eps0.

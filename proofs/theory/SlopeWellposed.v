@@ -1,7 +1,8 @@
 (** T5 (d) [slope_wellposed]: y = s(W y + c) with slopes in [alpha, beta]. *)
 From Coq Require Import Reals Lra Lia FunctionalExtensionality.
 From Coq Require Fin.
-From Deqops Require Import Metric BanachSpace HilbertSpace Vectors VectorSpace DotProduct Slopes Resolvent LinearAlgebra.
+From Deqops Require Import Metric BanachSpace HilbertSpace Vectors VectorSpace DotProduct Slopes Resolvent
+  LinearAlgebra.
 Local Open Scope R_scope.
 Set Implicit Arguments.
 
@@ -32,7 +33,8 @@ Hypothesis sector : forall v, mu * dot D v v <= dot D (reduced alpha W v) (reduc
 Lemma slope_separation y y' :
   let r := fun y i => y i - layer s W c y i in
   mu * (length D (difference y y') * length D (difference y y'))
-    <= length D (difference (r y) (r y')) * length D (fun i => 2 * difference y y' i - (alpha + beta) * apply W (difference y y') i).
+    <= length D (difference (r y) (r y'))
+       * length D (fun i => 2 * difference y y' i - (alpha + beta) * apply W (difference y y') i).
 Proof.
   intros r. set (d := difference y y'). set (e := difference (r y) (r y')).
   rewrite length_square. apply Rle_trans with (1 := sector d).
@@ -113,7 +115,8 @@ Proof.
     fold (length D x) in x0. set (a := length D x) in *. set (b := length D y) in *.
     assert (squares : a * a <= (L * b) * (L * b)) by (apply Rmult_le_compat; assumption).
     assert (pos : 0 < L ^ 2 + 1) by nra.
-    apply Rmult_le_reg_r with (1 := pos). replace (mu / (L ^ 2 + 1) * (a * a) * (L ^ 2 + 1)) with (mu * (a * a)) by (field; lra).
+    apply Rmult_le_reg_r with (1 := pos). replace (mu / (L ^ 2 + 1) * (a * a) * (L ^ 2 + 1)) with (mu * (a * a)) by
+      (field; lra).
     replace (mu * (b * b) * (L ^ 2 + 1)) with (mu * ((L * b) * (L * b) + b * b)) by ring.
     apply Rmult_le_compat_l; [lra|]. pose proof (Rle_0_sqr b) as b0. unfold Rsqr in b0. lra.
   - set (rhs := fun i => alpha * c i + (beta - alpha) * z i).
@@ -154,7 +157,8 @@ End Existence.
 Theorem slope_wellposed (n : nat) (p : Fin.t n -> posreal) (W : mat n n) (s : Fin.t n -> R -> R) (c : vec n)
   (alpha beta mu : R) :
   (forall i, quotients (fun _ => True) alpha beta (s i)) -> 0 < mu ->
-  (forall v, mu * sum (fun i => p i * (v i * v i)) <= sum (fun i => p i * (reduced alpha W v i * reduced beta W v i))) ->
+  (forall v, mu * sum (fun i => p i * (v i * v i))
+     <= sum (fun i => p i * (reduced alpha W v i * reduced beta W v i))) ->
   let size := fun v : vec n => sqrt (sum (fun i => p i * (v i * v i))) in
   exists y, layer s W c y = y
   /\ (forall t, layer s W c t = t -> t = y)
@@ -185,7 +189,8 @@ Proof.
     destruct (zero_or_not (difference t y)) as [some|same].
     + exfalso. pose proof (dot_definite D _ some) as d0. rewrite <- length_square in d0.
       change (length D (difference t y)) with (size (difference t y)) in d0. rewrite none in d0. lra.
-    + extensionality i. pose proof (f_equal (fun v : vec n => v i) same) as entry. unfold difference in entry. simpl in entry. lra.
+    + extensionality i. pose proof (f_equal (fun v : vec n => v i) same) as entry. unfold difference in entry.
+      simpl in entry. lra.
   - intros L bounded x. set (r := difference x (layer s W c x)). set (d := difference x y).
     apply Rmult_le_reg_r with (1 := positive). replace (L * size r / mu * mu) with (L * size r) by (field; lra).
     destruct (pos d) as [d0|<-].
@@ -206,7 +211,8 @@ Proof.
   - assert (up : forall u u', u < u' -> 1 / 2 * (u' - u) <= Rmax u' (u' / 2) - Rmax u (u / 2) <= u' - u).
     { intros u u' order. unfold Rmax. destruct (Rle_dec u (u / 2)), (Rle_dec u' (u' / 2)); lra. }
     assert (slope : forall u u', u < u' -> 1 / 2 <= (Rmax u' (u' / 2) - Rmax u (u / 2)) / (u' - u) <= 1).
-    { intros u u' order. pose proof (up u u' order) as range. assert (i0 : 0 < / (u' - u)) by (apply Rinv_0_lt_compat; lra).
+    { intros u u' order. pose proof (up u u' order) as range.
+      assert (i0 : 0 < / (u' - u)) by (apply Rinv_0_lt_compat; lra).
       assert (one : (u' - u) * / (u' - u) = 1) by (apply Rinv_r; lra). unfold Rdiv at 1 3.
       split; [|rewrite <- one; apply Rmult_le_compat_r; lra].
       replace (1 * / 2) with (1 / 2 * (u' - u) * / (u' - u)) by (rewrite Rmult_assoc, one; field).

@@ -93,7 +93,8 @@ Qed.
 
 (** Everywhere: relu and tanh have their slopes in [0, 1], the logistic sigmoid in [0, 1/4]. *)
 Theorem slopes_activations :
-  quotients (fun _ => True) 0 1 relu /\ quotients (fun _ => True) 0 1 tanh /\ quotients (fun _ => True) 0 (1 / 4) sigmoid.
+  quotients (fun _ => True) 0 1 relu /\ quotients (fun _ => True) 0 1 tanh /\
+    quotients (fun _ => True) 0 (1 / 4) sigmoid.
 Proof.
   assert (tanh_slopes : quotients (fun _ => True) 0 1 tanh).
   { apply slopes_derivative with (slope := fun x => / (cosh x * cosh x)); [auto|].

@@ -29,7 +29,8 @@ Proof.
     + pose proof (Rsqr_pos_lt b apart). lra.
   - intros v. rewrite !value. unfold W. rewrite apply_square. simpl.
     set (a := v Fin.F1). set (b := v (Fin.FS Fin.F1)).
-    pose proof (Rle_0_sqr (a - 36 / 100 * b)). pose proof (Rle_0_sqr a). pose proof (Rle_0_sqr b). unfold Rsqr in *. nra.
+    pose proof (Rle_0_sqr (a - 36 / 100 * b)). pose proof (Rle_0_sqr a). pose proof (Rle_0_sqr b). unfold Rsqr in *.
+    nra.
   - extensionality i. unfold G, W. rewrite apply_square. revert i.
     apply by_pair; unfold relu; simpl; rewrite Rmax_left; lra.
   - extensionality i. unfold G, W. rewrite apply_square. revert i.
@@ -85,7 +86,8 @@ Proof.
       [exact I | exact I | exact (Rlt_not_eq _ _ Rlt_0_1) | | exact below].
     simpl. unfold sub, damped_map, G; simpl.
     replace (0 + - (1)) with (- (1)) by ring.
-    replace ((1 - 3 / 2) * 0 + 3 / 2 * (- (1 / 2) * 0) + - ((1 - 3 / 2) * 1 + 3 / 2 * (- (1 / 2) * 1))) with (5 / 4) by field.
+    replace ((1 - 3 / 2) * 0 + 3 / 2 * (- (1 / 2) * 0) + - ((1 - 3 / 2) * 1 + 3 / 2 * (- (1 / 2) * 1))) with
+      (5 / 4) by field.
     rewrite Rabs_Ropp, Rabs_R1, Rabs_right; lra.
 Qed.
 

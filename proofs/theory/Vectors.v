@@ -35,10 +35,16 @@ Lemma sum_ext n (x y : vec n) : (forall i, x i = y i) -> sum x = sum y.
 Proof. intros same. f_equal. extensionality i. apply same. Qed.
 
 Lemma sum_add n (x y : vec n) : sum (fun i => x i + y i) = sum x + sum y.
-Proof. induction n as [|n IH]; simpl; [ring|]. pose proof (IH (tail x) (tail y)) as later. unfold tail in *. rewrite later. ring. Qed.
+Proof.
+  induction n as [|n IH]; simpl; [ring|].
+  pose proof (IH (tail x) (tail y)) as later. unfold tail in *. rewrite later. ring.
+Qed.
 
 Lemma sum_scale n c (x : vec n) : sum (fun i => c * x i) = c * sum x.
-Proof. induction n as [|n IH]; simpl; [ring|]. pose proof (IH (tail x)) as later. unfold tail in *. rewrite later. ring. Qed.
+Proof.
+  induction n as [|n IH]; simpl; [ring|].
+  pose proof (IH (tail x)) as later. unfold tail in *. rewrite later. ring.
+Qed.
 
 Lemma sum_sub n (x y : vec n) : sum (fun i => x i - y i) = sum x - sum y.
 Proof.
