@@ -76,7 +76,7 @@ _ALL = (
         ),
         guarantee="an equilibrium exists, y <- (1-b) y + b G(y) converges to one; "
         "||G(y_n) - y_n||^2 <= ||y_0 - y*||^2 / (b (1-b) (n+1))",
-        proof=None,
+        proof="averaged",
         source="Mann 1953; Krasnosel'skii 1955; "
         "Bauschke and Combettes, Convex Analysis and Monotone Operator Theory, 5.2",
         function=nonexpansive_bound,

@@ -115,7 +115,7 @@ COMPONENTWISE = Theorem(
     number="T13",
     hypotheses=(("contraction", "N x <= q x with q < 1"), ("self-map", "G maps the box into itself")),
     guarantee="one equilibrium in the box, reached from every start there; |y - y*| <= (I - N)^-1 |G(y) - y|",
-    proof=None,
+    proof="componentwise",
     source="Perov 1964; Ortega and Rheinboldt, Iterative Solution of Nonlinear Equations in Several Variables, 13.1",
     claim="converges",
     region="any",

@@ -90,7 +90,7 @@ LOCAL_LYAPUNOV = Theorem(
     hypotheses=(("contraction", "q < 1"), ("self-map", "||R^-1|| ||R (G(c) - c)|| <= (1 - q) r")),
     guarantee="one equilibrium in B(c, r), reached from every start there; "
     "||y - y*|| <= ||R|| ||R^-1|| ||G(y) - y|| / (1 - q) for y in it",
-    proof=None,
+    proof="local_lyapunov",
     source="Stein 1952; Banach's theorem in the norm of a quadratic Lyapunov function",
     claim="converges",
     region="ball",

@@ -92,7 +92,7 @@ LOG_NORM = Theorem(
     ),
     guarantee="one equilibrium, reached by y <- (1-b) y + b G(y) at the rate 1 - b (1 - m); "
     "||y - y*|| <= ||G(y) - y|| / (1 - m)",
-    proof=None,
+    proof="log_norm",
     source="Davydov, Jafarpour, Proskurnikov and Bullo, NeurIPS 2021 (non-Euclidean monotone operators)",
     claim="converges",
     orders=("l1", "linf"),

@@ -64,7 +64,7 @@ MONOTONE = Theorem(
     number="T5",
     hypotheses=(("monotone", "mu > 0"),),
     guarantee="one equilibrium for every c; ||y - y*||_P <= ||2 I - (a + b) W||_P ||G(y) - y||_P / mu",
-    proof=None,
+    proof="slope_wellposed",
     source="Winston and Kolter, NeurIPS 2020; Revay, Wang and Manchester 2020",
     claim="unique_equilibrium",
     orders=("l2",),

@@ -107,7 +107,7 @@ ONE_SIDED = Theorem(
     ),
     guarantee="one equilibrium, reached by y <- (1-b) y + b G(y) at the rate sqrt((1-b)^2 + 2b(1-b)m + b^2 L^2); "
     "||y - y*|| <= ||G(y) - y|| / (1 - m)",
-    proof=None,
+    proof="one_sided",
     source="Zarantonello 1960; Bauschke and Combettes, Convex Analysis and Monotone Operator Theory",
     claim="converges",
     orders=("l2",),
