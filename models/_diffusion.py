@@ -1,19 +1,19 @@
 """Diffusion: a denoiser, the sampler's steps, and the whole trajectory as one causal equation.
 
-An image x_0 and normal noise e are mixed by an angle t, `x = cos(t) x_0 + sin(t) e`. The network gives v, which is to be
-`cos(t) e - sin(t) x_0`, so the denoised image is `D(x, t) = cos(t) x - sin(t) v(x, t)`. Sampling goes from noise, t_0 =
-pi/2, to an image, t_N = 0, in N steps
+An image x_0 and normal noise e are mixed by an angle t, `x = cos(t) x_0 + sin(t) e`. The network gives v, which is to
+be `cos(t) e - sin(t) x_0`, so the denoised image is `D(x, t) = cos(t) x - sin(t) v(x, t)`. Sampling goes from noise,
+t_0 = pi/2, to an image, t_N = 0, in N steps
 
     x_{n+1} = A_n x_n + B_n D(x_n, t_n) + s_n z_n,      z_n normal noise.
 
-The trajectory y = (x_1, .., x_N) solves `y = G(y)`, where component n of G(y) depends on components < n alone once the
-noise is drawn: Picard's iteration reaches it in at most N sweeps from any start (theorem `causal`, T8). A sweep denoises
-all times at once.
+The trajectory y = (x_1, .., x_N) solves `y = G(y)`, where component n of G(y) depends on components < n alone once
+the noise is drawn: Picard's iteration reaches it in at most N sweeps from any start (theorem `causal`, T8). A sweep
+denoises all times at once.
 
 Zappala, Levine, He, Rizvi, Levy, van Dijk: Operator Learning Meets Numerical Analysis, arXiv:2310.01618, appendix B.2;
-Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models, 2020; Song, Meng, Ermon: Denoising Diffusion Implicit Models,
-2021; Salimans, Ho: Progressive Distillation, 2022, for v; Shih, Belkhale, Ermon, Sadigh, Anari: Parallel Sampling of
-Diffusion Models, 2023, for the sweeps.
+Ho, Jain, Abbeel: Denoising Diffusion Probabilistic Models, 2020; Song, Meng, Ermon: Denoising Diffusion Implicit
+Models, 2021; Salimans, Ho: Progressive Distillation for Fast Sampling of Diffusion Models, 2022, for v; Shih, Belkhale,
+Ermon, Sadigh, Anari: Parallel Sampling of Diffusion Models, 2023, for the sweeps.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Steps(NamedTuple):
 def sampler_steps(steps: int, noise: float = 0.0) -> Steps:
     """The coefficients of N steps of equal angle.
 
-    `s = noise (sin t' / sin t) sqrt(1 - cos^2 t / cos^2 t')`, `A = sqrt(sin^2 t' - s^2) / sin t`, `B = cos t' - A cos t`
-    for a step from t to t': DDIM with noise 0, DDPM's ancestral sampling with noise 1. At most 1, all of them.
+    For a step from t to t' `s = noise (sin t' / sin t) sqrt(1 - cos^2 t / cos^2 t')`, `A = sqrt(sin^2 t' - s^2) / sin t`
+    and `B = cos t' - A cos t`: DDIM with noise 0, DDPM's ancestral sampling with noise 1. All are between 0 and 1.
 
     Raises:
         InputError: a number is out of range.
@@ -117,8 +117,8 @@ class Trajectory(nn.Module):
 
     Two forms with the same solution, both strictly causal:
 
-    - "cumulative": x_{n+1} is written by the steps before it, `P_n x_0 + sum_{j <= n} W_nj D(x_j, t_j) + noise`, P and W
-      the products of the A that follow. What one time learns reaches all later ones in the same sweep.
+    - "cumulative": x_{n+1} is written by all steps up to its own, `P_n x_0 + sum_{j <= n} W_nj D(x_j, t_j) + noise`, P
+      and W from the products of the A that follow. What one time learns reaches all later ones in the same sweep.
     - "shifted": `A_n x_n + B_n D(x_n, t_n) + s_n z_n`: it reaches the next one only.
 
     Args:
@@ -130,6 +130,12 @@ class Trajectory(nn.Module):
     Raises:
         InputError: an argument is out of range.
     """
+
+    level: Tensor
+    image: Tensor  # cumulative: (N, N), strictly causal behind the shift; shifted: (N, 1)
+    drawn: Tensor  # cumulative: (N, N + 1)
+    state: Tensor  # shifted: (N, 1)
+    noise: Tensor  # shifted: (N, 1)
 
     def __init__(self, model: DiffusionModel, steps: int, noise: float = 0.0, form: str = "cumulative") -> None:
         super().__init__()
@@ -151,9 +157,8 @@ class Trajectory(nn.Module):
         before = torch.cat([draws[:, :1], state[:, :-1]], dim=1)
         images = self.model(before, self.level)
         if self.form == "cumulative":
-            return torch.matmul(self.image, images) + torch.matmul(self.drawn, draws)
-        result: Tensor = self.get_buffer("state") * before + self.image * images + self.noise * draws[:, 1:]
-        return result
+            return self.image @ images + self.drawn @ draws
+        return self.state * before + self.image * images + self.noise * draws[:, 1:]
 
 
 def accumulated(steps: Steps) -> tuple[Tensor, Tensor]:

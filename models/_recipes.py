@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from ._autoregressive_training import AutoregressiveRecipe
+from ._diffusion_recipe import DiffusionRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PIGNRecipe(), AutoregressiveRecipe())}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (PIGNRecipe(), AutoregressiveRecipe(), DiffusionRecipe())
+}
