@@ -95,8 +95,8 @@ class Steps(NamedTuple):
 def sampler_steps(steps: int, noise: float = 0.0) -> Steps:
     """The coefficients of N steps of equal angle.
 
-    For a step from t to t' `s = noise (sin t' / sin t) sqrt(1 - cos^2 t / cos^2 t')`, `A = sqrt(sin^2 t' - s^2) / sin t`
-    and `B = cos t' - A cos t`: DDIM with noise 0, DDPM's ancestral sampling with noise 1. All are between 0 and 1.
+    A step from t to t' has `s = noise (sin t' / sin t) sqrt(1 - cos^2 t / cos^2 t')`, `B = cos t' - A cos t` and
+    `A = sqrt(sin^2 t' - s^2) / sin t`: DDIM with noise 0, DDPM's ancestral sampling with noise 1. All are between 0 and 1.
 
     Raises:
         InputError: a number is out of range.
@@ -155,10 +155,12 @@ class Trajectory(nn.Module):
     def forward(self, state: Tensor, draws: Tensor) -> Tensor:
         """G(y): (batch, N, size), from y and the draws (batch, N + 1, size): the start, then the steps' noise."""
         before = torch.cat([draws[:, :1], state[:, :-1]], dim=1)
-        images = self.model(before, self.level)
+        images: Tensor = self.model(before, self.level)
         if self.form == "cumulative":
-            return self.image @ images + self.drawn @ draws
-        return self.state * before + self.image * images + self.noise * draws[:, 1:]
+            result = self.image @ images + self.drawn @ draws
+        else:
+            result = self.state * before + self.image * images + self.noise * draws[:, 1:]
+        return result
 
 
 def accumulated(steps: Steps) -> tuple[Tensor, Tensor]:
