@@ -19,7 +19,7 @@ from experiments._verdict import observed_iterations, verdict_of
 STEPS = (2, 4, 8, 16, 32, 64)
 SWEPT = (16, 32, 64, 128)
 SAMPLERS = {"DDIM": 0.0, "DDPM": 1.0}
-FORMS = {"cumulative": "P", "shifted": "S"}
+FORMS = ("cumulative", "shifted")
 ITERATIONS = (0, 1, 10, 100, 1000)
 RATE = 0.95
 LEVELS = (0.5, 0.1)
@@ -45,7 +45,7 @@ class Diffusion(Study):
         found = {
             "training seconds": time.process_time() - begin,
             "quality": qualities(model, images, seed, size),
-            "sweeps": [sweeps(model, n, *which, seed, size) for n in size.swept for which in ways()],
+            "sweeps": [sweeps(model, n, *which, seed, size) for n in size.swept for which in ways(n)],
             "curves": curves(model, seed, size),
             "verdict": trajectory_verdict(model, size),
             "restoration": restorations(model, images, seed, size),
@@ -142,10 +142,10 @@ def normal_images(train: Tensor, count: int, seed: int) -> Tensor:
 # --------------------------------------------------------------------------------------------------- sweeps
 
 
-def ways() -> list[tuple[str, str, str]]:
-    """Sampler, form and solver."""
-    solvers = ("Picard", "Anderson")
-    return [(name, form, solver) for name in SAMPLERS for form in FORMS for solver in solvers]
+def ways(steps: int) -> list[tuple[str, str, str]]:
+    """Sampler, form and solver; the shifted form takes a sweep for every step, which is shown up to 64."""
+    forms, solvers = FORMS[: 1 if steps > 64 else 2], ("Picard", "Anderson")
+    return [(name, form, solver) for name in SAMPLERS for form in forms for solver in solvers]
 
 
 def sweeps(model: Any, steps: int, name: str, form: str, solver: str, seed: int, size: Size) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def sweeps(model: Any, steps: int, name: str, form: str, solver: str, seed: int,
     }
 
 
-def least_seconds(work: Callable[[], Any], repeats: int = 3) -> float:
+def least_seconds(work: Callable[[], Any], repeats: int = 2) -> float:
     """Least processor time of several calls."""
     found = []
     for _ in range(repeats):

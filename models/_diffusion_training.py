@@ -34,12 +34,12 @@ class DiffusionSettings:
         noise: of the sampler, 0 (DDIM) to 1 (DDPM).
     """
 
-    epochs: int = 30
+    epochs: int = 24
     updates: int = 200
     batch: int = 128
     width: int = 192
     blocks: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     steps: int = 32
     noise: float = 0.0
 

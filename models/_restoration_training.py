@@ -171,7 +171,7 @@ def restored_psnr(operator: Restoration, b: Tensor, images: Tensor, counts: tupl
             for _ in range(count - done):
                 z = operator(z, b)
             done = count
-            step = float((operator(z, b) - z).double().norm() / z.double().norm())
+            step = float((operator(z, b) - z).double().norm() / z.double().norm().clamp(min=1e-300))
             if not (bool(z.isfinite().all()) and math.isfinite(step)):
                 break
             rows.append({"iteration": count, "psnr": psnr(z, images), "step": step})
@@ -179,8 +179,9 @@ def restored_psnr(operator: Restoration, b: Tensor, images: Tensor, counts: tupl
 
 
 def psnr(z: Tensor, images: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1], all together: a range of 2."""
-    return -10 * math.log10(float((z - images).double().square().mean()) / 4)
+    """Peak signal-to-noise ratio in dB of images in [-1, 1], all together: a range of 2. Infinity where nothing differs."""
+    error = float((z - images).double().square().mean())
+    return math.inf if error == 0 else -10 * math.log10(error / 4)
 
 
 def linear_restoration(images: Tensor, degradation: Tensor, b: Tensor, measured: float) -> Tensor:

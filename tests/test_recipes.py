@@ -22,6 +22,7 @@ TINY: dict[str, list[str]] = {
         "prompt=4",
         "longest=10",
     ],
+    "diffusion": ["training=200", "epochs=1", "updates=2", "width=8", "blocks=1", "steps=6"],
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
