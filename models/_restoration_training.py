@@ -179,7 +179,7 @@ def restored_psnr(operator: Restoration, b: Tensor, images: Tensor, counts: tupl
 
 
 def psnr(z: Tensor, images: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of images in [-1, 1] (a range of 2), all together; infinity if they are equal."""
+    """Peak signal-to-noise ratio in dB of images in [-1, 1] (a range of 2), all together; infinity if equal."""
     error = float((z - images).double().square().mean())
     return math.inf if error == 0 else -10 * math.log10(error / 4)
 
