@@ -40,10 +40,8 @@ class Diffusion(Study):
         images, size = digit_images(), Size(here.smoke)
         settings = replace(DiffusionSettings(), **size.training)
         checkpoint = here.work / f"{self.name}-{seed}.checkpoint"
-        begin = time.process_time()
         model = train_diffusion(images, settings, seed=seed, checkpoint=checkpoint).model
         found = {
-            "training seconds": time.process_time() - begin,
             "quality": qualities(model, images, seed, size),
             "sweeps": [sweeps(model, n, *which, seed, size) for n in size.swept for which in ways(n)],
             "curves": curves(model, seed, size),
@@ -266,10 +264,9 @@ def restoration(denoiser: Any, matrix: Tensor, b: Tensor, truth: Tensor, size: S
 
 def introduction(cells: list[dict[str, Any]]) -> str:
     """What was trained."""
-    seconds = spread([cell["training seconds"] for cell in cells], 0)
     return f"""A residual network of two blocks that denoises scikit-learn's 8 x 8 digits (1200 for training, 597 for
-tests), {len(cells)} trainings of {seconds} s of one processor. All numbers come from
-`python -m experiments.results --only diffusion`; `deqops train diffusion` trains one model."""
+tests), {len(cells)} trainings. All numbers come from `python -m experiments.results --only diffusion`; `deqops train diffusion`
+trains one model."""
 
 
 def quality_text(cells: list[dict[str, Any]]) -> str:

@@ -143,14 +143,13 @@ class Trajectory(nn.Module):
             raise InputError(f"form: got {form!r}; choose from {', '.join(FORMS)}")
         self.model, self.form = model, form
         chosen = sampler_steps(steps, noise)
-        dtype = model.inward.weight.dtype
         buffers = {"level": embedded(chosen.angles)}
         if form == "cumulative":
             buffers["image"], buffers["drawn"] = accumulated(chosen)
         else:
             buffers |= {name: getattr(chosen, name)[:, None] for name in ("state", "image", "noise")}
         for name, value in buffers.items():
-            self.register_buffer(name, value.to(dtype))
+            self.register_buffer(name, value.to(model.inward.weight))
 
     def forward(self, state: Tensor, draws: Tensor) -> Tensor:
         """G(y): (batch, N, size), from y and the draws (batch, N + 1, size): the start, then the steps' noise."""
@@ -227,8 +226,8 @@ def sample_sequentially(model: DiffusionModel, draws: Tensor, noise: float = 0.0
         noise: as for `sampler_steps`.
     """
     steps = sampler_steps(draws.shape[1] - 1, noise)
-    levels = embedded(steps.angles).to(draws.dtype)
-    coefficients = torch.stack(steps[1:], dim=1).to(draws.dtype)
+    levels = embedded(steps.angles).to(draws)
+    coefficients = torch.stack(steps[1:], dim=1).to(draws)
     x, trajectory = draws[:, 0], []
     with torch.no_grad():
         for place, (a, b, s) in enumerate(coefficients):

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from deqops._errors import InputError
-from deqops.verify.contractive import bounded
 
 from ._diffusion import DiffusionModel, embedded
 
@@ -72,7 +71,7 @@ class AtLevel(nn.Module):
         super().__init__()
         self.model = model
         level = embedded(torch.tensor(math.atan(sigma), dtype=torch.float64))
-        self.register_buffer("level", level.to(model.inward.weight.dtype))
+        self.register_buffer("level", level.to(model.inward.weight))
 
     def forward(self, z: Tensor) -> Tensor:
         """The denoised images (batch, size)."""
@@ -94,7 +93,11 @@ def plain_denoiser(size: int, hidden: int = 128, rate: float = math.inf) -> nn.S
     if size < 1 or hidden < 1:
         raise InputError(f"hidden: got {hidden} for {size} pixels; choose at least 1")
     network = nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, size))
-    return network if rate == math.inf else bounded(network, rate)
+    if rate == math.inf:
+        return network
+    from deqops.verify.contractive import bounded
+
+    return bounded(network, rate)
 
 
 def masking(size: int, share: float = 0.5, seed: int = 0) -> Tensor:
