@@ -265,8 +265,8 @@ def restoration(denoiser: Any, matrix: Tensor, b: Tensor, truth: Tensor, size: S
 def introduction(cells: list[dict[str, Any]]) -> str:
     """What was trained."""
     return f"""A residual network of two blocks that denoises scikit-learn's 8 x 8 digits (1200 for training, 597 for
-tests), {len(cells)} trainings. All numbers come from `python -m experiments.results --only diffusion`; `deqops train diffusion`
-trains one model."""
+tests), {len(cells)} trainings. All numbers come from `python -m experiments.results --only diffusion`;
+`deqops train diffusion` trains one model."""
 
 
 def quality_text(cells: list[dict[str, Any]]) -> str:
