@@ -16,11 +16,13 @@ from pathlib import Path
 from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
 from experiments.autoregressive import Autoregressive
+from experiments.diffusion import Diffusion
 from experiments.transformer import Transformer
 
 STUDIES: tuple[Study, ...] = (
     Autoregressive(),
     Transformer(),
+    Diffusion(),
 )
 
 

@@ -5,14 +5,29 @@ from __future__ import annotations
 from ._autoregressive import CharacterModel, Decoding, decode_sequentially, decoder, gumbel_noise
 from ._autoregressive_training import AutoregressiveSettings, TrainedDecoder, sweeps, train_autoregressive
 from ._curve import by_iteration
+from ._diffusion import DiffusionModel, Trajectory, sample_draws, sample_sequentially, sampler, sampler_steps
+from ._diffusion_recipe import by_sweep
+from ._diffusion_training import DiffusionSettings, TrainedDiffusion, train_diffusion
 from ._digits import digits_graph
 from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
+from ._images import Images, digit_images, fashion_images
 from ._navier_stokes import navier_stokes, random_vorticity, vorticity_trajectories
 from ._pign import PIGN, project_spectral_norm_
 from ._planetoid import planetoid_graph
 from ._recipe import Example, Outcome, Recipe
 from ._recipes import RECIPES
+from ._restoration import AtLevel, Restoration, blurring, masking, plain_denoiser
+from ._restoration_training import (
+    DenoiserSettings,
+    TrainedDenoiser,
+    linear_restoration,
+    psnr,
+    restored_psnr,
+    restorer,
+    train_denoiser,
+)
+from ._sample_quality import FeatureModel, Quality, frechet_distance, precision_recall, sample_quality, train_features
 from ._train import CITATION, DIGITS, PIGNSettings, Trained, TrainedPIGN, accuracies, train_gcn, train_pign
 from ._transformer import FieldTransformer
 from ._transformer_training import (
@@ -30,38 +45,69 @@ __all__ = [
     "GCN",
     "PIGN",
     "RECIPES",
+    "AtLevel",
     "AutoregressiveSettings",
     "CharacterModel",
     "Decoding",
+    "DenoiserSettings",
+    "DiffusionModel",
+    "DiffusionSettings",
     "Example",
+    "FeatureModel",
     "FieldTransformer",
     "FlowSettings",
+    "Images",
     "Outcome",
     "PIGNSettings",
     "Progress",
+    "Quality",
     "Recipe",
+    "Restoration",
     "Task",
     "Trained",
     "TrainedDecoder",
+    "TrainedDenoiser",
+    "TrainedDiffusion",
     "TrainedPIGN",
     "TrainedTransformer",
+    "Trajectory",
     "TransformerSettings",
     "accuracies",
+    "blurring",
     "by_iteration",
+    "by_sweep",
     "decode_sequentially",
     "decoder",
+    "digit_images",
     "digits_graph",
     "error_by_iteration",
+    "fashion_images",
     "fit",
     "flows_of",
+    "frechet_distance",
     "gumbel_noise",
+    "linear_restoration",
+    "masking",
     "navier_stokes",
+    "plain_denoiser",
     "planetoid_graph",
+    "precision_recall",
     "project_spectral_norm_",
+    "psnr",
     "random_vorticity",
+    "restored_psnr",
+    "restorer",
+    "sample_draws",
+    "sample_quality",
+    "sample_sequentially",
+    "sampler",
+    "sampler_steps",
     "seeded",
     "sweeps",
     "train_autoregressive",
+    "train_denoiser",
+    "train_diffusion",
+    "train_features",
     "train_gcn",
     "train_pign",
     "train_transformer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._autoregressive_training import AutoregressiveRecipe
+from ._diffusion_recipe import DiffusionRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
 from ._transformer_training import TransformerRecipe
@@ -11,5 +12,6 @@ ALL: tuple[Recipe, ...] = (
     PIGNRecipe(),
     AutoregressiveRecipe(),
     TransformerRecipe(),
+    DiffusionRecipe(),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}
