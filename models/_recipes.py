@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from ._integral_recipe import IntegralRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PIGNRecipe(),)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (IntegralRecipe(), PIGNRecipe())}

@@ -12,6 +12,7 @@ from deqops.cli import main
 from deqops.models import RECIPES
 
 TINY: dict[str, list[str]] = {
+    "integral": ["count=20", "panels=2", "channels=2", "hidden=4", "epochs=2", "batch=10"],
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
