@@ -17,12 +17,14 @@ from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
 from experiments.autoregressive import Autoregressive
 from experiments.diffusion import Diffusion
+from experiments.integral import Integral
 from experiments.transformer import Transformer
 
 STUDIES: tuple[Study, ...] = (
     Autoregressive(),
     Transformer(),
     Diffusion(),
+    Integral(),
 )
 
 

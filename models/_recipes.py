@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._autoregressive_training import AutoregressiveRecipe
 from ._diffusion_recipe import DiffusionRecipe
+from ._integral_recipe import IntegralRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
 from ._transformer_training import TransformerRecipe
@@ -13,5 +14,6 @@ ALL: tuple[Recipe, ...] = (
     AutoregressiveRecipe(),
     TransformerRecipe(),
     DiffusionRecipe(),
+    IntegralRecipe(),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}

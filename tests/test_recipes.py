@@ -24,6 +24,7 @@ TINY: dict[str, list[str]] = {
     ],
     "transformer": ["trajectories=5", "pairs=2", "side=8", "epochs=1", "width=8", "heads=2"],
     "diffusion": ["training=200", "epochs=1", "updates=2", "width=8", "blocks=1", "steps=6"],
+    "integral": ["count=20", "panels=2", "channels=2", "hidden=4", "epochs=2", "batch=10"],
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
