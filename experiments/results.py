@@ -15,8 +15,9 @@ from pathlib import Path
 
 from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
+from experiments.classic import Classic
 
-STUDIES: tuple[Study, ...] = ()
+STUDIES: tuple[Study, ...] = (Classic(),)
 
 
 def run_cell(study: Study, cell: Cell, here: Circumstances, out: Path) -> None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from ._classifier import Classifier, classifier_curve, picard_curve
+from ._classifier_training import TrainedClassifier
 from ._curve import by_iteration
+from ._digit_images import DigitImages, digit_images
 from ._digits import digits_graph
 from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
+from ._ignn import ImplicitGraphNetwork
+from ._ignn_training import ImplicitGraphSettings, train_ignn
+from ._image_deq import ImageDEQ
+from ._image_deq_training import ImageDEQSettings, train_image_deq
+from ._monotone import MonotoneNetwork
+from ._monotone_training import MonotoneSettings, train_monotone
 from ._pign import PIGN, project_spectral_norm_
 from ._planetoid import planetoid_graph
 from ._recipe import Example, Outcome, Recipe
@@ -18,21 +27,36 @@ __all__ = [
     "GCN",
     "PIGN",
     "RECIPES",
+    "Classifier",
+    "DigitImages",
     "Example",
+    "ImageDEQ",
+    "ImageDEQSettings",
+    "ImplicitGraphNetwork",
+    "ImplicitGraphSettings",
+    "MonotoneNetwork",
+    "MonotoneSettings",
     "Outcome",
     "PIGNSettings",
     "Progress",
     "Recipe",
     "Task",
     "Trained",
+    "TrainedClassifier",
     "TrainedPIGN",
     "accuracies",
     "by_iteration",
+    "classifier_curve",
+    "digit_images",
     "digits_graph",
     "fit",
+    "picard_curve",
     "planetoid_graph",
     "project_spectral_norm_",
     "seeded",
     "train_gcn",
+    "train_ignn",
+    "train_image_deq",
+    "train_monotone",
     "train_pign",
 ]

@@ -7,7 +7,7 @@ sections 4 and 5 and appendix B.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import cast
@@ -112,6 +112,10 @@ class PIGN(nn.Module):
         while True:
             yield state
             state = torch.lerp(state, encoded + self.operator.T(state, x, edge_index), self.smoothing)
+
+    def image_of(self, x: Tensor, edge_index: Tensor) -> Callable[[Tensor], Tensor]:
+        """`Z -> G(Z)` at these inputs."""
+        return self.operator.at(x, edge_index)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Scores: (nodes, classes)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,26 @@ CITATION = PIGNSettings(epochs=150, operator="propagation", channels=64, limit=0
 Network = TypeVar("Network", bound=nn.Module)
 
 
+class NodeSettings(Protocol):
+    """What a record of settings says of the training of a network of nodes; see `PIGNSettings`."""
+
+    @property
+    def epochs(self) -> int:
+        """Full-graph steps of Adam."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of Adam."""
+
+    @property
+    def select_every(self) -> int:
+        """Epochs between two looks at the validation set, or 0."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trained(Generic[Network]):
     """A trained network in eval mode, and how well it does.
@@ -85,7 +105,7 @@ class Trained(Generic[Network]):
     """
 
     model: Network
-    settings: PIGNSettings
+    settings: Any
     seed: int
     accuracy: dict[str, float]
     loss: tuple[float, ...]
@@ -142,7 +162,7 @@ def train_pign(
             tolerance=tolerance,
         )
 
-    return _Training(data, build, chosen, seed).result(checkpoint, progress)
+    return NodeTask(data, build, chosen, seed).result(checkpoint, progress)
 
 
 def train_gcn(
@@ -158,7 +178,7 @@ def train_gcn(
     def build(features: int, classes: int) -> GCN:
         return GCN(features, classes, channels=settings.channels, dropout=settings.dropout)
 
-    return _Training(data, build, settings, seed).result(checkpoint, progress)
+    return NodeTask(data, build, settings, seed).result(checkpoint, progress)
 
 
 def accuracies(scores: Tensor, data: Data) -> dict[str, float]:
@@ -168,12 +188,12 @@ def accuracies(scores: Tensor, data: Data) -> dict[str, float]:
     return {name: float(right[mask].mean()) for name, mask in masks.items()}
 
 
-class _Training(Task, Generic[Network]):
+class NodeTask(Task, Generic[Network]):
     """One full-graph step an epoch, then a PIGN's projection."""
 
     model: Network
 
-    def __init__(self, data: Data, build: Callable[[int, int], Network], settings: PIGNSettings, seed: int) -> None:
+    def __init__(self, data: Data, build: Callable[[int, int], Network], settings: NodeSettings, seed: int) -> None:
         _check_data(data)
         self.data, self.settings, self.seed = data, settings, seed
         self.epochs, self.select_every = settings.epochs, settings.select_every
@@ -205,7 +225,7 @@ class _Training(Task, Generic[Network]):
         names = ("x", "edge_index", "y", "train_mask", "val_mask")
         return {
             "network": type(self.model).__name__,
-            "settings": asdict(self.settings),
+            "settings": asdict(self.settings),  # type: ignore[call-overload]
             "seed": self.seed,
             "data": [tensor_digest(self.data[name]) for name in names],
         }

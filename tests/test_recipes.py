@@ -13,6 +13,9 @@ from deqops.models import RECIPES
 
 TINY: dict[str, list[str]] = {
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
+    "monotone": ["training=100", "width=8", "epochs=2"],
+    "implicit_graph": ["neighbours=4", "channels=4", "hidden=8", "epochs=2"],
+    "image_deq": ["training=100", "channels=2", "epochs=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
 
