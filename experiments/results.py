@@ -16,8 +16,9 @@ from pathlib import Path
 from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
 from experiments.classic import Classic
+from experiments.graphs import Graphs
 
-STUDIES: tuple[Study, ...] = (Classic(),)
+STUDIES: tuple[Study, ...] = (Classic(), Graphs())
 
 
 def run_cell(study: Study, cell: Cell, here: Circumstances, out: Path) -> None:
