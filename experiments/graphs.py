@@ -214,7 +214,7 @@ def _words(found: Found) -> list[str]:
             gains = ", ".join(f"{n} {value:+.3f}" for n, value in gain.items())
             best = max(own, key=lambda n: own[n])
             lines.append(
-                f"- {name}, {share:.0%} dropped: the best is {DESCRIPTIONS[best]} ({own[best]:.3f}). From one iteration "
+                f"- {name}, {share:.0%} dropped: the best is {DESCRIPTIONS[best]} ({own[best]:.3f}). From one step "
                 f"to the equilibrium the accuracy changes by: {gains}."
             )
     lines.append(
