@@ -132,6 +132,7 @@ def _image(rest: str, seed: int, here: Circumstances) -> dict[str, Any]:
     asked = 1 if here.smoke or rest != "penalty" else LOCAL
     claims = [verdict_of(model.operator, model.initial_state(x), (x,), 1) for x in tests[:asked].split(1)]
     found |= claims[0] | {"verdicts": [claim["verdict"] for claim in claims]}
+    found["unsolved"] = trained.unsolved
     found["accepted"] = all(claim["accepted"] for claim in claims)
     found["radii"] = [claim["radius"] for claim in claims if claim.get("radius") is not None]
     if claims[0]["theorem"] == "picard":
@@ -324,6 +325,12 @@ def _words(found: Found) -> list[str]:
         lines.append(
             f"- The image DEQ that nothing bounds is certified around the equilibria of {LOCAL} test images of each "
             f"seed, in balls of radius {min(balls):.2g} to {max(balls):.2g}; nothing is promised from zeros."
+        )
+    unsolved = [cell.get("unsolved", 0) for cell in of_variant(found, "image penalty")]
+    if any(unsolved):
+        lines.append(
+            f"- It is not solved for every image: of 1797 images {', '.join(map(str, unsolved))} (by seed) have no "
+            "equilibrium that Anderson's method finds in 100 evaluations; they are classified by the state reached."
         )
     lines.append(
         f"- Certified iterations are enough for an error of {PART:g} of the first step (for splitting: to reduce the "

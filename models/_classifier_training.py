@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from deqops import Result
 from deqops._errors import InputError
 from deqops._fingerprint import tensor_digest
 
@@ -46,6 +47,7 @@ class TrainedClassifier:
         seed: of its initialisation and of the batches.
         accuracy: part of the images classified correctly, under "train", "validation" and "test".
         loss: training loss of each epoch.
+        unsolved: images whose equilibrium was not found; they are classified by the state that was reached.
     """
 
     model: Classifier
@@ -53,6 +55,7 @@ class TrainedClassifier:
     seed: int
     accuracy: dict[str, float]
     loss: tuple[float, ...]
+    unsolved: int
 
 
 Penalty = Callable[[Classifier, Tensor, Tensor], Tensor]
@@ -102,9 +105,17 @@ class ClassifierTask(Task):
     def result(self, checkpoint: Path | None, progress: Progress | None) -> TrainedClassifier:
         """Train to the end and score."""
         loss = fit(self, checkpoint, progress)
+        accuracy, unsolved = self.score()
+        return TrainedClassifier(self.model, self.settings, self.seed, accuracy, loss, unsolved)
+
+    def score(self) -> tuple[dict[str, float], int]:
+        """Accuracies, and the number of images whose equilibrium was not found."""
         with torch.no_grad():
-            accuracy = split_accuracies(self.model(self.data.x), self.data)
-        return TrainedClassifier(self.model, self.settings, self.seed, accuracy, loss)
+            if self.model.steps:
+                return split_accuracies(self.model(self.data.x), self.data), 0
+            solution = self.model.layer.solve(self.data.x, throw=False)
+            scores = self.model.scores(solution.value)
+        return split_accuracies(scores, self.data), int((solution.result != Result.CONVERGED).sum())
 
 
 def check_training(settings: Training) -> None:

@@ -45,7 +45,11 @@ class ImageDEQRecipe(Recipe):
 
     def metrics(self, trained: TrainedClassifier, data: DigitImages) -> dict[str, Any]:
         """Accuracies, also against the number of Picard's iterations."""
-        return {"accuracy": trained.accuracy, "by_iteration": classifier_curve(trained.model, data)}
+        return {
+            "accuracy": trained.accuracy,
+            "unsolved": trained.unsolved,
+            "by_iteration": classifier_curve(trained.model, data),
+        }
 
     def headline(self, metrics: Mapping[str, Any]) -> str:
         """Test accuracy."""

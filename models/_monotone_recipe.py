@@ -61,6 +61,7 @@ class MonotoneRecipe(Recipe):
         weight = trained.model.proximal.W.detach()
         return {
             "accuracy": trained.accuracy,
+            "unsolved": trained.unsolved,
             "by_iteration": classifier_curve(trained.model, data),
             "by_plain_iteration": picard_curve(trained.model, data),
             "weight_norm_estimate": float(torch.linalg.matrix_norm(weight.double(), 2)),

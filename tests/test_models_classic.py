@@ -29,6 +29,7 @@ from deqops.models import (
     train_image_deq,
     train_monotone,
 )
+from deqops.models._classifier_training import ClassifierTask
 from deqops.verify import Norm, Verdict, certify, check
 
 STAR = torch.tensor([[0, 1, 0, 2, 0, 3, 0, 4, 0, 5], [1, 0, 2, 0, 3, 0, 4, 0, 5, 0]])
@@ -251,3 +252,15 @@ def test_an_implicit_graph_network_trains_and_refuses_another_graph() -> None:
 def test_settings_out_of_range_are_named(settings: Any, name: str) -> None:
     with pytest.raises(InputError, match=name):
         settings()
+
+
+def test_images_whose_equilibrium_is_not_found_are_counted(digits: DigitImages) -> None:
+    settings = ImageDEQSettings(channels=4, rate=math.inf)
+    task = ClassifierTask(digits, lambda: ImageDEQ(4, math.inf), settings, seed=0)
+    task.model.eval()
+    assert task.score()[1] == 0
+    with torch.no_grad():
+        task.model.operator.state.weight.mul_(200)  # type: ignore[union-attr, operator]
+    accuracy, unsolved = task.score()
+    assert 0 < unsolved <= len(digits.x)
+    assert 0 <= accuracy["test"] <= 1
