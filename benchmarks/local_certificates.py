@@ -26,30 +26,18 @@ from statistics import median
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv
 
 from deqops import Anderson, ConvergenceError, EquilibriumLayer, ImplicitAdjoint, Tolerance
-from deqops.models import planetoid_graph
+from deqops.models import digit_images, planetoid_graph
+from deqops.models._classifier import ZerosOf
+from deqops.models._digit_images import SIDE
+from deqops.models._image_deq import ImageStep
 from deqops.verify import Ball, Certificate, Verdict, certify, check
 from deqops.verify.contractive import jacobian_penalty_estimate
 
 CHANNELS, WIDTH = 8, 8
-
-
-class ImageStep(nn.Module):
-    """`tanh(K z + U x + b)`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.state = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
-        self.input = nn.Conv2d(1, CHANNELS, 3, padding=1, bias=False)
-        with torch.no_grad():
-            self.state.weight.mul_(0.5)  # a start that converges
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        return torch.tanh(self.state(z) + self.input(x))
 
 
 class GraphStep(nn.Module):
@@ -95,10 +83,6 @@ def equilibrium(step: nn.Module, initial: Callable[..., Tensor], batch_dims: int
         initial=initial,
         batch_dims=batch_dims,
     )
-
-
-def zeros_of_images(x: Tensor) -> Tensor:
-    return x.new_zeros(len(x), CHANNELS, 8, 8)
 
 
 @dataclass
@@ -156,12 +140,9 @@ class Line:
 
 
 def digits(epochs: int) -> tuple[EquilibriumLayer, Tensor, float]:
-    images, labels = load_digits(return_X_y=True)
-    x = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-    y = torch.tensor(labels)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    x, y = x[order], y[order]
-    layer, head = equilibrium(ImageStep(), zeros_of_images, 1), nn.Linear(64 * CHANNELS, 10)
+    images = digit_images(training=1200)
+    x, y = images.x, images.y
+    layer, head = equilibrium(ImageStep(CHANNELS), ZerosOf((CHANNELS, *SIDE)), 1), nn.Linear(64 * CHANNELS, 10)
     optimizer = torch.optim.Adam([*layer.parameters(), *head.parameters()], lr=3e-3)
     for _ in range(epochs):
         for chosen in torch.randperm(1200).split(100):

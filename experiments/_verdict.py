@@ -24,7 +24,7 @@ def verdict_of(operator: Any, state: Any, inputs: tuple[Any, ...], batch_dims: i
         iterations" and "observed iterations": enough steps, and the steps that it took, to reduce the residual's
         proven error below 1e-3 of the first step.
     """
-    from deqops.verify import Verdict, certify, check
+    from deqops.verify import Ball, Verdict, certify, check
 
     begin = time.perf_counter()
     certificate = certify(operator, state, *inputs, batch_dims=batch_dims, **choices)
@@ -39,6 +39,8 @@ def verdict_of(operator: Any, state: Any, inputs: tuple[Any, ...], batch_dims: i
         "seconds": seconds,
         "accepted": None,
     }
+    if isinstance(certificate.region, Ball):
+        found["radius"] = certificate.region.radius
     if certificate.verdict is not Verdict.UNKNOWN:
         found["accepted"] = check(certificate, operator, state, *inputs).accepted
     return found

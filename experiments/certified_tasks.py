@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, Result, Solution, Tolerance
-from deqops.models import CITATION, PIGN, accuracies, planetoid_graph
+from deqops import Result, Solution
+from deqops.models import CITATION, PIGN, accuracies, digit_images, planetoid_graph
+from deqops.models._digit_images import SIDE
+from deqops.models._image_deq import ImageStep, image_layer
 from deqops.models._pign import dropped
 from deqops.verify import operator_norm_bound
 from deqops.verify.contractive import (
@@ -25,12 +27,10 @@ from deqops.verify.contractive import (
     norm_penalty_estimate,
 )
 
-SIDE = (8, 8)
 STRENGTH = 10.0
 """Of the norm penalties."""
 BELOW = 0.98
 """The penalties pull below `BELOW * rate`: they end a little above where they pull to."""
-TOLERANCE = Tolerance(relative=1e-3)
 
 
 class Score(NamedTuple):
@@ -41,39 +41,10 @@ class Score(NamedTuple):
     unsolved: int  # problems that did not converge
 
 
-def equilibrium_layer(operator: nn.Module, channels: int) -> EquilibriumLayer:
-    """Solved and differentiated by Anderson's method, from zeros (batch, channels, 8, 8)."""
-    solver = Anderson(memory=5)
-    adjoint = ImplicitAdjoint(solver, TOLERANCE, max_evaluations=200, derivatives=1)
-    initial = Zeros(channels)
-    return EquilibriumLayer(operator, solver, adjoint, TOLERANCE, initial, max_evaluations=100)
-
-
-class Zeros:
-    """The start of an iteration on images."""
-
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Zeros (batch, channels, 8, 8)."""
-        return x.new_zeros(len(x), self.channels, *SIDE)
-
-
 def score(solution: Solution, value: float) -> Score:
     """With what the solution says."""
     unsolved = int((solution.result != Result.CONVERGED).sum())
     return Score(value, float(solution.evaluations.double().mean()), unsolved)
-
-
-def digit_images() -> tuple[Tensor, Tensor]:
-    """Images (1797, 1, 8, 8) in [0, 1] and labels (1797,), in an order drawn once; the first 1200 are for training."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    x = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, *SIDE) / 16
-    return x[order], torch.tensor(labels)[order]
 
 
 class Task:
@@ -136,28 +107,13 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int = 8) -> None:
         super().__init__()
-        self.layer = equilibrium_layer(ClassifierStep(channels), channels)
+        self.layer = image_layer(ImageStep(channels), channels)
         self.head = nn.Linear(channels * math.prod(SIDE), 10)
 
     def forward(self, solution: Solution) -> Tensor:
         """Scores (batch, 10)."""
         scores: Tensor = self.head(solution.value.flatten(1))
         return scores
-
-
-class ClassifierStep(nn.Module):
-    """`tanh(K z + U x + b)`, K starting as a contraction."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.state = nn.Conv2d(channels, channels, 3, padding=1)
-        self.input = nn.Conv2d(1, channels, 3, padding=1, bias=False)
-        with torch.no_grad():
-            self.state.weight.mul_(0.5)
-
-    def forward(self, z: Tensor, x: Tensor) -> Tensor:
-        """(batch, channels, 8, 8)."""
-        return torch.tanh(self.state(z) + self.input(x))
 
 
 class Images(Task):
@@ -168,7 +124,8 @@ class Images(Task):
 
     def __init__(self, epochs: int = 15, training: int = 1200) -> None:
         super().__init__(epochs)
-        self.x, self.y = digit_images()
+        images = digit_images(training=1200)
+        self.x, self.y = images.x, images.y
         self.training = training
 
     def plain(self, kind: str, rate: float) -> Classifier:
@@ -239,7 +196,7 @@ class Restoration(nn.Module):
 
     def __init__(self, denoiser: nn.Module) -> None:
         super().__init__()
-        self.layer = equilibrium_layer(RestorationStep(denoiser), 1)
+        self.layer = image_layer(RestorationStep(denoiser), 1)
 
     def forward(self, solution: Solution) -> Tensor:
         """Images (batch, 1, 8, 8)."""
@@ -260,7 +217,7 @@ class Denoising(Task):
 
     def __init__(self, epochs: int = 25, training: int = 1200) -> None:
         super().__init__(epochs)
-        self.x, _ = digit_images()
+        self.x = digit_images(training=1200).x
         self.training = training
         noise = torch.randn(self.x[1200:].shape, generator=torch.Generator().manual_seed(1))
         self.noisy = self.x[1200:] + self.sigma * noise

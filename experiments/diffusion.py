@@ -35,9 +35,9 @@ class Diffusion(Study):
 
     def measure(self, variant: str, seed: int, here: Circumstances) -> dict[str, Any]:
         """Quality, sweeps and time; verdicts; restoration."""
-        from deqops.models import DiffusionSettings, digit_images, train_diffusion
+        from deqops.models import DiffusionSettings, digit_pixels, train_diffusion
 
-        images, size = digit_images(), Size(here.smoke)
+        images, size = digit_pixels(), Size(here.smoke)
         settings = replace(DiffusionSettings(), **size.training)
         checkpoint = here.work / f"{self.name}-{seed}.checkpoint"
         model = train_diffusion(images, settings, seed=seed, checkpoint=checkpoint).model

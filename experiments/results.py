@@ -16,7 +16,9 @@ from pathlib import Path
 from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
 from experiments.autoregressive import Autoregressive
+from experiments.classic import Classic
 from experiments.diffusion import Diffusion
+from experiments.graphs import Graphs
 from experiments.integral import Integral
 from experiments.transformer import Transformer
 
@@ -25,6 +27,8 @@ STUDIES: tuple[Study, ...] = (
     Transformer(),
     Diffusion(),
     Integral(),
+    Classic(),
+    Graphs(),
 )
 
 

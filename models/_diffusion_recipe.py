@@ -13,7 +13,7 @@ from torch import Tensor
 from ._diffusion import Trajectory, sample_draws, sample_sequentially, sampler
 from ._diffusion_training import DiffusionSettings, TrainedDiffusion, train_diffusion
 from ._fit import Progress
-from ._images import Images, digit_images, fashion_images
+from ._images import Images, digit_pixels, fashion_images
 from ._recipe import Example, Recipe
 from ._sample_quality import sample_quality, train_features
 
@@ -23,7 +23,7 @@ COMPARED = 1000
 
 @dataclass(frozen=True)
 class DigitSettings:
-    """Which digits are for training; see `deqops.models.digit_images`."""
+    """Which digits are for training; see `deqops.models.digit_pixels`."""
 
     training: int = 1200
 
@@ -48,7 +48,7 @@ class DiffusionRecipe(Recipe):
     def load(self, dataset: str, settings: Any, root: Path, seed: int) -> Images:
         """The images; Fashion-MNIST's four files lie in `root`."""
         if dataset == "digits":
-            return digit_images(**asdict(settings))
+            return digit_pixels(**asdict(settings))
         return fashion_images(root, **asdict(settings))
 
     def train(

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from deqops._errors import InputError
 
+from ._digit_images import digit_images
+
 _FASHION_SIDE = 28
 _PACKAGE = "Debian's package dataset-fashion-mnist puts them into /usr/share/datasets/fashion-mnist"
 
@@ -44,21 +46,15 @@ class Images:
         return math.isqrt(self.size)
 
 
-def digit_images(training: int = 1200) -> Images:
+def digit_pixels(training: int = 1200) -> Images:
     """The 1797 handwritten digits of 8 x 8 pixels, in an order drawn once; the first `training` ones train.
 
     Raises:
         InputError: no images would remain for training or tests.
     """
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    if not 1 <= training < len(pixels):
-        raise InputError(f"training: got {training}; choose 1 to {len(pixels) - 1} images")
-    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
-    x = (torch.from_numpy(pixels)[order] / 8 - 1).float()
-    y = torch.from_numpy(labels).long()[order]
-    return Images(x[:training], y[:training], x[training:], y[training:])
+    digits = digit_images(training=training, validation=0)
+    x, y, kept = 2 * digits.x.flatten(1) - 1, digits.y, digits.train_mask
+    return Images(x[kept], y[kept], x[~kept], y[~kept])
 
 
 def fashion_images(root: Path, side: int = 14, training: int = 60_000) -> Images:

@@ -7,7 +7,7 @@ sections 4 and 5 and appendix B.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import cast
@@ -19,7 +19,7 @@ from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, OperatorEquation
 from deqops._errors import InputError
 
 MAX_EVALUATIONS = 500
-OPERATORS = ("convolution", "propagation")
+OPERATORS = ("convolution", "propagation", "sage", "attention")
 
 
 class PIGN(nn.Module):
@@ -30,6 +30,12 @@ class PIGN(nn.Module):
 
     - "convolution": `T(Z) = tanh(A Z W^T + b)`, scores `= R Z + r`. `||W||_2 <= limit < 1` makes G contractive
       (theorem `picard`); `limit=inf` leaves W free, and nothing is promised.
+    - "sage": `T(Z) = tanh(M Z V^T + Z W^T + b)`, M the mean over the neighbours, scores as before. `||V||_inf` and
+      `||W||_inf` are held to `limit / 2` each, and M's rows sum to 1 on every graph: contractive in the sup norm.
+    - "attention": `T(Z)_i = tanh(sum_j a_ij V tanh(Z_j) + b)`, the weights a_ij of a graph attention layer that
+      scores the neighbours by `V tanh(Z_j)`, scores as before. `||V||_inf <= limit / 2` and the scores' vectors have
+      l1 norm at most `1 / (2 limit)` each, so the softmax adds no more than V does; the inner tanh bounds what is
+      scored (theorem `absorbing`). `limit=inf` leaves these two free as well.
     - "propagation": `T(Z) = limit A Z`, scores `= Z`. Contractive with rate `limit` whatever f is, so f can be
       trained freely; f(0) = 0, so a node without features is described by its neighbours alone.
 
@@ -37,9 +43,9 @@ class PIGN(nn.Module):
         features: columns of X.
         classes: columns of the scores.
         operator: as above.
-        channels: columns of the state ("convolution") or of f's hidden layer ("propagation").
+        channels: columns of the state, or of f's hidden layer ("propagation").
         limit: as above. For "convolution" `project_` keeps it after every optimiser step. An estimate: what is
-            true of the stored weights is for a certificate to say.
+            true of the stored weights is for a certificate to say. "sage" and "attention" are parametrised.
         steps: 0 solves to the equilibrium; n > 0 stops after n applications `Z <- (1 - b) Z + b G(Z)` from
             `Z = f(X)`.
         smoothing: the paper's smoothing factor b, 0 < b <= 1 (theorem `damped`).
@@ -71,14 +77,14 @@ class PIGN(nn.Module):
         check_options(operator, channels, limit, steps, smoothing, dropout)
         self.limit, self.steps, self.smoothing, self.dropout = limit, steps, smoothing, dropout
         self.readout: nn.Module
-        if operator == "convolution":
-            self.width = channels
-            equation = OperatorEquation(GraphConvolution(channels), f=Encoder(features, channels))
-            self.readout = nn.Linear(channels, classes)
-        else:
+        if operator == "propagation":
             self.width = classes
             equation = OperatorEquation(GraphPropagation(limit), f=SparseEncoder(features, channels, classes, dropout))
             self.readout = nn.Identity()
+        else:
+            self.width = channels
+            equation = OperatorEquation(graph_step(operator, channels, limit), f=Encoder(features, channels))
+            self.readout = nn.Linear(channels, classes)
         solver = solver or (Anderson(memory=5) if smoothing == 1 else Picard(damping=smoothing))
         tolerance = tolerance or Tolerance(relative=1e-3)
         self.layer = EquilibriumLayer(
@@ -112,6 +118,10 @@ class PIGN(nn.Module):
         while True:
             yield state
             state = torch.lerp(state, encoded + self.operator.T(state, x, edge_index), self.smoothing)
+
+    def image_of(self, x: Tensor, edge_index: Tensor) -> Callable[[Tensor], Tensor]:
+        """`Z -> G(Z)` at these inputs."""
+        return self.operator.at(x, edge_index)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Scores: (nodes, classes)."""
@@ -179,6 +189,56 @@ class GraphConvolution(nn.Module):
     def forward(self, state: Tensor, x: Tensor, edge_index: Tensor) -> Tensor:
         """T(Z): (nodes, channels)."""
         return torch.tanh(self.convolution(state, edge_index))
+
+
+class GraphSage(nn.Module):
+    """T of the operator equation: `T(Z) = tanh(M Z V^T + Z W^T + b)`, one layer of GraphSAGE."""
+
+    def __init__(self, channels: int, limit: float) -> None:
+        super().__init__()
+        from torch_geometric.nn import SAGEConv
+
+        self.convolution = SAGEConv(channels, channels)
+        nn.init.eye_(self.convolution.lin_l.weight)
+        hold(self.convolution.lin_l, "weight", limit / 2)
+        hold(self.convolution.lin_r, "weight", limit / 2)
+
+    def forward(self, state: Tensor, x: Tensor, edge_index: Tensor) -> Tensor:
+        """T(Z): (nodes, channels)."""
+        return torch.tanh(self.convolution(state, edge_index))
+
+
+class GraphAttention(nn.Module):
+    """T of the operator equation: `T(Z)_i = tanh(sum_j a_ij V tanh(Z_j) + b)`, one layer of graph attention."""
+
+    def __init__(self, channels: int, limit: float) -> None:
+        super().__init__()
+        from torch_geometric.nn import GATConv
+
+        self.convolution = GATConv(channels, channels)
+        nn.init.eye_(self.convolution.lin.weight)
+        hold(self.convolution.lin, "weight", limit / 2)
+        hold(self.convolution, "att_src", 1 / (2 * limit))
+        hold(self.convolution, "att_dst", 1 / (2 * limit))
+
+    def forward(self, state: Tensor, x: Tensor, edge_index: Tensor) -> Tensor:
+        """T(Z): (nodes, channels)."""
+        return torch.tanh(self.convolution(torch.tanh(state), edge_index))
+
+
+def graph_step(operator: str, channels: int, limit: float) -> nn.Module:
+    """T of the name."""
+    if operator == "sage":
+        return GraphSage(channels, limit)
+    return GraphAttention(channels, limit) if operator == "attention" else GraphConvolution(channels)
+
+
+def hold(layer: nn.Module, name: str, limit: float) -> None:
+    """Keep each row of a weight to an absolute sum of at most `limit` from now on, unless it is 0 or infinite."""
+    from deqops.verify.contractive import bounded
+
+    if 0 < limit < math.inf:
+        bounded(layer, limit, norm="linf", name=name)
 
 
 class GraphPropagation(nn.Module):

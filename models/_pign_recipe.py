@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._curve import by_iteration
+from ._debian import debian_graph
 from ._digits import digits_graph
 from ._fit import Progress
+from ._heterophilous import HETEROPHILOUS, heterophilous_graph
 from ._planetoid import planetoid_graph
 from ._recipe import Example, Recipe
-from ._train import CITATION, DIGITS, PIGNSettings, TrainedPIGN, train_pign
+from ._train import CITATION, DEBIAN, DIGITS, HETEROPHILY, PIGNSettings, TrainedPIGN, train_pign
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -34,6 +36,23 @@ class CitationSettings:
     missing: float = 0.0
 
 
+@dataclass(frozen=True)
+class DebianSettings:
+    """How the graph of packages is built; see `deqops.models.debian_graph`."""
+
+    sections: int = 20
+    columns: int = 256
+    labelled: float = 0.02
+
+
+@dataclass(frozen=True)
+class HeterophilousSettings:
+    """How a heterophilous graph is split; see `deqops.models.heterophilous_graph`."""
+
+    training: float = 0.48
+    validation: float = 0.32
+
+
 class PIGNRecipe(Recipe):
     """PIGN, measured by its test accuracy."""
 
@@ -42,12 +61,18 @@ class PIGNRecipe(Recipe):
         "digits": (DIGITS, DigitsSettings()),
         "Cora": (CITATION, CitationSettings()),
         "CiteSeer": (CITATION, CitationSettings()),
+        "debian": (DEBIAN, DebianSettings()),
+        **{name: (HETEROPHILY, HeterophilousSettings()) for name in HETEROPHILOUS},
     }
 
     def load(self, dataset: str, settings: Any, root: Path, seed: int) -> Data:
-        """The graph; the citation graphs lie below `root`."""
+        """The graph; all but the digits lie below `root`, the packages perhaps in apt's index."""
         if dataset == "digits":
             return digits_graph(**asdict(settings))
+        if dataset == "debian":
+            return debian_graph(root, seed=seed, **asdict(settings))
+        if dataset in HETEROPHILOUS:
+            return heterophilous_graph(dataset, root, seed=seed, **asdict(settings))
         return planetoid_graph(dataset, root, seed=seed, **asdict(settings))
 
     def train(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from ._autoregressive_training import AutoregressiveRecipe
 from ._diffusion_recipe import DiffusionRecipe
+from ._ignn_recipe import ImplicitGraphRecipe
+from ._image_deq_recipe import ImageDEQRecipe
 from ._integral_recipe import IntegralRecipe
+from ._monotone_recipe import MonotoneRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
 from ._transformer_training import TransformerRecipe
@@ -15,5 +18,8 @@ ALL: tuple[Recipe, ...] = (
     TransformerRecipe(),
     DiffusionRecipe(),
     IntegralRecipe(),
+    MonotoneRecipe(),
+    ImplicitGraphRecipe(),
+    ImageDEQRecipe(),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}

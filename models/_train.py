@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from deqops._fingerprint import tensor_digest
 
 from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
+from ._partition import subgraphs
 from ._pign import PIGN, check_options
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class PIGNSettings:
 
     Args:
         epochs: full-graph steps of Adam.
-        operator: "convolution" or "propagation", as for `PIGN`.
+        operator: "convolution", "propagation", "sage" or "attention", as for `PIGN`.
         channels: columns of the state, or of f's hidden layer.
         limit: of the operator's constant, as for `PIGN`.
         steps: 0 trains through the equilibrium; n > 0 through n applications of the operator (a baseline).
@@ -40,6 +41,8 @@ class PIGNSettings:
             outside the operator, which stays one deterministic map.
         select_every: 0 keeps the weights of the last epoch; n > 0 those that did best on the validation set
             among every n-th epoch (accuracy first, then cross-entropy).
+        parts: 1 trains on the whole graph; n > 1 on one part after the other of a random partition into n, a new one
+            in each epoch, each part by itself. The equilibrium is the whole graph's in all that is measured.
     """
 
     epochs: int = 80
@@ -52,6 +55,7 @@ class PIGNSettings:
     weight_decay: float = 5e-3
     dropout: float = 0.5
     select_every: int = 0
+    parts: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -60,6 +64,8 @@ class PIGNSettings:
             raise InputError("learning_rate must be positive and weight_decay not negative; change them")
         if self.select_every < 0:
             raise InputError(f"select_every: got {self.select_every}; choose 0, or a number of epochs")
+        if self.parts < 1:
+            raise InputError(f"parts: got {self.parts}; choose 1 for the whole graph, or a number of parts")
         check_options(self.operator, self.channels, self.limit, self.steps, self.smoothing, self.dropout)
 
 
@@ -69,7 +75,33 @@ DIGITS = PIGNSettings(operator="propagation", channels=64, limit=0.9, weight_dec
 CITATION = PIGNSettings(epochs=150, operator="propagation", channels=64, limit=0.95, dropout=0.7, select_every=5)
 """Settings for Cora and CiteSeer."""
 
+DEBIAN = PIGNSettings(epochs=15, operator="propagation", channels=64, weight_decay=1e-4, dropout=0.2, parts=8)
+"""Settings for Debian's packages."""
+
+HETEROPHILY = PIGNSettings(epochs=150, operator="sage", channels=32, weight_decay=5e-4, select_every=5)
+"""Settings for graphs whose neighbours differ."""
+
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class NodeSettings(Protocol):
+    """What a record of settings says of the training of a network of nodes; see `PIGNSettings`."""
+
+    @property
+    def epochs(self) -> int:
+        """Full-graph steps of Adam."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Of Adam."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Of Adam."""
+
+    @property
+    def select_every(self) -> int:
+        """Epochs between two looks at the validation set, or 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +117,7 @@ class Trained(Generic[Network]):
     """
 
     model: Network
-    settings: PIGNSettings
+    settings: Any
     seed: int
     accuracy: dict[str, float]
     loss: tuple[float, ...]
@@ -142,7 +174,7 @@ def train_pign(
             tolerance=tolerance,
         )
 
-    return _Training(data, build, chosen, seed).result(checkpoint, progress)
+    return NodeTask(data, build, chosen, seed, chosen.parts).result(checkpoint, progress)
 
 
 def train_gcn(
@@ -158,7 +190,7 @@ def train_gcn(
     def build(features: int, classes: int) -> GCN:
         return GCN(features, classes, channels=settings.channels, dropout=settings.dropout)
 
-    return _Training(data, build, settings, seed).result(checkpoint, progress)
+    return NodeTask(data, build, settings, seed, settings.parts).result(checkpoint, progress)
 
 
 def accuracies(scores: Tensor, data: Data) -> dict[str, float]:
@@ -168,14 +200,16 @@ def accuracies(scores: Tensor, data: Data) -> dict[str, float]:
     return {name: float(right[mask].mean()) for name, mask in masks.items()}
 
 
-class _Training(Task, Generic[Network]):
-    """One full-graph step an epoch, then a PIGN's projection."""
+class NodeTask(Task, Generic[Network]):
+    """Steps on the full graph, one an epoch, or on its parts; then a PIGN's projection."""
 
     model: Network
 
-    def __init__(self, data: Data, build: Callable[[int, int], Network], settings: PIGNSettings, seed: int) -> None:
+    def __init__(
+        self, data: Data, build: Callable[[int, int], Network], settings: NodeSettings, seed: int, parts: int = 1
+    ) -> None:
         _check_data(data)
-        self.data, self.settings, self.seed = data, settings, seed
+        self.data, self.settings, self.seed, self.parts = data, settings, seed, parts
         self.epochs, self.select_every = settings.epochs, settings.select_every
         self.x = data.x.to_sparse().coalesce() if _is_sparse(data.x) else data.x
         with seeded(seed):
@@ -186,6 +220,10 @@ class _Training(Task, Generic[Network]):
 
     def losses(self) -> Iterator[Tensor]:
         """Cross-entropy on the labelled nodes."""
+        if self.parts > 1:
+            for x, edges, y, mask in subgraphs(self.data, self.x, self.parts):
+                yield nn.functional.cross_entropy(self.model(x, edges)[mask], y[mask])
+            return
         scores = self.model(self.x, self.data.edge_index)
         yield nn.functional.cross_entropy(scores[self.data.train_mask], self.data.y[self.data.train_mask])
 
@@ -205,7 +243,7 @@ class _Training(Task, Generic[Network]):
         names = ("x", "edge_index", "y", "train_mask", "val_mask")
         return {
             "network": type(self.model).__name__,
-            "settings": asdict(self.settings),
+            "settings": asdict(self.settings),  # type: ignore[call-overload]
             "seed": self.seed,
             "data": [tensor_digest(self.data[name]) for name in names],
         }

@@ -21,7 +21,7 @@ from deqops.models import (
     DiffusionSettings,
     Trajectory,
     by_sweep,
-    digit_images,
+    digit_pixels,
     fashion_images,
     frechet_distance,
     precision_recall,
@@ -199,7 +199,7 @@ def test_an_unknown_form_is_refused() -> None:
 
 
 def test_training_learns_the_digits_mean_and_more() -> None:
-    images = digit_images()
+    images = digit_pixels()
     settings = DiffusionSettings(epochs=4, updates=50, width=64, blocks=1, learning_rate=3e-3)
     trained = train_diffusion(images, settings)
     assert trained.loss[-1] < 0.8 * trained.loss[0]
@@ -245,7 +245,7 @@ def test_precision_and_recall_tell_missing_modes_from_strange_samples() -> None:
 
 
 def test_features_classify() -> None:
-    images = digit_images()
+    images = digit_pixels()
     net = train_features(images, 15)
     with torch.no_grad():
         right = (net(images.test).argmax(dim=1) == images.test_labels).double().mean()
@@ -291,15 +291,15 @@ def test_images_out_of_range_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             fashion_images(tmp_path, side, training)
     with pytest.raises(InputError, match="training"):
-        digit_images(1797)
+        digit_pixels(1797)
 
 
 def test_digits_are_split_once() -> None:
-    images = digit_images()
+    images = digit_pixels()
     assert (len(images.train), len(images.test), images.size) == (1200, 597, 64)
     assert float(images.train.min()) == -1
     assert float(images.train.max()) == 1
-    assert torch.equal(images.test, digit_images().test)
+    assert torch.equal(images.test, digit_pixels().test)
 
 
 def test_picard_is_the_samplers_default() -> None:

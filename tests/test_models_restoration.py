@@ -18,7 +18,7 @@ from deqops.models import (
     DiffusionModel,
     Restoration,
     blurring,
-    digit_images,
+    digit_pixels,
     linear_restoration,
     masking,
     plain_denoiser,
@@ -34,11 +34,11 @@ SMALL = DenoiserSettings(epochs=2, updates=20, hidden=32)
 
 @cache
 def denoiser(rate: float) -> nn.Module:
-    return train_denoiser(digit_images(), replace(SMALL, rate=rate)).model
+    return train_denoiser(digit_pixels(), replace(SMALL, rate=rate)).model
 
 
 def measured(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    truth = digit_images().test[:50]
+    truth = digit_pixels().test[:50]
     return truth, truth @ matrix.T
 
 
@@ -105,7 +105,7 @@ def test_at_level_denoises_at_the_levels_angle() -> None:
 def test_training_through_the_equilibrium_improves_restoration() -> None:
     matrix = masking(64)
     settings = replace(SMALL, measured=0.0, epochs=3)
-    trained = train_denoiser(digit_images(), settings, degradation=matrix)
+    trained = train_denoiser(digit_pixels(), settings, degradation=matrix)
     assert trained.loss[-1] < trained.loss[0]
     truth, b = measured(matrix)
     operator = Restoration(trained.model, matrix).eval()

@@ -26,6 +26,9 @@ TINY: dict[str, list[str]] = {
     "diffusion": ["training=200", "epochs=1", "updates=2", "width=8", "blocks=1", "steps=6"],
     "integral": ["count=20", "panels=2", "channels=2", "hidden=4", "epochs=2", "batch=10"],
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
+    "monotone": ["training=100", "width=8", "epochs=2"],
+    "implicit_graph": ["neighbours=4", "channels=4", "hidden=8", "epochs=2"],
+    "image_deq": ["training=100", "channels=2", "epochs=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
 

@@ -204,6 +204,65 @@ def test_a_curve_that_is_none_is_left_out(certified: Path, tmp_path: Path, rows:
     assert "50.0 %" in words(text)
 
 
+def with_metrics(folder: Path, target: Path, metrics: Any) -> str:
+    copied = copy_of(folder, target)
+    (copied / "metrics.json").write_text(json.dumps(metrics))
+    return page(copied, "--no-check")
+
+
+def test_any_number_by_iteration_has_a_figure_of_its_own(certified: Path, tmp_path: Path) -> None:
+    rows = [{"iteration": n, "psnr": 10.0 + n, "step_size": 0.1**n} for n in range(5)]
+    text = with_metrics(certified, tmp_path / "run", {"psnr": 14.0, "by_iteration": rows})
+    assert text.count("<img") == 3
+    assert 'alt="psnr from 10 after 0 iterations to 14 after 4"' in text
+    assert "Step size after so many iterations, as measured." in words(text)
+    assert "Share classified correctly" not in text
+
+
+def test_accuracies_and_other_numbers_are_told_apart(certified: Path, tmp_path: Path) -> None:
+    rows = [{"iteration": n, "test": 0.5 + n / 10, "residual": 1.0 / (1 + n)} for n in range(3)]
+    metrics = {"accuracy": {"train": 1.0, "test": 0.7}, "by_iteration": rows, "by_plain_iteration": rows}
+    text = with_metrics(certified, tmp_path / "run", metrics)
+    assert text.count("<img") == 5
+    assert 'alt="test accuracy from 50.0 % after 0 iterations to 70.0 % after 2"' in text
+    assert "(plain iteration)" in words(text)
+    table = words(text).split("Share classified correctly")[1].split("Accuracy of the read-out")[0]
+    assert "70.0 %" in table
+    assert "validation" not in table
+
+
+def test_numbers_that_are_named_like_a_split_but_are_no_shares_are_plotted_as_they_are(
+    certified: Path, tmp_path: Path
+) -> None:
+    rows = [{"iteration": n, "test": 3.0 - n} for n in range(3)]
+    text = with_metrics(certified, tmp_path / "run", {"by_iteration": rows})
+    assert 'alt="test from 3 after 0 iterations to 1 after 2"' in text
+
+
+def test_plain_numbers_are_listed_and_what_is_proven_elsewhere_is_not(certified: Path, tmp_path: Path) -> None:
+    metrics = {"weight_norm_bound": 6.5, "error": {"l2": 0.25}, "rate": 0.125, "verified": True, "huge": 10**400}
+    text = words(with_metrics(certified, tmp_path / "run", metrics))
+    table = text.split("Numbers in metrics.json")[1].split("Check it yourself")[0]
+    assert "weight norm bound 6.5" in table
+    assert "error l2 0.25" in table
+    assert "0.125" not in table
+    assert "verified" not in table
+    assert "huge" not in table
+
+
+def test_names_of_numbers_never_become_markup_or_formulas(certified: Path, tmp_path: Path) -> None:
+    rows = [{"iteration": n, HOSTILE: float(n), "$\\frac{\u4e2d": 1.0} for n in range(3)]
+    text = with_metrics(certified, tmp_path / "run", {HOSTILE: 1.0, "by_iteration": rows})
+    assert "<script" not in text
+    assert "<img src=x" not in text
+    assert text.count("<img") == 3
+
+
+def test_the_number_of_figures_is_bounded(certified: Path, tmp_path: Path) -> None:
+    rows = [{"iteration": n, **{f"n{k}": 1.0 * n for k in range(40)}} for n in range(2)]
+    assert with_metrics(certified, tmp_path / "run", {"by_iteration": rows}).count("<img") == 13
+
+
 # ----------------------------------------------------------------------------------------------- bad folders
 
 

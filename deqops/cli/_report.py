@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--check/--no-check", default=True, show_default=True, help="Re-check the certificate first.")
 @json_option
 def report_command(folder: Path, output: Path | None, check: bool, as_json: bool) -> int:
-    """Write a self-contained HTML page about the run in DIR: verdict, proof, convergence, accuracy."""
+    """Write a self-contained HTML page about the run in DIR: verdict, proof, convergence, measurements."""
     from deqops.report import write_report
 
     require_run(folder)

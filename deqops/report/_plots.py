@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"
 # The part of the logarithmic axis that is shown: what lies lower is rounding, and would flatten the curves.
 LOWEST = 1e-12
+# How many times its smallest value a number's largest one is where its axis is logarithmic.
+DECADES = 100
+LONGEST = 40
 _STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -54,18 +57,40 @@ def convergence(found: Trajectory) -> str:
     return _picture(draw)
 
 
-def accuracy(rows: Sequence[dict[str, Any]]) -> str:
-    """Accuracy of the read-out against the number of iterations."""
+def accuracy(rows: Sequence[dict[str, Any]], splits: Sequence[str]) -> str:
+    """Accuracy of the read-out on each split against the number of iterations."""
+    styles = {"test": (BLUE, "-"), "validation": (ORANGE, "--"), "train": (GREY, ":")}
 
     def draw(axes: Axes) -> None:
         steps = [row["iteration"] for row in rows]
-        for name, colour, style in (("test", BLUE, "-"), ("validation", ORANGE, "--"), ("train", GREY, ":")):
-            axes.plot(steps, [100 * row[name] for row in rows], color=colour, linestyle=style, label=name)
+        for name, (colour, style) in styles.items():
+            if name in splits:
+                axes.plot(steps, [100 * row[name] for row in rows], color=colour, linestyle=style, label=name)
         axes.set_xlabel("iterations")
         axes.set_ylabel("accuracy in %")
         axes.legend(loc="lower right", fontsize=8)
 
     return _picture(draw)
+
+
+def number(rows: Sequence[dict[str, Any]], name: str, label: str) -> str:
+    """One number of each row against the number of iterations, on a logarithmic axis where it spans decades."""
+    values = [float(row[name]) for row in rows]
+
+    def draw(axes: Axes) -> None:
+        axes.plot([row["iteration"] for row in rows], values, color=BLUE)
+        axes.set_xlabel("iterations")
+        axes.set_ylabel(_plain(label))
+        if min(values) > 0 and max(values) > DECADES * min(values):
+            axes.set_yscale("log")
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], max(values) * LOWEST))
+
+    return _picture(draw)
+
+
+def _plain(text: str) -> str:
+    """A name from a file as an axis shows it: short, and no formula."""
+    return text.encode("ascii", "replace").decode("ascii").replace("\\", " ").replace("$", " ")[:LONGEST]
 
 
 def _line(axes: Axes, values: Sequence[float], label: str, colour: str, style: str) -> None:

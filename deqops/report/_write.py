@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from deqops._atomic import write_atomically
 
-from . import _plots, _words
+from . import _measured, _plots, _words
 from ._facts import Facts, read_facts
 from ._trajectory import Trajectory, trajectory
 
 if TYPE_CHECKING:
     from deqops.verify import CheckReport
 
-SPLITS = ("train", "validation", "test")
-
 
 def write_report(folder: Path, output: Path | None = None, check: CheckReport | None = None) -> Path:
-    """Write `report.html` about a run: verdict, hypotheses, convergence, gains, what is not proven, accuracy.
+    """Write `report.html` about a run: verdict, hypotheses, convergence, gains, what is not proven, what was measured.
 
     The page needs no network and runs no script. The iteration is computed anew from the model file.
 
@@ -59,8 +56,7 @@ def _values(facts: Facts, found: Trajectory) -> dict[str, Any]:
 
     certificate = facts.certificate
     verdict, meaning = _words.headline(facts)
-    rows = _curve(facts.metrics.get("by_iteration"))
-    accuracies = _accuracies(facts.metrics)
+    accuracies = _measured.accuracies(facts.metrics)
     return {
         "name": facts.name,
         "run": _run(facts.label),
@@ -81,11 +77,8 @@ def _values(facts: Facts, found: Trajectory) -> dict[str, Any]:
         "not_proven": _words.not_proven(facts),
         "accuracy": accuracies,
         "baseline": any(plain != "–" for _, _, plain in accuracies),
-        "accuracy_curve": _plots.accuracy(rows) if rows else "",
-        "accuracy_alt": f"test accuracy from {_words.percent(rows[0]['test'])} after {rows[0]['iteration']} iterations"
-        f" to {_words.percent(rows[-1]['test'])} after {rows[-1]['iteration']}"
-        if rows
-        else "",
+        "numbers": _measured.numbers(facts.metrics),
+        "curves": _measured.curves(facts.metrics),
         "commands": _commands(facts),
         "files": facts.files,
         "version": deqops.__version__,
@@ -99,25 +92,6 @@ def _run(label: Mapping[str, Any]) -> str:
         if isinstance(settings, dict):
             parts += [f"{key} {value}" for key, value in sorted(settings.items()) if value is not None]
     return ", ".join(parts)
-
-
-def _accuracies(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    own, plain = (metrics.get(key) for key in ("accuracy", "accuracy_without_iteration"))
-    if not isinstance(own, dict):
-        return []
-    plain = plain if isinstance(plain, dict) else {}
-    return [(split, _words.percent(own.get(split)), _words.percent(plain.get(split))) for split in SPLITS]
-
-
-def _curve(rows: Any) -> list[dict[str, Any]]:
-    """Accuracy by iteration, or nothing where the file holds something else."""
-    wanted = ("iteration", *SPLITS)
-
-    def is_point(row: Any) -> bool:
-        values = [row.get(key) for key in wanted] if isinstance(row, dict) else [None]
-        return all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-
-    return list(rows) if isinstance(rows, list) and rows and all(is_point(row) for row in rows) else []
 
 
 def _witness(facts: Facts) -> str:
