@@ -245,12 +245,33 @@ Proof.
   intros x near. exact (proj2 (@boxes_ok_sound e B e0 layers B given hidden shifts _ ok adm near)).
 Qed.
 
-Lemma exactly_admitted s : forallb (Z.leb 0) (places s) = true -> forallb (Z.eqb 0) (slack s) = true ->
-  length (places s) = length (values s) -> length (places s) = length (slack s) -> admits s (exactly s).
+(** Shifts without slack are known exactly. *)
+Definition exact_ok (s : shift) : bool :=
+  (forallb (Z.eqb 0) (slack s) && (length (places s) =? length (values s))%nat
+   && (length (places s) =? length (slack s))%nat)%bool.
+
+Lemma exactly_admitted s : exact_ok s = true -> admits s (exactly s).
 Proof.
-  unfold admits, exactly. generalize (places s) as ps, (values s) as vs, (slack s) as ss.
+  unfold exact_ok, admits, exactly. rewrite !Bool.andb_true_iff. intros [[none l1] l2].
+  apply Nat.eqb_eq in l1. apply Nat.eqb_eq in l2. revert none l1 l2.
+  generalize (places s) as ps, (values s) as vs, (slack s) as ss.
   induction ps as [|p ps IH]; intros [|v vs] [|q ss]; cbn [forallb length dyadics within]; try lia; auto.
-  rewrite !Bool.andb_true_iff. intros [p0 ps0] [q0 ss0] l1 l2. apply Z.eqb_eq in q0. subst q.
+  rewrite !Bool.andb_true_iff. intros [q0 ss0] l1 l2. apply Z.eqb_eq in q0. subst q.
   split; [|apply IH; auto with arith].
   unfold dyadic, Rminus, Rdiv. rewrite Rplus_opp_r, Rabs_R0. lra.
+Qed.
+
+Lemma all_exactly_admitted given : forallb exact_ok given = true -> Forall2 admits given (map exactly given).
+Proof.
+  induction given as [|s given IH]; simpl; [constructor|]. rewrite Bool.andb_true_iff.
+  intros [one rest]. constructor; [now apply exactly_admitted | auto].
+Qed.
+
+Theorem located_exactly n distance k e B layers given hidden :
+  bounds_entries n distance -> (located_ok n e B layers given hidden && forallb exact_ok given)%bool = true ->
+  (forall shifts, fits layers shifts -> converges n distance k (network layers shifts)) ->
+  converges_near n distance k (network layers (map exactly given)) (map (dyadic e) (fst B)) (map (dyadic e) (snd B)).
+Proof.
+  rewrite Bool.andb_true_iff. intros entries [ok exact] conv.
+  eapply located_ok_sound; [exact entries | exact ok | now apply all_exactly_admitted | apply conv].
 Qed.

@@ -61,8 +61,8 @@ Fixpoint chain_ok (N : sup_norm) (layers : list stored) (hidden : list sup_norm)
   | _, _ => false
   end.
 
-Definition sup_norm_ok (N : sup_norm) (layers : list stored) (hidden : list sup_norm) (kn kd : Z) : bool :=
-  (0 <=? kn) && (kn <? kd) && norm_ok N && chain_ok N layers hidden N kn kd.
+Definition sup_norm_ok (n : nat) (N : sup_norm) (layers : list stored) (hidden : list sup_norm) (kn kd : Z) : bool :=
+  (size N =? n)%nat && (0 <=? kn) && (kn <? kd) && norm_ok N && chain_ok N layers hidden N kn kd.
 
 Local Open Scope R_scope.
 
@@ -237,11 +237,12 @@ Proof.
   all: unfold rational, Rdiv; apply Rmult_le_pos; [exact kn0 | left; now apply Rinv_0_lt_compat].
 Qed.
 
-Theorem sup_norm_converges N layers hidden kn kd : sup_norm_ok N layers hidden kn kd = true ->
+Theorem sup_norm_converges n N layers hidden kn kd : sup_norm_ok n N layers hidden kn kd = true ->
   forall shifts, fits layers shifts ->
-  converges (size N) (sup_distance (weights_of N)) (rational kn kd) (network layers shifts).
+  converges n (sup_distance (weights_of N)) (rational kn kd) (network layers shifts).
 Proof.
-  unfold sup_norm_ok. rewrite !Bool.andb_true_iff. intros [[[kn0 less] N_ok] ok] shifts fit.
+  unfold sup_norm_ok. rewrite !Bool.andb_true_iff. intros [[[[same kn0] less] N_ok] ok] shifts fit.
+  apply Nat.eqb_eq in same. subst n.
   apply Z.leb_le in kn0. apply Z.ltb_lt in less.
   assert (kd0 : 0 < IZR kd) by (apply IZR_lt; lia). apply IZR_le in kn0. apply IZR_lt in less.
   pose proof (norm_ok_positive _ N_ok) as posit. destruct (positive_weights posit) as [ws eq].
@@ -257,4 +258,13 @@ Proof.
     exact (proj1 (@chain_ok_sound N kn kd N_ok kd0 kn0 layers N hidden shifts x x N_ok ok fit lx lx)).
   - intros x y lx ly. rewrite <- ls in *.
     exact (proj2 (@chain_ok_sound N kn kd N_ok kd0 kn0 layers N hidden shifts x y N_ok ok fit lx ly)).
+Qed.
+
+(** The distance of the norm bounds each entry. *)
+Theorem sup_norm_entries n N layers hidden kn kd : sup_norm_ok n N layers hidden kn kd = true ->
+  bounds_entries n (sup_distance (weights_of N)).
+Proof.
+  unfold sup_norm_ok. rewrite !Bool.andb_true_iff. intros [[[[same _] _] N_ok] _]. apply Nat.eqb_eq in same.
+  pose proof (sup_bounds_entries (norm_ok_positive N N_ok)) as entries.
+  replace n with (length (weights_of N)); [exact entries|]. unfold weights_of. rewrite map_length. exact same.
 Qed.

@@ -1,13 +1,13 @@
 (** Values of activations at dyadic points, enclosed: exactly where the function is piecewise linear, by coq-interval's
     verified exponential for tanh and the logistic sigmoid. *)
 From Coq Require Import Reals Lra Lia ZArith.
-From Interval Require Import Specific_stdz Specific_ops Float_full Xreal Basic Interval.
+From Interval Require Import Specific_bigint Specific_ops Float_full Xreal Basic Interval.
 From Deqops Require Import Activations Layers.
-Module F := SpecificFloat StdZRadix2.
+Module F := SpecificFloat BigIntRadix2.
 Module I := FloatIntervalFull F.
 Local Open Scope R_scope.
 
-Definition precision := F.PtoP 80.
+Definition precision := F.PtoP 64.
 Definition whole_number := I.fromZ precision.
 Definition quotient (n d : Z) := I.div precision (whole_number n) (whole_number d).
 

@@ -1,0 +1,170 @@
+"""The Coq file of a proof, from a fixed template: nothing but numbers and hashes is put into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ._dyadic import Array
+from ._locate import Box, Location
+from ._network import Layer, Network
+from ._sup_norm import SupNorm, SupNormProof
+
+WORD = 60
+"""Bits of a mantissa that one machine integer of Coq holds, sign aside."""
+
+HEAD = """(** Written by `deqops prove`. The weights are exact: a row's entries are its mantissas over 2^exponent. *)
+From Coq Require Import String Reals List ZArith Sint63.
+From Deqops Require Import Vectors Layers {modules}.
+Import ListNotations.
+
+"""
+
+
+def source(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
+    """The whole file.
+
+    Args:
+        network: its layers.
+        proof: of contraction, in a weighted sup norm.
+        location: boxes, or None where no fixed point is located.
+        inputs: the hash of the inputs, "" for none.
+    """
+    parts = [HEAD.format(modules="SupNorm" if location is None else "SupNorm Located")]
+    parts += [_layer(number, layer) for number, layer in enumerate(network.layers, 1)]
+    parts.append(_definition("layers", "list stored", _names("layer", len(network.layers))))
+    parts += [_norm(f"hidden_{number}", norm) for number, norm in enumerate(proof.hidden, 1)]
+    parts.append(_definition("hidden", "list sup_norm", _names("hidden", len(proof.hidden))))
+    parts.append(_norm("norm", proof.norm))
+    parts.append(_contraction(network, proof))
+    if location is not None:
+        parts.append(_located(network, location))
+    parts.append(_theorem(network, proof, location, inputs))
+    return "".join(parts)
+
+
+def statement(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
+    """The theorem's statement as the file gives it."""
+    space = f"{network.size} (sup_distance (weights_of norm)) {_rate(proof)}"
+    if location is None:
+        claim = (
+            f"forall shifts : list (list R), fits layers shifts -> converges {space} (network layers shifts)"
+        )
+    elif _exact(network):
+        claim = f"converges_near {space} (network layers (map exactly given)) center radii"
+    else:
+        claim = (
+            "forall shifts : list (list R), Forall2 admits given shifts -> "
+            f"converges_near {space} (network layers shifts) center radii"
+        )
+    return f'about "{network.fingerprint}" "{inputs}" ({claim})'
+
+
+def _rate(proof: SupNormProof) -> str:
+    return f"(rational {proof.rate.numerator} {proof.rate.denominator})"
+
+
+def _exact(network: Network) -> bool:
+    return all(layer.shift is not None and layer.shift.exact for layer in network.layers)
+
+
+def _contraction(network: Network, proof: SupNormProof) -> str:
+    numbers = f"{network.size} norm layers hidden {proof.rate.numerator} {proof.rate.denominator}"
+    return _lemma("contracts", f"sup_norm_ok {numbers} = true")
+
+
+def _located(network: Network, location: Location) -> str:
+    lines = [_shift(number, layer) for number, layer in enumerate(network.layers, 1)]
+    lines.append(_definition("given", "list shift", _names("shift", len(network.layers))))
+    lines.append(_box("around", location.box))
+    lines += [_box(f"between_{number}", box) for number, box in enumerate(location.hidden, 1)]
+    lines.append(_definition("between", "list box", _names("between", len(location.hidden))))
+    lines.append(_definition("center", "list R", f"map (dyadic {location.exponent}) (fst around)"))
+    lines.append(_definition("radii", "list R", f"map (dyadic {location.exponent}) (snd around)"))
+    asked = f"located_ok {network.size} {location.exponent} around layers given between"
+    asked = f"({asked} && forallb exact_ok given)%bool" if _exact(network) else asked
+    lines.append(_lemma("holds", f"{asked} = true"))
+    return "".join(lines)
+
+
+def _theorem(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
+    rate = f"{proof.rate.numerator} {proof.rate.denominator}"
+    own = f"{network.size} norm layers hidden {rate} contracts"
+    if location is None:
+        term = f"@sup_norm_converges {own}"
+    else:
+        boxes = f"{location.exponent} around layers given between"
+        space = f"{network.size} (sup_distance (weights_of norm)) (rational {rate})"
+        entries = f"(@sup_norm_entries {own})"
+        if _exact(network):
+            term = f"@located_exactly {space} {boxes} {entries} holds (@sup_norm_converges {own})"
+        else:
+            term = (
+                f"fun shifts near => @located_ok_sound {space} {boxes} {entries} holds shifts near "
+                f"(@sup_norm_converges {own} shifts)"
+            )
+    stated = statement(network, proof, location, inputs)
+    return f"Theorem proven : {stated}.\nProof.\n  exact ({term}).\nQed.\n"
+
+
+# ------------------------------------------------------------------------------------------------ terms
+
+
+def _layer(number: int, layer: Layer) -> str:
+    fields = (
+        f"phi := {layer.activation.coq};\n   exponents := {_integers(layer.exponents)};\n"
+        f"   mantissas := {_matrix(layer.mantissas)}"
+    )
+    return _definition(f"layer_{number}", "stored", f"\n  {{| {fields} |}}")
+
+
+def _norm(name: str, norm: SupNorm) -> str:
+    fields = (
+        f"unit := {norm.unit};\n   entries := {_integers(norm.entries)};\n"
+        f"   reciprocals := {_integers(norm.reciprocals)};\n   whole := {norm.whole}"
+    )
+    return _definition(name, "sup_norm", f"\n  {{| {fields} |}}")
+
+
+def _shift(number: int, layer: Layer) -> str:
+    shift = layer.shift
+    if shift is None:
+        raise ValueError("a free shift is not located")
+    fields = (
+        f"places := {_integers(shift.places)};\n   values := {_integers(shift.values)};\n"
+        f"   slack := {_integers(shift.slack)}"
+    )
+    return _definition(f"shift_{number}", "shift", f"\n  {{| {fields} |}}")
+
+
+def _box(name: str, box: Box) -> str:
+    return _definition(name, "box", f"\n  ({_integers(box.centers)},\n   {_integers(box.radii)})")
+
+
+def _matrix(rows: Array) -> str:
+    """Rows of machine integers, in parts of 60 bits where they are wider."""
+    wide = max((abs(int(m)).bit_length() for m in rows.flat), default=0)
+    if wide <= WORD:
+        return f"map (map Sint63.to_Z) {_literal(rows)}"
+    high = rows >> WORD
+    return f"joined_parts ({_matrix(high)})\n   (map (map Sint63.to_Z) {_literal(rows - (high << WORD))})"
+
+
+def _literal(rows: Array) -> str:
+    lines = ";\n".join("[" + ";".join(map(str, row)) + "]" for row in rows)
+    return f"([\n{lines}])%sint63"
+
+
+def _integers(numbers: Iterable[int]) -> str:
+    return "([" + ";".join(map(str, numbers)) + "])%Z"
+
+
+def _names(stem: str, count: int) -> str:
+    return "[" + "; ".join(f"{stem}_{number}" for number in range(1, count + 1)) + "]"
+
+
+def _definition(name: str, kind: str, body: str) -> str:
+    return f"Definition {name} : {kind} := {body}.\n"
+
+
+def _lemma(name: str, stated: str) -> str:
+    return f"Lemma {name} : {stated}.\nProof. vm_cast_no_check (eq_refl true). Qed.\n"
