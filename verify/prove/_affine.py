@@ -49,11 +49,10 @@ def constant(middle: Dyadic | None, shape: tuple[int, ...], radius: Dyadic | Non
 
 def moved(value: Affine, change: Callable[[Array], Array], shape: tuple[int, ...]) -> Affine:
     """Entries in another order, repeated or dropped; `change` acts on leading dimensions."""
-    parts = {
-        name: None if part is None else part.rearranged(change)
-        for name, part in (("linear", value.linear), ("middle", value.middle), ("radius", value.radius))
-    }
-    return replace(value, shape=shape, **parts)
+    linear, middle, radius = (
+        None if part is None else part.rearranged(change) for part in (value.linear, value.middle, value.radius)
+    )
+    return replace(value, shape=shape, linear=linear, middle=middle, radius=radius)
 
 
 def _tail(array: Array, ndim: int) -> tuple[int, ...]:
@@ -106,16 +105,18 @@ def cat(node: Node, *values: Affine) -> Affine:
     """Along one dimension."""
     parts = _with_common_basis(node, *values)
     dim: Any = node.attributes["dim"]
-    joined: dict[str, Dyadic | None] = {}
-    for name in ("linear", "middle", "radius"):
-        pieces = [getattr(part, name) for part in parts]
-        joined[name] = None if any(p is None for p in pieces) else _concatenated(pieces, dim)
-    return replace(parts[0], shape=node.shape, inputs=_used(values), **joined)
+    linear, middle, radius = (
+        _concatenated([getattr(part, name) for part in parts], dim) for name in ("linear", "middle", "radius")
+    )
+    return Affine(node.shape, parts[0].basis, linear, middle, radius, _used(values))
 
 
-def _concatenated(pieces: list[Dyadic], dim: int) -> Dyadic:
-    exponent = max(piece.exponent for piece in pieces)
-    return Dyadic(np.concatenate([piece.at(exponent) for piece in pieces], axis=dim), exponent)
+def _concatenated(pieces: list[Dyadic | None], dim: int) -> Dyadic | None:
+    known = [piece for piece in pieces if piece is not None]
+    if len(known) < len(pieces):
+        return None
+    exponent = max(piece.exponent for piece in known)
+    return Dyadic(np.concatenate([piece.at(exponent) for piece in known], axis=dim), exponent)
 
 
 def _with_common_basis(node: Node, *values: Affine) -> tuple[Affine, ...]:

@@ -64,7 +64,14 @@ def location_fault(network: Network, location: Location) -> str:
 
 def _maps(layer: Layer, shift: Shift, exponent: int, inner: Box, outer: Box) -> bool:
     rows = zip(
-        layer.mantissas, layer.exponents, shift.places, shift.values, shift.slack, outer.centers, outer.radii, strict=True
+        layer.mantissas,
+        layer.exponents,
+        shift.places,
+        shift.values,
+        shift.slack,
+        outer.centers,
+        outer.radii,
+        strict=True,
     )
     for row, own, place, value, slack, center, radius in rows:
         scale = Fraction(1, 1 << (own + exponent))

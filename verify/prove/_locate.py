@@ -106,7 +106,7 @@ def _fixed_point(maps: list[_Float], size: int) -> Vector | None:
 
 
 def _radii(maps: list[_Float], points: list[Vector], residual: Vector, unit: float) -> list[Vector] | None:
-    """r_0 with the radii after each layer: each at least what the layer makes of the one before, the last at most r_0."""
+    """r_0 and the radii after each layer: what the layer makes of those before, the last at most r_0."""
     extra = [one.loose + one.rounding(p) + 3 * unit for one, p in zip(maps, points, strict=False)]
     extra[-1] = extra[-1] + residual
 
@@ -126,7 +126,7 @@ def _radii(maps: list[_Float], points: list[Vector], residual: Vector, unit: flo
         return None
     if not (np.isfinite(first).all() and (first > 0).all()):
         return None
-    first = first * (1 + 1e-6) + np.linalg.norm(first, np.inf) * 1e-6
+    first = np.asarray(first * (1 + 1e-6) + first.max() * 1e-6, dtype=np.float64)
     radii = swept(first)
     return radii[:-1] if bool((radii[-1] <= first).all()) else None
 

@@ -87,9 +87,9 @@ def prove(
 ) -> Proof:
     """Prove that a certified map is a contraction with exactly one fixed point, and with inputs where that lies.
 
-    `G(z) = phi_L(A_L .. phi_1(A_1 z + c_1) .. + c_L)`, up to any number of layers, with the model's exact weights. Without
-    inputs for every c, so for all inputs; with them for their c, and the fixed point is located entry by entry.
-    The theorem is about the map in exact arithmetic.
+    `G(z) = phi_L(A_L .. phi_1(A_1 z + c_1) .. + c_L)` with the model's exact weights. Without inputs for every c, so for
+    all inputs; with them for their c, and the fixed point is located entry by entry. The theorem is about the map in
+    exact arithmetic.
 
     Args:
         certificate: certified, of this model.
@@ -263,18 +263,14 @@ def describe(network: Network, proof: SupNormProof, location: Location | None, d
 # ------------------------------------------------------------------------------------------------ tiers
 
 
-def _checked_exactly(
-    proof: Proof, network: Network, contraction: SupNormProof, location: Location | None
-) -> Proof:
+def _checked_exactly(proof: Proof, network: Network, contraction: SupNormProof, location: Location | None) -> Proof:
     fault = _exact.sup_norm_fault(network, contraction)
     if not fault and location is not None:
         fault = _exact.location_fault(network, location)
     return replace(proof, verdict="rejected", reason=fault) if fault else proof
 
 
-def _checked_by_kernel(
-    proof: Proof, network: Network, seconds: float, megabytes: int, progress: Progress
-) -> Proof:
+def _checked_by_kernel(proof: Proof, network: Network, seconds: float, megabytes: int, progress: Progress) -> Proof:
     weights = sum(layer.mantissas.size for layer in network.layers)
     if weights > REACH:
         raise _Unknown(f"{weights} weights are beyond the kernel's reach ({REACH}); ask for --tier exact")
@@ -290,4 +286,3 @@ def _checked_by_kernel(
 def modules_of(proof: Proof) -> tuple[str, ...]:
     """The modules of the theory that a proof imports."""
     return ("Vectors", "Layers", "SupNorm") + (() if proof.location is None else ("Located",))
-

@@ -62,9 +62,7 @@ def constant(layer: Layer, inner: SupNorm, outer: SupNorm) -> Fraction:
     """The least constant of a layer from one norm to another that the checker accepts."""
     rows = row_sums(layer, inner)
     scale = layer.activation.slope * Fraction(inner.unit, inner.whole * outer.unit)
-    worst = max(
-        Fraction(m * total, 1 << e) for m, total, e in zip(outer.entries, rows, layer.exponents, strict=True)
-    )
+    worst = max(Fraction(m * total, 1 << e) for m, total, e in zip(outer.entries, rows, layer.exponents, strict=True))
     return scale * worst
 
 

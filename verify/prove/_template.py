@@ -46,9 +46,7 @@ def statement(network: Network, proof: SupNormProof, location: Location | None, 
     """The theorem's statement as the file gives it."""
     space = f"{network.size} (sup_distance (weights_of norm)) {_rate(proof)}"
     if location is None:
-        claim = (
-            f"forall shifts : list (list R), fits layers shifts -> converges {space} (network layers shifts)"
-        )
+        claim = f"forall shifts : list (list R), fits layers shifts -> converges {space} (network layers shifts)"
     elif _exact(network):
         claim = f"converges_near {space} (network layers (map exactly given)) center radii"
     else:

@@ -124,9 +124,7 @@ def _compile(theory: Theory, name: str, text: str) -> None:
         # The file's own place must map to the theory's logical name for its full name to be right.
         (Path(place) / f"{name}.v").write_text(text)
         command = [theory.coqc, *theory.options, "-R", place, LOGICAL, f"{name}.v"]
-        done = subprocess.run(
-            command, cwd=place, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-        )
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)
         if done.returncode:
             raise MissingToolError(
                 f"the theory does not compile with this Coq ({name}: {' '.join(done.stderr.split())[-300:]}); "
