@@ -261,7 +261,7 @@ Proof.
 Qed.
 
 (** The distance of the norm bounds each entry. *)
-Theorem sup_norm_entries n N layers hidden kn kd : sup_norm_ok n N layers hidden kn kd = true ->
+Lemma sup_norm_entries n N layers hidden kn kd : sup_norm_ok n N layers hidden kn kd = true ->
   bounds_entries n (sup_distance (weights_of N)).
 Proof.
   unfold sup_norm_ok. rewrite !Bool.andb_true_iff. intros [[[[same _] _] N_ok] _]. apply Nat.eqb_eq in same.
