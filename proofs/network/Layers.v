@@ -79,8 +79,10 @@ Fixpoint network (layers : list stored) (shifts : list (list R)) (x : list R) : 
 Definition fits (layers : list stored) (shifts : list (list R)) : Prop :=
   Forall2 (fun w c => length c = length (mantissas w)) layers shifts.
 
-(** A claim with the fingerprints of the model and the inputs that its numbers were read from. *)
-Definition about (model inputs : string) (claim : Prop) : Prop := claim.
+(** A claim with the fingerprints of the model and the inputs that its numbers were read from. They are labels: nothing
+    here computes them. A constructor keeps claims with other labels from being convertible. *)
+Inductive about (model inputs : string) (claim : Prop) : Prop :=
+| read_from : claim -> about model inputs claim.
 
 (** ** Lipschitz constants of the activations *)
 Definition slope_numerator (a : activation) : Z := 1.

@@ -101,7 +101,7 @@ def _theorem(network: Network, proof: SupNormProof, location: Location | None, i
                 f"(@sup_norm_converges {own} shifts)"
             )
     stated = statement(network, proof, location, inputs)
-    return f"Theorem proven : {stated}.\nProof.\n  exact ({term}).\nQed.\n"
+    return f"Theorem proven : {stated}.\nProof.\n  apply read_from. exact ({term}).\nQed.\n"
 
 
 # ------------------------------------------------------------------------------------------------ terms
