@@ -159,43 +159,26 @@ Hypothesis is_proper : proper (phi w) = true.
 Let d := sup_distance (weights_of N).
 Let us := map (fun v => IZR v * IZR (unit N) / IZR (whole N)) (reciprocals N).
 
-Lemma rows_ok_sound x y : length x = size N -> length y = size N -> forall es rows out cs, length cs = length rows ->
+(** What a row may weigh for the layer to have the constant [k]. *)
+Definition light (k : R) (row : list R) (m : Z) : Prop :=
+  rational m (unit M) * (slope (phi w) * weighted_dot us row) <= k.
+
+Lemma rows_ok_light : forall es rows out,
   rows_ok (slope_numerator (phi w) * unit N * kd) (kn * slope_denominator (phi w) * unit M * whole N)
     (reciprocals N) es rows out = true ->
-  length rows = length out /\ length es = length rows /\
-  sup_distance (map (fun m => rational m (unit M)) out) (layer (phi w) (dyadic_rows es rows) cs x)
-    (layer (phi w) (dyadic_rows es rows) cs y) <= rational kn kd * d x y.
+  length rows = length out /\ length es = length rows /\ Forall2 (light (rational kn kd)) (dyadic_rows es rows) out.
 Proof.
-  intros lx ly. destruct (norm_ok_unit _ N_ok) as [uN wN]. destruct (norm_ok_unit _ M_ok) as [uM wM].
-  pose proof (sup_nonneg x y (norm_ok_positive _ N_ok)) as d0. fold d in d0.
-  assert (k0 : 0 <= rational kn kd).
-  { unfold rational, Rdiv. apply Rmult_le_pos; [exact kn0 | left; now apply Rinv_0_lt_compat]. }
-  induction es as [|e es IH]; intros [|row rows] [|m out] [|b cs] lc; cbn [length] in lc; cbn [rows_ok dyadic_rows layer map sup_distance length];
-    try lia; try discriminate.
-  - intros _. repeat split; nra.
+  destruct (norm_ok_unit _ N_ok) as [uN wN]. destruct (norm_ok_unit _ M_ok) as [uM wM].
+  induction es as [|e es IH]; intros [|row rows] [|m out]; cbn [rows_ok dyadic_rows length]; try discriminate.
+  - intros _. repeat split; constructor.
   - rewrite !Bool.andb_true_iff. intros [[e0 le] rest].
-    destruct (IH rows out cs ltac:(lia) rest) as [l1 [l2 bound]]. repeat split; try lia.
+    destruct (IH rows out rest) as [l1 [l2 others]]. repeat split; try lia. constructor; [|exact others].
     apply Z.leb_le in e0. pose proof (dyadic_positive e0) as s0. apply Z.leb_le, IZR_le in le.
-    rewrite !mult_IZR in le.
-    apply Rmax_lub; [|exact bound].
-    pose proof (apply_lipschitz (phi w) (dot (map (dyadic e) row) x + b) (dot (map (dyadic e) row) y + b) is_proper) as lip.
-    replace (dot (map (dyadic e) row) x + b - (dot (map (dyadic e) row) y + b))
-      with (dot (map (dyadic e) row) x - dot (map (dyadic e) row) y) in lip by ring.
-    assert (lws : length (weights_of N) = size N) by (unfold weights_of; apply map_length).
-    pose proof (dot_difference (norm_ok_reciprocals _ N_ok) (map (dyadic e) row) x y) as diff.
-    rewrite lws in diff. specialize (diff lx ly). fold us d in diff.
-    unfold us in diff. rewrite weighted_row_real in diff; [|now apply lt_IZR | exact e0].
+    rewrite !mult_IZR in le. unfold light, us.
+    rewrite weighted_row_real; [|now apply lt_IZR | exact e0].
     set (T := IZR (weighted_row (reciprocals N) row 0)) in *.
-    set (G := Rabs (apply _ _ - apply _ _)) in *.
-    pose proof (slope_denominator_positive (phi w)) as sd0. pose proof (slope_nonneg (phi w)) as sl0.
-    destruct (Rle_lt_dec (rational m (unit M)) 0) as [neg|pos].
-    { assert (0 <= G) by apply Rabs_pos. nra. }
-    apply Rle_trans with (rational m (unit M) * (slope (phi w) * (T * IZR (unit N) / IZR (whole N) / IZR (2 ^ e) * d x y))).
-    { apply Rmult_le_compat_l; [lra|]. apply Rle_trans with (1 := lip). apply Rmult_le_compat_l; assumption. }
-    replace (rational m (unit M) * (slope (phi w) * (T * IZR (unit N) / IZR (whole N) / IZR (2 ^ e) * d x y)))
-      with ((rational m (unit M) * slope (phi w) * T * IZR (unit N) / IZR (whole N) / IZR (2 ^ e)) * d x y)
-      by (unfold Rdiv; ring).
-    apply Rmult_le_compat_r; [exact d0|]. unfold rational, slope, rational.
+    pose proof (slope_denominator_positive (phi w)) as sd0.
+    unfold slope, rational.
     apply Rmult_le_reg_r with (IZR kd * IZR (slope_denominator (phi w)) * IZR (unit M) * IZR (whole N) * IZR (2 ^ e)).
     { repeat apply Rmult_lt_0_compat; assumption. }
     replace (IZR kn / IZR kd * (IZR kd * IZR (slope_denominator (phi w)) * IZR (unit M) * IZR (whole N) * IZR (2 ^ e)))
@@ -203,14 +186,49 @@ Proof.
     apply Rle_trans with (2 := le). right. field. repeat split; lra.
 Qed.
 
+Lemma light_contracts k x y : 0 <= k -> length x = size N -> length y = size N ->
+  forall A out c, Forall2 (light k) A out -> length c = length A ->
+  sup_distance (map (fun m => rational m (unit M)) out) (layer (phi w) A c x) (layer (phi w) A c y) <= k * d x y.
+Proof.
+  intros k0 lx ly. pose proof (sup_nonneg x y (norm_ok_positive _ N_ok)) as d0. fold d in d0.
+  intros A out c rows. revert c. induction rows as [|row m A out one _ IH]; intros [|b c] lc;
+    cbn [length layer map sup_distance] in *; try lia; [nra|].
+  apply Rmax_lub; [|apply IH; lia].
+  pose proof (apply_lipschitz (phi w) (dot row x + b) (dot row y + b) is_proper) as lip.
+  replace (dot row x + b - (dot row y + b)) with (dot row x - dot row y) in lip by ring.
+  assert (lws : length (weights_of N) = size N) by (unfold weights_of; apply map_length).
+  pose proof (dot_difference (norm_ok_reciprocals _ N_ok) row x y) as diff.
+  rewrite lws in diff. specialize (diff lx ly). fold us d in diff.
+  set (G := Rabs (apply _ _ - apply _ _)) in *. pose proof (slope_nonneg (phi w)) as sl0.
+  destruct (Rle_lt_dec (rational m (unit M)) 0) as [neg|pos].
+  { assert (0 <= G) by apply Rabs_pos. nra. }
+  unfold light in one.
+  apply Rle_trans with (rational m (unit M) * (slope (phi w) * weighted_dot us row) * d x y).
+  - rewrite !Rmult_assoc. apply Rmult_le_compat_l; [lra|]. apply Rle_trans with (1 := lip).
+    apply Rmult_le_compat_l; assumption.
+  - apply Rmult_le_compat_r; assumption.
+Qed.
+
+Lemma layer_ok_light : layer_ok N w M kn kd = true ->
+  length (mantissas w) = size M /\ length (matrix w) = length (mantissas w)
+  /\ Forall2 (light (rational kn kd)) (matrix w) (entries M).
+Proof.
+  unfold layer_ok. rewrite Bool.andb_true_iff. intros [_ ok].
+  destruct (rows_ok_light (exponents w) (mantissas w) (entries M) ok) as [l1 [l2 rows]].
+  split; [exact l1|]. split; [now apply dyadic_rows_length | exact rows].
+Qed.
+
+Lemma constant_nonneg : 0 <= rational kn kd.
+Proof. unfold rational, Rdiv. apply Rmult_le_pos; [exact kn0 | left; now apply Rinv_0_lt_compat]. Qed.
+
 Lemma layer_ok_sound c x y : layer_ok N w M kn kd = true -> length c = length (mantissas w) ->
   length x = size N -> length y = size N ->
   length (layer (phi w) (matrix w) c x) = size M
   /\ sup_distance (weights_of M) (layer (phi w) (matrix w) c x) (layer (phi w) (matrix w) c y) <= rational kn kd * d x y.
 Proof.
-  unfold layer_ok. rewrite Bool.andb_true_iff. intros [_ ok] lc lx ly.
-  destruct (rows_ok_sound x y lx ly (exponents w) (mantissas w) (entries M) c lc ok) as [l1 [l2 bound]].
-  split; [|exact bound]. unfold size, matrix. rewrite layer_length; rewrite dyadic_rows_length by exact l2; [exact l1 | exact lc].
+  intros ok lc lx ly. destruct (layer_ok_light ok) as [l1 [l2 rows]].
+  split; [rewrite layer_length; lia|].
+  apply light_contracts; [exact constant_nonneg | exact lx | exact ly | exact rows | lia].
 Qed.
 End Layer.
 
@@ -267,4 +285,73 @@ Proof.
   unfold sup_norm_ok. rewrite !Bool.andb_true_iff. intros [[[[same _] _] N_ok] _]. apply Nat.eqb_eq in same.
   pose proof (sup_bounds_entries (norm_ok_positive N N_ok)) as entries.
   replace n with (length (weights_of N)); [exact entries|]. unfold weights_of. rewrite map_length. exact same.
+Qed.
+
+(** ** Matrices that are only known up to a relative error of each entry *)
+Definition near_matrix (relative : R) (A B : list (list R)) : Prop :=
+  Forall2 (Forall2 (fun a b => Rabs (a - b) <= relative * Rabs b)) A B.
+
+Definition near_ok (n : nat) (N : sup_norm) (w : stored) (kn kd rn rd pn pd : Z) : bool :=
+  ((size N =? n)%nat && (0 <=? kn) && (0 <? kd) && (0 <=? rn) && (0 <? rd) && (0 <? pd) && (pn <? pd) && proper (phi w) && norm_ok N
+   && layer_ok N w N kn kd && (kn * (rd + rn) * pd <=? pn * kd * rd))%Z%bool.
+
+Lemma weighted_dot_near relative us a b : 0 <= relative -> Forall (Rle 0) us ->
+  Forall2 (fun a b => Rabs (a - b) <= relative * Rabs b) a b -> weighted_dot us a <= (1 + relative) * weighted_dot us b.
+Proof.
+  intros r0 u0 near. revert us u0. induction near as [|x y a b one _ IH]; intros us u0;
+    destruct us as [|u us]; simpl; try lra.
+  inversion u0; subst. specialize (IH us ltac:(assumption)).
+  pose proof (Rabs_triang (x - y) y) as t. replace (x - y + y) with x in t by ring. nra.
+Qed.
+
+(** One layer, for every matrix within the relative error of the stored one. *)
+Theorem sup_norm_near n N w kn kd rn rd pn pd : near_ok n N w kn kd rn rd pn pd = true ->
+  forall A c, near_matrix (rational rn rd) A (matrix w) -> length c = length (mantissas w) ->
+  converges n (sup_distance (weights_of N)) (rational pn pd) (layer (phi w) A c).
+Proof.
+  unfold near_ok. rewrite !Bool.andb_true_iff.
+  intros [[[[[[[[[[same kn0] kd0] rn0] rd0] pd0] less] is_proper] N_ok] ok] le] A c near lc.
+  apply Nat.eqb_eq in same. subst n. apply Z.leb_le, IZR_le in kn0. apply Z.ltb_lt, IZR_lt in kd0.
+  apply Z.leb_le, IZR_le in rn0. apply Z.ltb_lt, IZR_lt in rd0. apply Z.leb_le, IZR_le in le.
+  apply Z.ltb_lt, IZR_lt in pd0. rewrite !mult_IZR, plus_IZR in le. apply Z.ltb_lt, IZR_lt in less.
+  destruct (@layer_ok_light N N w kn kd N_ok N_ok kd0 ok) as [l1 [l2 rows]].
+  assert (r0 : 0 <= rational rn rd).
+  { unfold rational, Rdiv. apply Rmult_le_pos; [exact rn0 | left; now apply Rinv_0_lt_compat]. }
+  assert (k0 : 0 <= rational kn kd) by (apply constant_nonneg; assumption).
+  assert (grown : (1 + rational rn rd) * rational kn kd <= rational pn pd).
+  { unfold rational. apply Rmult_le_reg_r with (IZR pd * IZR kd * IZR rd).
+    { repeat apply Rmult_lt_0_compat; assumption. }
+    replace ((1 + IZR rn / IZR rd) * (IZR kn / IZR kd) * (IZR pd * IZR kd * IZR rd))
+      with (IZR kn * (IZR rd + IZR rn) * IZR pd) by (field; lra).
+    replace (IZR pn / IZR pd * (IZR pd * IZR kd * IZR rd)) with (IZR pn * IZR kd * IZR rd) by (field; lra).
+    exact le. }
+  pose proof (norm_ok_positive N N_ok) as posit. pose proof (norm_ok_reciprocals N N_ok) as recs.
+  set (us := map (fun v => IZR v * IZR (unit N) / IZR (whole N)) (reciprocals N)) in *.
+  assert (u0 : Forall (Rle 0) us).
+  { clear - recs. induction recs as [|w0 u ws us [p le] _ IH]; constructor; [nra | exact IH]. }
+  assert (lengths : length A = length (mantissas w)).
+  { rewrite <- l2. clear - near. induction near; simpl; auto. }
+  assert (heavier : Forall2 (light N N w (rational pn pd)) A (entries N)).
+  { clear - near rows u0 grown r0 k0 posit. unfold weights_of, near_matrix in *.
+    revert A near posit. induction rows as [|b m B out one _ IH]; intros A near posit;
+      inversion near as [|a ? A' ? near_a near_rest]; subst; constructor.
+    - simpl in posit. inversion posit as [|? ? m0]; subst. unfold light in *. fold us in one |- *.
+      pose proof (weighted_dot_near r0 u0 near_a) as dots. pose proof (slope_nonneg (phi w)) as sl0.
+      apply Rle_trans with ((1 + rational rn rd) * (rational m (unit N) * (slope (phi w) * weighted_dot us b))).
+      + replace ((1 + rational rn rd) * (rational m (unit N) * (slope (phi w) * weighted_dot us b)))
+          with (rational m (unit N) * (slope (phi w) * ((1 + rational rn rd) * weighted_dot us b))) by ring.
+        apply Rmult_le_compat_l; [lra|]. apply Rmult_le_compat_l; assumption.
+      + apply Rle_trans with (2 := grown). apply Rmult_le_compat_l; lra.
+    - apply IH; [exact near_rest|]. simpl in posit. now inversion posit. }
+  destruct (positive_weights posit) as [ws eq].
+  assert (ls : size N = length ws).
+  { unfold size. rewrite <- (map_length pos ws), eq. unfold weights_of. symmetry. apply map_length. }
+  assert (p0 : 0 <= rational pn pd) by nra.
+  rewrite ls. apply contraction_converges with (J := WeightedSpace.join_linf).
+  - rewrite <- eq. apply sup_measures.
+  - split; [exact p0|]. unfold rational, Rdiv. apply Rmult_lt_reg_r with (IZR pd); [exact pd0|].
+    rewrite Rmult_assoc, Rinv_l by lra. lra.
+  - intros x lx. rewrite layer_length by lia. lia.
+  - intros x y lx ly. rewrite <- ls in *.
+    exact (@light_contracts N N w N_ok is_proper (rational pn pd) x y p0 lx ly A (entries N) c heavier ltac:(lia)).
 Qed.

@@ -94,29 +94,44 @@ class Shift:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """`phi(A z + c)`: row i of A is `mantissas[i] / 2**exponents[i]`; c is None where it may be anything."""
+    """`phi(A z + c)`: row i of A is `mantissas[i] / 2**exponents[i]`; c is None where it may be anything.
+
+    With `slack` the true A is only known to be within that of these numbers, relative to each.
+    """
 
     activation: Activation
     exponents: tuple[int, ...]
     mantissas: Array  # (rows, columns) of Python integers
     shift: Shift | None
+    slack: Fraction = Fraction(0)
 
     def floats(self) -> Vector:
         """A in floats, which only propose."""
-        rows = [[m / (1 << e) for m in row] for row, e in zip(self.mantissas, self.exponents, strict=True)]
-        return np.array(rows, dtype=np.float64).reshape(self.mantissas.shape)
+        result = np.zeros(self.mantissas.shape)
+        for place, (row, exponent) in enumerate(zip(self.mantissas, self.exponents, strict=True)):
+            present = np.flatnonzero(row)
+            result[place, present] = [int(m) / (1 << exponent) for m in row[present]]
+        return result
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
     """Layers, the first applied first, that map R^n into itself.
 
-    `inputs` names the inputs whose values were used up in the numbers of the layers; `fingerprint` is the model's.
+    `inputs` names the inputs whose values were used up in the layers' numbers; `fingerprint` is the model's. It is one
+    of `count` maps that the model is made of: a "problem" of a batch, or a "column" of the state.
     """
 
     layers: tuple[Layer, ...]
     fingerprint: str
     inputs: tuple[str, ...]
+    count: int = 1
+    kind: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether every matrix is known exactly."""
+        return not any(layer.slack for layer in self.layers)
 
     @property
     def size(self) -> int:

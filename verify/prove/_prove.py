@@ -88,8 +88,8 @@ def prove(
     """Prove that a certified map is a contraction with exactly one fixed point, and with inputs where that lies.
 
     `G(z) = phi_L(A_L .. phi_1(A_1 z + c_1) .. + c_L)` with the model's exact weights. Without inputs for every c, so
-    for all inputs; with them for their c, and the fixed point is located entry by entry. The theorem is about the map in
-    exact arithmetic.
+    for all inputs; with them for their c, and the fixed point is located entry by entry. The theorem is about the map
+    in exact arithmetic.
 
     Args:
         certificate: certified, of this model.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,11 +14,9 @@ from deqops.graph import ConcreteGraph, Node
 
 from .._enclosures import Constants, as_midrad
 from ._affine import RULES, Affine, constant
-from ._dyadic import Array, Dyadic
+from ._dyadic import Dyadic
+from ._forms import LARGEST, Forms, Index
 from ._network import Activation, Layer, Network, Shift
-
-LARGEST = 4_000_000
-"""Entries of a dense matrix that is read off a graph."""
 
 
 def recognise(graph: ConcreteGraph, *, known: bool, problem: int = 0) -> Network:
@@ -27,7 +25,8 @@ def recognise(graph: ConcreteGraph, *, known: bool, problem: int = 0) -> Network
     Args:
         graph: the operator at fixed shapes.
         known: whether the inputs have the values that the graph holds; otherwise they may have any.
-        problem: which problem of the batch.
+        problem: which problem of the batch; without a batch, which column of a state whose columns are separate
+            problems with the same matrices (every linear graph network).
 
     Raises:
         UnsupportedOperationError: G is no composition of layers `phi(A z + c)`; names the operation.
@@ -35,15 +34,10 @@ def recognise(graph: ConcreteGraph, *, known: bool, problem: int = 0) -> Network
     """
     if len(graph.state) != 1:
         raise InputError(f"state: it has {len(graph.state)} tensors; networks of layers on a single tensor are proven")
-    shape = graph.shape(graph.state[0])
-    count = shape[0] if graph.batch_dims else 1
-    if not 0 <= problem < count:
-        raise InputError(f"problem: got {problem}; the batch has {count}")
-    reader = _Reader(graph, known)
-    chain, used = reader.chain()
-    chain = _of_problem(chain, count, problem)
+    chain, used = _Reader(graph, known).chain()
+    chain, count, kind = _one_of(chain, graph.shape(graph.state[0]), graph.batch_dims, problem)
     names = tuple(graph.input_names[position] for position in sorted(used))
-    return Network(tuple(_layer(one) for one in chain), graph.fingerprint, names)
+    return Network(tuple(_layer(one) for one in chain), graph.fingerprint, names, count, kind)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +45,7 @@ class _Wide:
     """A layer before its rows have exponents of their own."""
 
     activation: Activation
-    matrix: Dyadic
+    matrix: Forms
     middle: Dyadic | None
     radius: Dyadic | None
 
@@ -90,8 +84,6 @@ class _Reader:
             raise UnsupportedOperationError(node.source, "is in no layer that the proofs know")
         result = rule(node, *operands)
         self._used |= node.inputs
-        if result.linear is not None and result.linear.mantissas.size > LARGEST:
-            raise InputError(f"operator: a matrix with over {LARGEST} entries is too large to be read exactly")
         return result
 
     def _append(self, activation: Activation, source: Affine, name: str) -> Affine:
@@ -104,12 +96,11 @@ class _Reader:
             )
         self._used |= source.inputs
         flat = math.prod(source.shape)
-        linear = source.linear.rearranged(lambda a: a.reshape(flat, -1))
         middle, radius = (
             None if part is None else part.rearranged(lambda a: a.reshape(flat))
             for part in (source.middle, source.radius)
         )
-        self._layers.append(_Wide(activation, linear, middle, radius))
+        self._layers.append(_Wide(activation, source.linear, middle, radius))
         return _basis(depth + 1, source.shape)
 
     def _value(self, value: int) -> Affine:
@@ -150,23 +141,13 @@ def _exact(tensor: Any, name: str) -> Dyadic:
 
 
 def _basis(number: int, shape: tuple[int, ...]) -> Affine:
-    size = math.prod(shape)
-    if size * size > LARGEST:
-        raise InputError(
-            f"state: {size} numbers make a dense matrix of {size * size} entries, over the {LARGEST} that are read"
-        )
-    linear = Dyadic.identity(size).rearranged(lambda a: a.reshape(*shape, size))
-    return Affine(shape, number, linear, Dyadic.zeros(shape))
+    return Affine(shape, number, Forms.identity(math.prod(shape)), Dyadic.zeros(shape))
 
 
 def _is_basis(value: Affine, number: int) -> bool:
-    if value.basis != number or value.linear is None or not value.exact:
+    if value.basis != number or value.linear is None or value.middle is None:
         return False
-    matrix = value.linear.mantissas.reshape(math.prod(value.shape), -1)
-    exact_identity = matrix.shape[0] == matrix.shape[1] and bool(
-        (matrix == np.eye(len(matrix), dtype=object) * (1 << value.linear.exponent)).all()
-    )
-    return exact_identity and value.middle is not None and value.middle.is_zero()
+    return value.exact and value.middle.is_zero() and value.linear.is_identity()
 
 
 # ------------------------------------------------------------------------------------------------ activations
@@ -201,48 +182,85 @@ def _number(node: Node, name: str) -> float:
 # ------------------------------------------------------------------------------------------------ one problem
 
 
-def _of_problem(chain: list[_Wide], count: int, problem: int) -> list[_Wide]:
-    """The rows and columns of one problem of a batch, found from the last layer backwards.
+def _one_of(chain: list[_Wide], shape: tuple[int, ...], batch_dims: int, problem: int) -> tuple[list[_Wide], int, str]:
+    """The layers of one problem of a batch, or of one column; of how many, and what they are."""
+    size, count, kind = math.prod(shape), 1, ""
+    if batch_dims and shape[0] > 1:
+        count, kind = shape[0], "problem"
+    elif math.prod(shape[batch_dims:-1]) > 1 and shape[-1] > 1 and _columns_apart(chain, shape[-1]):
+        count, kind = shape[-1], "column"
+    if not 0 <= problem < count:
+        raise InputError(f"problem: got {problem}; there are {count}")
+    if count == 1:
+        return chain, 1, ""
+    places = np.arange(size)
+    own = (
+        places[problem::count] if kind == "column" else places[problem * size // count : (problem + 1) * size // count]
+    )
+    return _selected_chain(chain, own, kind), count, kind
+
+
+def _columns_apart(chain: list[_Wide], count: int) -> bool:
+    """Whether the layers treat every column by itself, and all by the same matrices."""
+    for wide in chain:
+        forms = wide.matrix
+        if forms.count % count or forms.width % count or bool((forms.rows % count != forms.columns % count).any()):
+            return False
+        tables = [_column(forms, number, count) for number in range(count)]
+        if any(table != tables[0] for table in tables[1:]):
+            return False
+    return True
+
+
+def _column(forms: Forms, number: int, count: int) -> dict[tuple[int, int], int]:
+    own = np.flatnonzero(forms.rows % count == number)
+    places = zip((forms.rows[own] // count).tolist(), (forms.columns[own] // count).tolist(), strict=True)
+    return dict(zip(places, forms.mantissas[own].tolist(), strict=True))
+
+
+def _selected_chain(chain: list[_Wide], own: Index, kind: str) -> list[_Wide]:
+    """The rows that matter to the entries `own` of the result, found from the last layer backwards.
 
     Raises:
-        InputError: the problem's new state depends on another problem's state.
+        InputError: the new state of one problem depends on another problem's state.
     """
-    if count == 1:
-        return chain
-    size = chain[-1].matrix.shape[0] // count
-    own = np.arange(problem * size, (problem + 1) * size)
     rows, kept = own, []
     for depth in range(len(chain) - 1, -1, -1):
         wide = chain[depth]
-        mantissas = wide.matrix.mantissas[rows]
-        columns = own if depth == 0 else np.flatnonzero((mantissas != 0).any(axis=0))
-        if depth == 0 and bool((np.delete(mantissas, own, axis=1) != 0).any()):
-            raise InputError(f"operator: problem {problem} depends on the state of another problem; use batch_dims=0")
+        forms = wide.matrix.chosen(rows)
+        columns = own if depth == 0 else np.unique(forms.columns)
+        if not np.isin(forms.columns, columns).all():
+            raise InputError(f"operator: a {kind} depends on the state of another one; use batch_dims=0")
         if columns.size == 0:
-            columns = np.arange(1)
-        kept.append(_selected(wide, rows, mantissas[:, columns]))
+            raise InputError("operator: it does not depend on the state, so there is nothing to prove")
+        forms = replace(forms, width=len(columns), columns=np.searchsorted(columns, forms.columns))
+        parts = (_picked(part, rows) for part in (wide.middle, wide.radius))
+        kept.append(_Wide(wide.activation, forms, *parts))
         rows = columns
     return kept[::-1]
 
 
-def _selected(wide: _Wide, rows: Array, mantissas: Array) -> _Wide:
-    def pick(part: Dyadic | None) -> Dyadic | None:
-        return None if part is None else part.rearranged(lambda a: a[rows])
-
-    return _Wide(wide.activation, Dyadic(mantissas, wide.matrix.exponent), pick(wide.middle), pick(wide.radius))
+def _picked(part: Dyadic | None, rows: Index) -> Dyadic | None:
+    return None if part is None else part.rearranged(lambda a: a[rows])
 
 
 # ------------------------------------------------------------------------------------------------ rows
 
 
 def _layer(wide: _Wide) -> Layer:
-    exponents, rows = [], []
-    for row in wide.matrix.mantissas:
-        spare = _spare(row, wide.matrix.exponent)
+    if wide.matrix.count * wide.matrix.width > LARGEST:
+        raise InputError(
+            f"operator: a layer with {wide.matrix.count} rows and {wide.matrix.width} columns is over the {LARGEST} "
+            "entries that are proven"
+        )
+    mantissas = wide.matrix.dense()
+    exponents = []
+    for row in mantissas:
+        present = np.flatnonzero(row)
+        spare = _spare(row[present], wide.matrix.exponent)
         exponents.append(wide.matrix.exponent - spare)
-        rows.append([int(m) >> spare for m in row])
-    mantissas = np.array(rows, dtype=object).reshape(wide.matrix.shape)
-    return Layer(wide.activation, tuple(exponents), mantissas, _shift(wide))
+        row[present] = row[present] >> spare
+    return Layer(wide.activation, tuple(exponents), mantissas, _shift(wide), wide.matrix.slack)
 
 
 def _spare(numbers: Any, exponent: int) -> int:
