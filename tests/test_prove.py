@@ -206,7 +206,7 @@ def test_the_certificates_own_norm_and_rate_are_proven_where_they_can_be() -> No
 
 
 def test_another_norm_is_named() -> None:
-    certificate, graph, given = case(Model(torch.tanh), norm="l1")
+    certificate, graph, _ = case(Model(torch.tanh), norm="l1")
     proof = prove(certificate, graph, tier="exact")
     assert proof.verdict == "proven"
     assert not proof.own_norm
@@ -273,7 +273,7 @@ def tighter(text: str) -> str:
     """Radii of a thousandth."""
     start = text.index("Definition around")
     end = text.index("Definition", start + 10)
-    centers, radii = re.findall(r"\(\[([-\d;]+)\]\)%Z", text[start:end])
+    _, radii = re.findall(r"\(\[([-\d;]+)\]\)%Z", text[start:end])
     return text.replace(radii, ";".join(str(int(r) // 1000) for r in radii.split(";")))
 
 

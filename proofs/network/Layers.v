@@ -55,6 +55,16 @@ Fixpoint dyadics (exponents mantissas : list Z) : list R :=
   | _, _ => []
   end.
 
+(** A row that is mostly 0: how many zeros stand before each mantissa; those after the last are left out. *)
+Fixpoint sparse_row (gaps mantissas : list Z) : list Z :=
+  match gaps, mantissas with
+  | g :: gaps', m :: mantissas' => repeat 0%Z (Z.to_nat g) ++ m :: sparse_row gaps' mantissas'
+  | _, _ => []
+  end.
+
+Definition sparse_rows (gaps mantissas : list (list Z)) : list (list Z) :=
+  map (fun row => sparse_row (fst row) (snd row)) (combine gaps mantissas).
+
 (** Wide mantissas in parts of 60 bits. *)
 Definition joined_parts (high low : list (list Z)) : list (list Z) :=
   map (fun rows => map (fun parts => (fst parts * 2 ^ 60 + snd parts)%Z) (combine (fst rows) (snd rows))) (combine high low).

@@ -29,7 +29,7 @@ def sup_norm_fault(network: Network, proof: SupNormProof) -> str:
         if not _norm_holds(norm):
             return f"norm {number}: a reciprocal is too small"
     for number, layer in enumerate(network.layers):
-        limit = proof.rate if number == len(network.layers) - 1 else Fraction(1)
+        limit = (proof.rate if number == len(network.layers) - 1 else Fraction(1)) / (1 + layer.slack)
         if not _layer_holds(layer, norms[number], norms[number + 1], limit):
             return f"layer {number + 1}: a row has a larger constant than {float(limit):.9g}"
     return ""

@@ -133,6 +133,8 @@ def _prove(
     progress("reading the layers off the model")
     graph = _concrete(certificate, model, inputs)
     network = recognise(graph, known=inputs is not None, problem=problem)
+    if not network.exact and len(network.layers) > 1:
+        raise _Unknown("several layers with matrices that are no dyadic numbers are not proven")
     contraction, notes = _contraction(certificate, network)
     location = None
     if inputs is not None:
@@ -239,6 +241,8 @@ def _rate(certificate: Certificate) -> Fraction | None:
 
 def _location(network: Network) -> tuple[Location | None, tuple[str, ...]]:
     unplaced = next((layer.activation.name for layer in network.layers if not layer.activation.located), None)
+    if not network.exact:
+        return None, ("the matrix is known within rounding only, so no fixed point is located",)
     if unplaced is not None:
         return None, (f"fixed points of layers with {unplaced} are not located; the theorem is for all shifts",)
     if not network.shifted:
@@ -252,12 +256,27 @@ def _location(network: Network) -> tuple[Location | None, tuple[str, ...]]:
 def describe(network: Network, proof: SupNormProof, location: Location | None, digest: str) -> str:
     """What is proven, in a sentence."""
     layers = " of ".join(layer.activation.name for layer in reversed(network.layers))
-    of_what = "for every c" if location is None else f"for the inputs {digest[:12]}.."
     text = (
-        f"{layers} with the model's exact weights, n = {network.size}, {of_what}: contraction with constant "
-        f"{proof.rate} < 1 in {proof.name}, exactly one fixed point"
+        f"{layers}{_matrices(network)}, n = {network.size}{_part(network)}: contraction with constant {proof.rate} < 1 "
+        f"in {proof.name}, exactly one fixed point"
     )
-    return text if location is None else f"{text}, each entry of it within its radius (at most {location.radius:.3g})"
+    if location is None:
+        return f"{text}, for every c"
+    return f"{text}, each entry of it within its radius (at most {location.radius:.3g}), for the inputs {digest[:12]}.."
+
+
+def _matrices(network: Network) -> str:
+    if network.exact:
+        return " with the model's exact weights"
+    return f" with every matrix within a relative {float(network.layers[0].slack):.2g} of the stored one"
+
+
+def _part(network: Network) -> str:
+    if network.count == 1:
+        return ""
+    if network.kind == "column":
+        return f" (each of the state's {network.count} columns)"
+    return f" (one problem of {network.count})"
 
 
 # ------------------------------------------------------------------------------------------------ tiers

@@ -5,11 +5,13 @@ Integers only, and the same inequalities as `sup_norm_ok` of `proofs/network/Sup
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from ._dyadic import Array
@@ -17,6 +19,9 @@ from ._network import Layer, Network
 
 BITS = 24
 """Significant bits of weights that are chosen here; fewer make the kernel faster, more the constant smaller."""
+
+SWEEPS, FLOOR, NEARLY = 300, 1e-6, 1 - 1e-6
+"""Of the search for weights, which only proposes."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,15 @@ class SupNorm:
 
 @dataclass(frozen=True)
 class SupNormProof:
-    """What `sup_norm_ok` is asked: the norm, those between layers, and the constant of the whole network."""
+    """What `sup_norm_ok` is asked: the norm, those between layers, and the constant of the whole network.
+
+    `stored` is the constant of the stored matrices, where the true ones are only near them.
+    """
 
     norm: SupNorm
     hidden: tuple[SupNorm, ...]
     rate: Fraction
+    stored: Fraction = Fraction(0)
 
     @property
     def name(self) -> str:
@@ -95,8 +104,9 @@ def proof_in(network: Network, norm: SupNorm, rate: Fraction | None) -> SupNormP
         inner = following(layer, inner)
         hidden.append(inner)
     least = constant(network.layers[-1], inner, norm)
-    proven = rate if rate is not None and least <= rate < 1 else _rounded_up(least)
-    return SupNormProof(norm, tuple(hidden), proven) if proven < 1 else None
+    grown = least * math.prod((1 + layer.slack for layer in network.layers), start=Fraction(1))
+    proven = rate if rate is not None and grown <= rate < 1 else _rounded_up(grown)
+    return SupNormProof(norm, tuple(hidden), proven, least) if proven < 1 else None
 
 
 def _rounded_up(number: Fraction) -> Fraction:
@@ -110,24 +120,21 @@ def _rounded_up(number: Fraction) -> Fraction:
 
 
 def chosen_norm(network: Network) -> SupNorm | None:
-    """Weights in which the network contracts, from `(I - N / t)^-1 1` for the product N of the layers' moduli.
+    """Weights in which the network contracts, from an eigenvector of the product of the layers' moduli.
 
-    Proposed in floats; None where the spectral radius of N is not below 1.
+    Proposed in floats; None where the product's spectral radius is not below 1.
     """
     moduli = np.eye(network.size)
     for layer in network.layers:
         moduli = float(layer.activation.slope) * np.abs(layer.floats()) @ moduli
     if not np.isfinite(moduli).all():
         return None
-    radius = _radius_estimate(moduli)
-    if radius >= 1:
-        return None
-    level = radius + max((1 - radius) * 1e-3, 1e-9)
-    vector = np.linalg.solve(np.eye(network.size) - moduli / level, np.ones(network.size))
-    if not (np.isfinite(vector).all() and (vector > 0).all()):
+    vector = _eigenvector_estimate(moduli)
+    if vector is None:
         return None
     weights = vector.max() / vector
-    if (moduli @ np.ones(network.size)).max() <= level:
+    plain = float(moduli.sum(axis=1).max(initial=0.0))
+    if plain < 1 and plain <= float((moduli @ vector / vector).max()) * (1 + 1e-9):
         weights = np.ones(network.size)
     return SupNorm.of([_short(float(w)) for w in weights])
 
@@ -139,12 +146,20 @@ def _short(number: float) -> Fraction:
     return Fraction(int(exact * unit)) / unit
 
 
-def _radius_estimate(moduli: NDArray[np.float64]) -> float:
-    vector = np.ones(len(moduli))
-    upper = float("inf")
-    for _ in range(500):
-        image = moduli @ vector + 1e-12 * vector
-        upper = min(upper, float((image / vector).max()))
-        vector = image / image.max()
-        vector = np.maximum(vector, 1e-12)
-    return upper
+def _eigenvector_estimate(moduli: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """u > 0 with `N u < u`, near the one that makes the quotients smallest; None where none was found."""
+    matrix = scipy.sparse.csr_array(moduli) if np.count_nonzero(moduli) < moduli.size / 4 else moduli
+    vector, best, least = np.ones(len(moduli)), None, 1.0
+    for _ in range(SWEEPS):
+        image = np.asarray(matrix @ vector)
+        quotients = image / vector
+        if quotients.max() < least:
+            best, least = vector, float(quotients.max())
+        if quotients.max() - quotients.min() < 1e-9:
+            break
+        vector = image / image.max() if image.max() > 0 else np.ones_like(vector)
+        vector = np.maximum((vector + 1e-3 * vector.mean()) / (1 + 1e-3), FLOOR)
+    if best is not None:
+        return best
+    vector = np.linalg.solve(np.eye(len(moduli)) - moduli / NEARLY, np.ones(len(moduli)))
+    return vector if bool(np.isfinite(vector).all() and (vector > 0).all()) else None

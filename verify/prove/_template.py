@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from ._dyadic import Array
 from ._locate import Box, Location
 from ._network import Layer, Network
 from ._sup_norm import SupNorm, SupNormProof
 
+SPARSE = 0.25
+"""The part of entries that are not 0 up to which a matrix is written with gaps."""
 WORD = 60
 """Bits of a mantissa that one machine integer of Coq holds, sign aside."""
 
@@ -45,7 +49,14 @@ def source(network: Network, proof: SupNormProof, location: Location | None, inp
 def statement(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
     """The theorem's statement as the file gives it."""
     space = f"{network.size} (sup_distance (weights_of norm)) {_rate(proof)}"
-    if location is None:
+    if not network.exact:
+        relative = network.layers[0].slack
+        claim = (
+            f"forall (A : list (list R)) (c : list R), near_matrix (rational {relative.numerator} "
+            f"{relative.denominator}) A (matrix layer_1) -> length c = length (mantissas layer_1) -> "
+            f"converges {space} (layer {_parenthesised(network.layers[0].activation.coq)} A c)"
+        )
+    elif location is None:
         claim = f"forall shifts : list (list R), fits layers shifts -> converges {space} (network layers shifts)"
     elif _exact(network):
         claim = f"converges_near {space} (network layers (map exactly given)) center radii"
@@ -61,11 +72,23 @@ def _rate(proof: SupNormProof) -> str:
     return f"(rational {proof.rate.numerator} {proof.rate.denominator})"
 
 
+def _parenthesised(term: str) -> str:
+    return f"({term})" if " " in term else term
+
+
+def _near_numbers(network: Network, proof: SupNormProof) -> str:
+    relative = network.layers[0].slack
+    numbers = (proof.stored, relative, proof.rate)
+    return " ".join(f"{number.numerator} {number.denominator}" for number in numbers)
+
+
 def _exact(network: Network) -> bool:
     return all(layer.shift is not None and layer.shift.exact for layer in network.layers)
 
 
 def _contraction(network: Network, proof: SupNormProof) -> str:
+    if not network.exact:
+        return _lemma("contracts", f"near_ok {network.size} norm layer_1 {_near_numbers(network, proof)} = true")
     numbers = f"{network.size} norm layers hidden {proof.rate.numerator} {proof.rate.denominator}"
     return _lemma("contracts", f"sup_norm_ok {numbers} = true")
 
@@ -87,7 +110,9 @@ def _located(network: Network, location: Location) -> str:
 def _theorem(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
     rate = f"{proof.rate.numerator} {proof.rate.denominator}"
     own = f"{network.size} norm layers hidden {rate} contracts"
-    if location is None:
+    if not network.exact:
+        term = f"@sup_norm_near {network.size} norm layer_1 {_near_numbers(network, proof)} contracts"
+    elif location is None:
         term = f"@sup_norm_converges {own}"
     else:
         boxes = f"{location.exponent} around layers given between"
@@ -139,17 +164,25 @@ def _box(name: str, box: Box) -> str:
 
 
 def _matrix(rows: Array) -> str:
+    """Rows of mantissas: all of them, or those that are not 0 with the gaps before them."""
+    if np.count_nonzero(rows) > SPARSE * rows.size:
+        return _table(rows.tolist())
+    places = [np.flatnonzero(row) for row in rows]
+    gaps = [np.diff(own, prepend=-1) - 1 for own in places]
+    present = [row[own].tolist() for row, own in zip(rows, places, strict=True)]
+    lines = ";\n".join("[" + ";".join(map(str, own)) + "]" for own in gaps)
+    return f"sparse_rows ([\n{lines}])%Z\n   ({_table(present)})"
+
+
+def _table(rows: list[list[int]]) -> str:
     """Rows of machine integers, in parts of 60 bits where they are wider."""
-    wide = max((abs(int(m)).bit_length() for m in rows.flat), default=0)
+    wide = max((abs(int(m)).bit_length() for row in rows for m in row), default=0)
     if wide <= WORD:
-        return f"map (map Sint63.to_Z) {_literal(rows)}"
-    high = rows >> WORD
-    return f"joined_parts ({_matrix(high)})\n   (map (map Sint63.to_Z) {_literal(rows - (high << WORD))})"
-
-
-def _literal(rows: Array) -> str:
-    lines = ";\n".join("[" + ";".join(map(str, row)) + "]" for row in rows)
-    return f"([\n{lines}])%sint63"
+        lines = ";\n".join("[" + ";".join(map(str, row)) + "]" for row in rows)
+        return f"map (map Sint63.to_Z) ([\n{lines}])%sint63"
+    high = [[m >> WORD for m in row] for row in rows]
+    low = [[m & ((1 << WORD) - 1) for m in row] for row in rows]
+    return f"joined_parts ({_table(high)})\n   ({_table(low)})"
 
 
 def _integers(numbers: Iterable[int]) -> str:
