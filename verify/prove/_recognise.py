@@ -57,6 +57,7 @@ class _Reader:
         self._graph, self._known = graph, known
         self._enclosed = Constants(graph)
         self._values: dict[int, Affine] = {}
+        self._free: set[int] = set()
         self._layers: list[_Wide] = []
         self._used: frozenset[int] = frozenset()
         (state,) = graph.state
@@ -116,19 +117,22 @@ class _Reader:
             own = frozenset({leaf.position}) if leaf.kind == "input" else frozenset()
             used = own | leaf.inputs
             if leaf.ends is not None or (used and not self._known):
+                self._free.add(value)
                 return constant(None, shape, None, frozenset())
-            return constant(_exact(leaf.tensor, leaf.name), shape, None, used)
+            finite = bool(leaf.tensor.isfinite().all())  # the infinities that a `where` leaves out are no numbers
+            return constant(Dyadic.of(leaf.tensor) if finite else None, shape, None, used)
         node = self._graph.producer[value]
         operands = [self._value(v) for v in node.operands]
         used = node.inputs.union(*(operand.inputs for operand in operands))
+        if self._free.intersection(node.operands) or (used and not self._known):
+            self._free.add(value)
+            return constant(None, shape, None, frozenset())
         rule = RULES.get(node.op)
         if rule is not None and all(operand.exact for operand in operands):
             try:
-                return rule(node, *operands)
+                return replace(rule(node, *operands), inputs=used)
             except UnsupportedOperationError:
                 pass  # a quotient, say: it is enclosed instead
-        if any(operand.middle is None for operand in operands) or (used and not self._known):
-            return constant(None, shape, None, frozenset())
         box = as_midrad(self._enclosed[value])
         return constant(_exact(box.mid, node.source), shape, _exact(box.rad, node.source), used)
 
