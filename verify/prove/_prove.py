@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 
 from deqops._errors import DeqopsError, InputError, UnsupportedOperationError
@@ -29,7 +30,7 @@ Tier = Literal["coq-kernel", "exact"]
 Progress = Callable[[str], None]
 
 REACH = 1_100_000
-"""Weights up to which the kernel is asked; above, it takes minutes and gigabytes."""
+"""Weights that are not 0 up to which the kernel is asked; above, it takes minutes and gigabytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,7 +291,7 @@ def _checked_exactly(proof: Proof, network: Network, contraction: SupNormProof, 
 
 
 def _checked_by_kernel(proof: Proof, network: Network, seconds: float, megabytes: int, progress: Progress) -> Proof:
-    weights = sum(layer.mantissas.size for layer in network.layers)
+    weights = sum(int(np.count_nonzero(layer.mantissas)) for layer in network.layers)
     if weights > REACH:
         raise _Unknown(f"{weights} weights are beyond the kernel's reach ({REACH}); ask for --tier exact")
     modules = modules_of(proof)
