@@ -97,6 +97,13 @@ Proof. revert y. induction x as [|a x IH]; intros [|b y]; simpl; try lra. specia
 Lemma Rabs_sqr_self a : Rabs a * Rabs a = a * a.
 Proof. unfold Rabs. destruct (Rcase_abs a); ring. Qed.
 
+Lemma square_le_sqrt k a b : 0 <= k -> 0 <= a -> 0 <= b -> b <= k * k * a -> sqrt b <= k * sqrt a.
+Proof.
+  intros k0 a0 b0 le. apply square_below; [apply Rmult_le_pos; [exact k0 | apply sqrt_pos]|].
+  rewrite sqrt_sqrt by exact b0. replace (k * sqrt a * (k * sqrt a)) with (k * k * (sqrt a * sqrt a)) by ring.
+  rewrite sqrt_sqrt by exact a0. exact le.
+Qed.
+
 Lemma euclidean_measures n : measures join_l2 (repeat one n) euclidean_distance.
 Proof.
   induction n as [|n IH]; intros [|a x] [|b y] lx ly; simpl in lx, ly; try lia; [exact sqrt_0|].
