@@ -26,7 +26,6 @@ from deqops.verify.prove._exact import location_fault, sup_norm_fault
 from deqops.verify.prove._kernel import Verdict, assumptions, judge
 from deqops.verify.prove._locate import Box, locate
 from deqops.verify.prove._network import Network
-from deqops.verify.prove._prove import modules_of
 from deqops.verify.prove._recognise import recognise
 from deqops.verify.prove._sup_norm import SupNorm, chosen_norm, proof_in
 from deqops.verify.prove._theory import compiled
@@ -240,9 +239,8 @@ def proof_of(name: str, hidden: int, located: bool) -> Proof:
 
 
 def judged(source: str, statement: str, proof: Proof) -> Verdict:
-    modules = modules_of(proof)
-    theory = compiled(modules, lambda text: None)
-    return judge(source, statement, modules, theory, seconds=300, megabytes=4096)
+    theory = compiled(proof.modules, lambda text: None)
+    return judge(source, statement, proof.modules, theory, seconds=300, megabytes=4096)
 
 
 @needs_coq

@@ -6,16 +6,37 @@ logistic sigmoid are enclosed by python-flint's balls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
 import flint
 
+from ._euclid import EuclideanProof, common_rows, gap_of
 from ._locate import Box, Location
 from ._network import Activation, Layer, Network, Shift
 from ._sup_norm import SupNorm, SupNormProof
 
 PRECISION = 160
+
+
+def contraction_fault(network: Network, proof: SupNormProof | EuclideanProof) -> str:
+    """What is wrong with a proof of contraction; "" where it holds."""
+    return sup_norm_fault(network, proof) if isinstance(proof, SupNormProof) else euclidean_fault(network, proof)
+
+
+def euclidean_fault(network: Network, proof: EuclideanProof) -> str:
+    """The same in the Euclidean norm."""
+    if len(proof.spectra) != len(network.layers) or not network.exact:
+        return "there is not one spectrum for each layer"
+    if not math.prod((one.rate for one in proof.spectra), start=Fraction(1)) <= proof.rate < 1:
+        return "the product of the layers' constants is larger than the constant, or that is not below 1"
+    for number, (layer, one) in enumerate(zip(network.layers, proof.spectra, strict=True), 1):
+        gap = gap_of(common_rows(layer, one.scale), one.factor, one.level)
+        limit = one.rate / layer.activation.slope * (1 << one.scale)
+        if gap > one.gap or one.level + one.gap > limit * limit:
+            return f"layer {number}: has a larger constant than {float(one.rate):.9g}"
+    return ""
 
 
 def sup_norm_fault(network: Network, proof: SupNormProof) -> str:

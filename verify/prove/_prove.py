@@ -18,17 +18,20 @@ from deqops.graph import ConcreteGraph, OperatorGraph, tensor_digest
 from .._certificate import Certificate
 from .._claim import Converges, Verdict
 from . import _exact
+from ._euclid import EuclideanProof, euclidean_proof
 from ._kernel import judge
 from ._locate import Location, locate
 from ._network import Network
 from ._recognise import recognise
-from ._sup_norm import SupNorm, SupNormProof, chosen_norm, proof_in
-from ._template import source, statement
+from ._sup_norm import SupNorm, chosen_norm, proof_in
+from ._template import Contraction, modules, source, statement
 from ._theory import compiled
 
 Tier = Literal["coq-kernel", "exact"]
 Progress = Callable[[str], None]
 
+WIDEST = 128
+"""Columns of a layer up to which the Euclidean norm is proven: the Gram matrix costs the cube."""
 REACH = 1_100_000
 """Weights that are not 0 up to which the kernel is asked; above, it takes minutes and gigabytes."""
 
@@ -48,6 +51,7 @@ class Proof:
         rate: k, the proven contraction constant.
         axioms: what the theorem rests on.
         source: the Coq file.
+        modules: what it imports of the theory.
         reason: for another verdict than "proven", why.
         notes: what a reader should know, such as why another norm was taken.
         location: the box around the fixed point, where there are inputs.
@@ -62,6 +66,7 @@ class Proof:
     rate: Fraction | None = None
     axioms: tuple[str, ...] = ()
     source: str = ""
+    modules: tuple[str, ...] = ()
     reason: str = ""
     notes: tuple[str, ...] = ()
     location: Location | None = None
@@ -152,6 +157,7 @@ def _prove(
         own_norm=_is_own(certificate, contraction),
         rate=contraction.rate,
         source=source(network, contraction, location, digest),
+        modules=modules(contraction, location),
         notes=notes,
         location=location,
     )
@@ -197,23 +203,41 @@ def inputs_digest(graph: ConcreteGraph) -> str:
 # ------------------------------------------------------------------------------------------------ what to prove
 
 
-def _contraction(certificate: Certificate, network: Network) -> tuple[SupNormProof, tuple[str, ...]]:
+def _contraction(certificate: Certificate, network: Network) -> tuple[Contraction, tuple[str, ...]]:
     """A proof in the certificate's norm, or in another one and why."""
+    rate, named = _rate(certificate), "none" if certificate.norm is None else certificate.norm.describe()
+    for proposal in (_own_proof, _chosen_proof, euclidean_within_reach):
+        proof = proposal(certificate, network, rate)
+        if proof is not None:
+            if _is_own(certificate, proof):
+                return proof, ()
+            note = f"the certificate's own norm ({named}) cannot be proven here; what is proven is about {proof.name}"
+            return proof, (note,)
+    raise _Unknown(
+        f"the certificate's norm ({named}) cannot be proven here; in no weighted sup norm are the layers' moduli a "
+        "contraction (their spectral radius is not below 1), and the product of the layers' l2 norms is not below 1"
+    )
+
+
+def _own_proof(certificate: Certificate, network: Network, rate: Fraction | None) -> Contraction | None:
     own = own_norm(certificate)
     if own is not None and len(own.entries) == network.size:
-        proof = proof_in(network, own, _rate(certificate))
-        if proof is not None:
-            return proof, ()
-    named = "none" if certificate.norm is None else certificate.norm.describe()
-    other = chosen_norm(network)
-    proof = None if other is None else proof_in(network, other, None)
-    if proof is None:
-        raise _Unknown(
-            f"the certificate's norm ({named}) cannot be proven here, and in no weighted sup norm are the layers' "
-            "moduli a contraction (their spectral radius is not below 1)"
-        )
-    note = f"the certificate's own norm ({named}) cannot be proven here; what is proven is about {proof.name}"
-    return proof, (note,)
+        return proof_in(network, own, rate)
+    if certificate.norm is not None and certificate.norm.describe() == "l2":
+        return euclidean_within_reach(certificate, network, rate)
+    return None
+
+
+def _chosen_proof(certificate: Certificate, network: Network, rate: Fraction | None) -> Contraction | None:
+    norm = chosen_norm(network)
+    return None if norm is None else proof_in(network, norm, None)
+
+
+def euclidean_within_reach(certificate: Certificate, network: Network, rate: Fraction | None) -> Contraction | None:
+    """A proof in l2, for layers with up to `WIDEST` columns."""
+    own = rate if certificate.norm is not None and certificate.norm.describe() == "l2" else None
+    widest = max(max(layer.mantissas.shape) for layer in network.layers)
+    return euclidean_proof(network, own) if widest <= WIDEST else None
 
 
 def own_norm(certificate: Certificate) -> SupNorm | None:
@@ -227,7 +251,9 @@ def own_norm(certificate: Certificate) -> SupNorm | None:
     return SupNorm.of([Fraction(float(w)) for leaf in norm.weights for w in leaf.reshape(-1)])
 
 
-def _is_own(certificate: Certificate, proof: SupNormProof) -> bool:
+def _is_own(certificate: Certificate, proof: Contraction) -> bool:
+    if isinstance(proof, EuclideanProof):
+        return certificate.norm is not None and certificate.norm.describe() == "l2"
     own = own_norm(certificate)
     return own is not None and own.weights == proof.norm.weights
 
@@ -254,7 +280,7 @@ def _location(network: Network) -> tuple[Location | None, tuple[str, ...]]:
     return found, ()
 
 
-def describe(network: Network, proof: SupNormProof, location: Location | None, digest: str) -> str:
+def describe(network: Network, proof: Contraction, location: Location | None, digest: str) -> str:
     """What is proven, in a sentence."""
     layers = " of ".join(layer.activation.name for layer in reversed(network.layers))
     text = (
@@ -283,8 +309,8 @@ def _part(network: Network) -> str:
 # ------------------------------------------------------------------------------------------------ tiers
 
 
-def _checked_exactly(proof: Proof, network: Network, contraction: SupNormProof, location: Location | None) -> Proof:
-    fault = _exact.sup_norm_fault(network, contraction)
+def _checked_exactly(proof: Proof, network: Network, contraction: Contraction, location: Location | None) -> Proof:
+    fault = _exact.contraction_fault(network, contraction)
     if not fault and location is not None:
         fault = _exact.location_fault(network, location)
     return replace(proof, verdict="rejected", reason=fault) if fault else proof
@@ -294,15 +320,9 @@ def _checked_by_kernel(proof: Proof, network: Network, seconds: float, megabytes
     weights = sum(int(np.count_nonzero(layer.mantissas)) for layer in network.layers)
     if weights > REACH:
         raise _Unknown(f"{weights} weights are beyond the kernel's reach ({REACH}); ask for --tier exact")
-    modules = modules_of(proof)
-    theory = compiled(modules, progress)
+    theory = compiled(proof.modules, progress)
     progress("Coq's kernel is checking the proof")
-    verdict = judge(proof.source, proof.statement, modules, theory, seconds=seconds, megabytes=megabytes)
+    verdict = judge(proof.source, proof.statement, proof.modules, theory, seconds=seconds, megabytes=megabytes)
     if not verdict.accepted:
         return replace(proof, verdict="rejected", reason=verdict.reason)
     return replace(proof, axioms=verdict.axioms)
-
-
-def modules_of(proof: Proof) -> tuple[str, ...]:
-    """The modules of the theory that a proof imports."""
-    return ("Vectors", "Layers", "SupNorm") + (() if proof.location is None else ("Located",))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ._dyadic import Array
+from ._euclid import EuclideanProof, Spectrum
 from ._locate import Box, Location
 from ._network import Layer, Network
 from ._sup_norm import SupNorm, SupNormProof
@@ -24,21 +25,28 @@ Import ListNotations.
 """
 
 
-def source(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
+Contraction = SupNormProof | EuclideanProof
+
+
+def modules(proof: Contraction, location: Location | None) -> tuple[str, ...]:
+    """The modules of the theory that a proof imports."""
+    norm = "SupNorm" if isinstance(proof, SupNormProof) else "Euclid"
+    return ("Vectors", "Layers", norm) + (() if location is None else ("Located",))
+
+
+def source(network: Network, proof: Contraction, location: Location | None, inputs: str) -> str:
     """The whole file.
 
     Args:
         network: its layers.
-        proof: of contraction, in a weighted sup norm.
+        proof: of contraction.
         location: boxes, or None where no fixed point is located.
         inputs: the hash of the inputs, "" for none.
     """
-    parts = [HEAD.format(modules="SupNorm" if location is None else "SupNorm Located")]
+    parts = [HEAD.format(modules=" ".join(modules(proof, location)))]
     parts += [_layer(number, layer) for number, layer in enumerate(network.layers, 1)]
     parts.append(_definition("layers", "list stored", _names("layer", len(network.layers))))
-    parts += [_norm(f"hidden_{number}", norm) for number, norm in enumerate(proof.hidden, 1)]
-    parts.append(_definition("hidden", "list sup_norm", _names("hidden", len(proof.hidden))))
-    parts.append(_norm("norm", proof.norm))
+    parts.append(_witnesses(proof))
     parts.append(_contraction(network, proof))
     if location is not None:
         parts.append(_located(network, location))
@@ -46,9 +54,9 @@ def source(network: Network, proof: SupNormProof, location: Location | None, inp
     return "".join(parts)
 
 
-def statement(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
+def statement(network: Network, proof: Contraction, location: Location | None, inputs: str) -> str:
     """The theorem's statement as the file gives it."""
-    space = f"{network.size} (sup_distance (weights_of norm)) {_rate(proof)}"
+    space = f"{network.size} {_distance(proof)} {_rate(proof)}"
     if not network.exact:
         relative = network.layers[0].slack
         claim = (
@@ -68,8 +76,21 @@ def statement(network: Network, proof: SupNormProof, location: Location | None, 
     return f'about "{network.fingerprint}" "{inputs}" ({claim})'
 
 
-def _rate(proof: SupNormProof) -> str:
+def _distance(proof: Contraction) -> str:
+    return "(sup_distance (weights_of norm))" if isinstance(proof, SupNormProof) else "euclidean_distance"
+
+
+def _rate(proof: Contraction) -> str:
     return f"(rational {proof.rate.numerator} {proof.rate.denominator})"
+
+
+def _witnesses(proof: Contraction) -> str:
+    if isinstance(proof, EuclideanProof):
+        parts = [_spectrum(f"spectrum_{number}", one) for number, one in enumerate(proof.spectra, 1)]
+        return "".join([*parts, _definition("spectra", "list spectrum", _names("spectrum", len(proof.spectra)))])
+    parts = [_norm(f"hidden_{number}", norm) for number, norm in enumerate(proof.hidden, 1)]
+    parts.append(_definition("hidden", "list sup_norm", _names("hidden", len(proof.hidden))))
+    return "".join([*parts, _norm("norm", proof.norm)])
 
 
 def _parenthesised(term: str) -> str:
@@ -86,11 +107,19 @@ def _exact(network: Network) -> bool:
     return all(layer.shift is not None and layer.shift.exact for layer in network.layers)
 
 
-def _contraction(network: Network, proof: SupNormProof) -> str:
-    if not network.exact:
+def _asked(network: Network, proof: Contraction) -> str:
+    """The arguments of the checker."""
+    rate = f"{proof.rate.numerator} {proof.rate.denominator}"
+    if isinstance(proof, EuclideanProof):
+        return f"{network.size} layers spectra {rate}"
+    return f"{network.size} norm layers hidden {rate}"
+
+
+def _contraction(network: Network, proof: Contraction) -> str:
+    if isinstance(proof, SupNormProof) and not network.exact:
         return _lemma("contracts", f"near_ok {network.size} norm layer_1 {_near_numbers(network, proof)} = true")
-    numbers = f"{network.size} norm layers hidden {proof.rate.numerator} {proof.rate.denominator}"
-    return _lemma("contracts", f"sup_norm_ok {numbers} = true")
+    checker = "sup_norm_ok" if isinstance(proof, SupNormProof) else "euclidean_ok"
+    return _lemma("contracts", f"{checker} {_asked(network, proof)} = true")
 
 
 def _located(network: Network, location: Location) -> str:
@@ -107,26 +136,27 @@ def _located(network: Network, location: Location) -> str:
     return "".join(lines)
 
 
-def _theorem(network: Network, proof: SupNormProof, location: Location | None, inputs: str) -> str:
-    rate = f"{proof.rate.numerator} {proof.rate.denominator}"
-    own = f"{network.size} norm layers hidden {rate} contracts"
-    if not network.exact:
-        term = f"@sup_norm_near {network.size} norm layer_1 {_near_numbers(network, proof)} contracts"
-    elif location is None:
-        term = f"@sup_norm_converges {own}"
-    else:
-        boxes = f"{location.exponent} around layers given between"
-        space = f"{network.size} (sup_distance (weights_of norm)) (rational {rate})"
-        entries = f"(@sup_norm_entries {own})"
-        if _exact(network):
-            term = f"@located_exactly {space} {boxes} {entries} holds (@sup_norm_converges {own})"
-        else:
-            term = (
-                f"fun shifts near => @located_ok_sound {space} {boxes} {entries} holds shifts near "
-                f"(@sup_norm_converges {own} shifts)"
-            )
+def _theorem(network: Network, proof: Contraction, location: Location | None, inputs: str) -> str:
     stated = statement(network, proof, location, inputs)
+    term = _term(network, proof, location)
     return f"Theorem proven : {stated}.\nProof.\n  apply read_from. exact ({term}).\nQed.\n"
+
+
+def _term(network: Network, proof: Contraction, location: Location | None) -> str:
+    if isinstance(proof, SupNormProof) and not network.exact:
+        return f"@sup_norm_near {network.size} norm layer_1 {_near_numbers(network, proof)} contracts"
+    own = f"{_asked(network, proof)} contracts"
+    if isinstance(proof, SupNormProof):
+        converges, entries = f"@sup_norm_converges {own}", f"(@sup_norm_entries {own})"
+    else:
+        converges, entries = f"@euclidean_converges {own}", f"(euclidean_bounds_entries {network.size})"
+    if location is None:
+        return converges
+    numbers = f"{location.exponent} around layers given between {entries} holds"
+    space = f"{network.size} {_distance(proof)} {_rate(proof)}"
+    if _exact(network):
+        return f"@located_exactly {space} {numbers} ({converges})"
+    return f"fun shifts near => @located_ok_sound {space} {numbers} shifts near ({converges} shifts)"
 
 
 # ------------------------------------------------------------------------------------------------ terms
@@ -146,6 +176,14 @@ def _norm(name: str, norm: SupNorm) -> str:
         f"   reciprocals := {_integers(norm.reciprocals)};\n   whole := {norm.whole}"
     )
     return _definition(name, "sup_norm", f"\n  {{| {fields} |}}")
+
+
+def _spectrum(name: str, one: Spectrum) -> str:
+    fields = (
+        f"scale := {one.scale};\n   level := {one.level};\n   gap := {one.gap};\n   factor := "
+        f"{_matrix(one.factor)};\n   numerator := {one.rate.numerator};\n   denominator := {one.rate.denominator}"
+    )
+    return _definition(name, "spectrum", f"\n  {{| {fields} |}}")
 
 
 def _shift(number: int, layer: Layer) -> str:
