@@ -1,6 +1,7 @@
 (** Contraction in the Euclidean norm. With the rows of a layer as integers M over one power of two and an integer matrix
     F for which M^T M + F^T F - t I has rows and columns of absolute sum at most g: |M x|^2 <= (t + g) |x|^2. *)
 From Coq Require Import Reals Lra Lia List ZArith.
+From Bignums Require Import BigZ.
 From Deqops Require Import Vectors Layers.
 Import ListNotations.
 Local Open Scope R_scope.
@@ -48,9 +49,30 @@ Fixpoint absolute_sum (f : list Z) : Z := match f with [] => 0 | a :: f' => Z.ab
 Fixpoint column_sums (F : list (list Z)) : list Z :=
   match F with [] => [] | f :: F' => add_multiple 1 (map Z.abs f) (column_sums F') end.
 
+(** The same Gram matrix, computed with machine words. *)
+Fixpoint words_multiple (a : bigZ) (v f : list bigZ) : list bigZ :=
+  match v, f with
+  | [], f => f
+  | p :: v', [] => BigZ.mul a p :: words_multiple a v' []
+  | p :: v', r :: f' => BigZ.add (BigZ.mul a p) r :: words_multiple a v' f'
+  end.
+
+Fixpoint words_outer (w v : list bigZ) (F : list (list bigZ)) : list (list bigZ) :=
+  match w, F with
+  | [], F => F
+  | a :: w', [] => words_multiple a v [] :: words_outer w' v []
+  | a :: w', f :: F' => words_multiple a v f :: words_outer w' v F'
+  end.
+
+Fixpoint words_gram (A : list (list bigZ)) (F : list (list bigZ)) : list (list bigZ) :=
+  match A with [] => F | w :: A' => words_gram A' (words_outer w w F) end.
+
+Definition fast_gram (A F : list (list Z)) : list (list Z) :=
+  map (map BigZ.to_Z) (words_gram (map (map BigZ.of_Z) A) (map (map BigZ.of_Z) F)).
+
 (** |M x|^2 <= (t + g) |x|^2 for x of n numbers *)
 Definition spectral_ok (t g : Z) (n : nat) (M F : list (list Z)) : bool :=
-  let E := add_gram (M ++ F) (minus_diagonal t n) in
+  let E := fast_gram (M ++ F) (minus_diagonal t n) in
   (0 <=? g) && forallb (fun f => absolute_sum f <=? g) E && forallb (fun a => a <=? g) (column_sums E).
 
 Fixpoint common_rows (e : Z) (es : list Z) (rows : list (list Z)) : list (list Z) :=
@@ -94,6 +116,35 @@ Fixpoint form_squares (A : list (list Z)) (x : list R) : R :=
   match A with [] => 0 | w :: A' => Rsqr (integer_form w x) + form_squares A' x end.
 
 Fixpoint own_squares (x : list R) : R := match x with a :: x' => Rsqr a + own_squares x' | [] => 0 end.
+
+Lemma words_multiple_ints a v : forall f,
+  map BigZ.to_Z (words_multiple a v f) = add_multiple (BigZ.to_Z a) (map BigZ.to_Z v) (map BigZ.to_Z f).
+Proof.
+  induction v as [|p v IH]; intros [|r f]; cbn [words_multiple add_multiple map]; try reflexivity; rewrite IH;
+    cbn [map]; f_equal; [apply BigZ.spec_mul | now rewrite BigZ.spec_add, BigZ.spec_mul].
+Qed.
+
+Lemma words_outer_ints w v : forall F,
+  map (map BigZ.to_Z) (words_outer w v F) = add_outer (map BigZ.to_Z w) (map BigZ.to_Z v) (map (map BigZ.to_Z) F).
+Proof.
+  induction w as [|a w IH]; intros [|f F]; cbn [words_outer add_outer map]; try reflexivity; rewrite IH;
+    cbn [map]; now rewrite words_multiple_ints.
+Qed.
+
+Lemma words_gram_ints A : forall F,
+  map (map BigZ.to_Z) (words_gram A F) = add_gram (map (map BigZ.to_Z) A) (map (map BigZ.to_Z) F).
+Proof.
+  induction A as [|w A IH]; intros F; cbn [words_gram add_gram map]; [reflexivity|]. now rewrite IH, words_outer_ints.
+Qed.
+
+Lemma words_and_back F : map (map BigZ.to_Z) (map (map BigZ.of_Z) F) = F.
+Proof.
+  rewrite map_map. rewrite <- (map_id F) at 2. apply map_ext. intros f. rewrite map_map.
+  rewrite <- (map_id f) at 2. apply map_ext. intros a. apply BigZ.spec_of_Z.
+Qed.
+
+Lemma fast_gram_right A F : fast_gram A F = add_gram A F.
+Proof. unfold fast_gram. now rewrite words_gram_ints, !words_and_back. Qed.
 
 Lemma own_squares_nonneg x : 0 <= own_squares x.
 Proof. induction x as [|a x IH]; simpl; [lra|]. pose proof (Rle_0_sqr a). lra. Qed.
@@ -172,7 +223,7 @@ Qed.
 Lemma spectral_ok_sound t g n M F : spectral_ok t g n M F = true ->
   forall x, length x = n -> form_squares M x <= IZR (t + g) * own_squares x.
 Proof.
-  unfold spectral_ok. rewrite !Bool.andb_true_iff, !forallb_forall. intros [[g0 rows] columns] x <-.
+  unfold spectral_ok. rewrite fast_gram_right, !Bool.andb_true_iff, !forallb_forall. intros [[g0 rows] columns] x <-.
   apply Z.leb_le in g0. rewrite plus_IZR.
   set (E := add_gram (M ++ F) (minus_diagonal t (length x))) in *.
   assert (each : Forall (fun f => (absolute_sum f <= g)%Z) E).

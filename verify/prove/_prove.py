@@ -30,7 +30,7 @@ from ._theory import compiled
 Tier = Literal["coq-kernel", "exact"]
 Progress = Callable[[str], None]
 
-WIDEST = 128
+WIDEST = 256
 """Columns of a layer up to which the Euclidean norm is proven: the Gram matrix costs the cube."""
 REACH = 1_100_000
 """Weights that are not 0 up to which the kernel is asked; above, it takes minutes and gigabytes."""
