@@ -16,9 +16,9 @@ import numpy as np
 from ._dyadic import Array
 from ._network import Layer, Network
 
-ROOMS = (1e-11, 1e-9, 1e-7)
+ROOMS = (2e-13, 1e-11, 1e-9, 1e-7)
 """By how much, relatively, t exceeds the estimated square of the norm; more where there is no Cholesky factor."""
-DIGITS = 10**12
+DIGITS = 10**15
 
 
 @dataclass(frozen=True, eq=False)
