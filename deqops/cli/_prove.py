@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deqops.verify.prove import Proof
 
 VERDICT_CODES = {"proven": DONE, "rejected": FAILED, "unknown": UNKNOWN}
-TIERS = ("coq-kernel", "exact")
+TIERS = ("coq-kernel", "extracted", "exact")
 
 
 @click.command("prove")
@@ -35,7 +35,8 @@ TIERS = ("coq-kernel", "exact")
     type=click.Choice(TIERS),
     default="coq-kernel",
     show_default=True,
-    help="What stands behind the verdict: Coq's kernel; or the same inequalities in Python's whole numbers, no proof.",
+    help="What stands behind the verdict: Coq's kernel; its checker extracted to OCaml, for larger models; or the same "
+    "inequalities in Python's whole numbers, no proof.",
 )
 @click.option("--problem", type=click.IntRange(0), default=0, show_default=True, help="Which problem of the batch.")
 @click.option("--seconds", type=float, default=600.0, show_default=True, help="Limit of Coq's time.")

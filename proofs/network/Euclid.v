@@ -70,9 +70,13 @@ Fixpoint words_gram (A : list (list bigZ)) (F : list (list bigZ)) : list (list b
 Definition fast_gram (A F : list (list Z)) : list (list Z) :=
   map (map BigZ.to_Z) (words_gram (map (map BigZ.of_Z) A) (map (map BigZ.of_Z) F)).
 
+Section Checker.
+(** How F + A^T A is computed. *)
+Variable gram : list (list Z) -> list (list Z) -> list (list Z).
+
 (** |M x|^2 <= (t + g) |x|^2 for x of n numbers *)
 Definition spectral_ok (t g : Z) (n : nat) (M F : list (list Z)) : bool :=
-  let E := fast_gram (M ++ F) (minus_diagonal t n) in
+  let E := gram (M ++ F) (minus_diagonal t n) in
   (0 <=? g) && forallb (fun f => absolute_sum f <=? g) E && forallb (fun a => a <=? g) (column_sums E).
 
 Fixpoint common_rows (e : Z) (es : list Z) (rows : list (list Z)) : list (list Z) :=
@@ -99,9 +103,14 @@ Fixpoint spectra_ok (n : nat) (layers : list stored) (spectra : list spectrum) (
 Definition product (f : spectrum -> Z) (spectra : list spectrum) : Z := fold_right (fun s total => f s * total) 1 spectra.
 
 (** The layers map R^n into itself, and the product of their constants is at most kn / kd. *)
-Definition euclidean_ok (n : nat) (layers : list stored) (spectra : list spectrum) (kn kd : Z) : bool :=
+Definition euclidean_by (n : nat) (layers : list stored) (spectra : list spectrum) (kn kd : Z) : bool :=
   (0 <=? kn) && (kn <? kd) && (product numerator spectra * kd <=? kn * product denominator spectra)
   && spectra_ok n layers spectra n.
+End Checker.
+
+(** For the kernel, and for extraction. *)
+Definition euclidean_ok := euclidean_by fast_gram.
+Definition euclidean_plain_ok := euclidean_by add_gram.
 
 Local Open Scope R_scope.
 
@@ -220,10 +229,14 @@ Proof.
     + specialize (IH y x). pose proof (cell f b x). apply IZR_le in le. pose proof (Rle_0_sqr b). nra.
 Qed.
 
-Lemma spectral_ok_sound t g n M F : spectral_ok t g n M F = true ->
+Section Soundness.
+Variable gram : list (list Z) -> list (list Z) -> list (list Z).
+Hypothesis right : forall A F, gram A F = add_gram A F.
+
+Lemma spectral_ok_sound t g n M F : spectral_ok gram t g n M F = true ->
   forall x, length x = n -> form_squares M x <= IZR (t + g) * own_squares x.
 Proof.
-  unfold spectral_ok. rewrite fast_gram_right, !Bool.andb_true_iff, !forallb_forall. intros [[g0 rows] columns] x <-.
+  unfold spectral_ok. rewrite right, !Bool.andb_true_iff, !forallb_forall. intros [[g0 rows] columns] x <-.
   apply Z.leb_le in g0. rewrite plus_IZR.
   set (E := add_gram (M ++ F) (minus_diagonal t (length x))) in *.
   assert (each : Forall (fun f => (absolute_sum f <= g)%Z) E).
@@ -231,7 +244,7 @@ Proof.
   assert (sums : Forall (fun a => (a <= g)%Z) (column_sums E)).
   { apply Forall_forall. intros f in_E. now apply Z.leb_le, columns. }
   pose proof (bilinear_bound g0 each x x) as one. pose proof (columns_bound x sums g0) as two.
-  assert (gram : bilinear E x x = form_squares M x + form_squares F x - IZR t * own_squares x).
+  assert (total : bilinear E x x = form_squares M x + form_squares F x - IZR t * own_squares x).
   { unfold E. rewrite bilinear_gram, form_squares_app, bilinear_diagonal. lra. }
   pose proof (form_squares_nonneg F x). lra.
 Qed.
@@ -307,7 +320,7 @@ Proof.
   apply Rmult_le_pos; [exact n0 | left; now apply Rinv_0_lt_compat].
 Qed.
 
-Lemma spectrum_ok_sound n w s c x y : spectrum_ok n w s = true -> length c = length (mantissas w) ->
+Lemma spectrum_ok_sound n w s c x y : spectrum_ok gram n w s = true -> length c = length (mantissas w) ->
   length x = n -> length y = n ->
   0 <= rational (numerator s) (denominator s)
   /\ length (layer (phi w) (matrix w) c x) = length (mantissas w)
@@ -349,7 +362,7 @@ Proof. induction spectra as [|s spectra IH]; simpl; [reflexivity|]. unfold produ
 Definition rates (spectra : list spectrum) : R :=
   fold_right (fun s total => rational (numerator s) (denominator s) * total) 1 spectra.
 
-Lemma spectra_ok_sound size : forall layers n spectra shifts x y, spectra_ok n layers spectra size = true ->
+Lemma spectra_ok_sound size : forall layers n spectra shifts x y, spectra_ok gram n layers spectra size = true ->
   fits layers shifts -> length x = n -> length y = n ->
   0 <= rates spectra /\ length (network layers shifts x) = size
   /\ euclidean_distance (network layers shifts x) (network layers shifts y) <= rates spectra * euclidean_distance x y.
@@ -367,7 +380,7 @@ Proof.
     rewrite Rmult_assoc. apply Rmult_le_compat_l; assumption.
 Qed.
 
-Lemma spectra_denominators size : forall layers n spectra, spectra_ok n layers spectra size = true ->
+Lemma spectra_denominators size : forall layers n spectra, spectra_ok gram n layers spectra size = true ->
   0 < IZR (product denominator spectra)
   /\ rates spectra * IZR (product denominator spectra) = IZR (product numerator spectra).
 Proof.
@@ -380,10 +393,10 @@ Proof.
     rewrite <- eq. unfold rational. field. lra.
 Qed.
 
-Theorem euclidean_converges n layers spectra kn kd : euclidean_ok n layers spectra kn kd = true ->
+Lemma euclidean_by_converges n layers spectra kn kd : euclidean_by gram n layers spectra kn kd = true ->
   forall shifts, fits layers shifts -> converges n euclidean_distance (rational kn kd) (network layers shifts).
 Proof.
-  unfold euclidean_ok. rewrite !Bool.andb_true_iff. intros [[[kn0 less] le] ok] shifts fit.
+  unfold euclidean_by. rewrite !Bool.andb_true_iff. intros [[[kn0 less] le] ok] shifts fit.
   apply Z.leb_le in kn0. apply Z.ltb_lt in less. assert (kd0 : 0 < IZR kd) by (apply IZR_lt; lia).
   apply IZR_le in kn0. apply IZR_lt in less. apply Z.leb_le, IZR_le in le. rewrite !mult_IZR in le.
   destruct (@spectra_denominators _ _ _ _ ok) as [d0 eq].
@@ -405,3 +418,12 @@ Proof.
   - intros x y lx ly. destruct (@spectra_ok_sound _ _ _ _ _ x y ok fit lx ly) as [_ [_ b]].
     apply Rle_trans with (1 := b). apply Rmult_le_compat_r; [apply sqrt_pos | exact below].
 Qed.
+End Soundness.
+
+Theorem euclidean_converges n layers spectra kn kd : euclidean_ok n layers spectra kn kd = true ->
+  forall shifts, fits layers shifts -> converges n euclidean_distance (rational kn kd) (network layers shifts).
+Proof. apply euclidean_by_converges. exact fast_gram_right. Qed.
+
+Theorem euclidean_plain_converges n layers spectra kn kd : euclidean_plain_ok n layers spectra kn kd = true ->
+  forall shifts, fits layers shifts -> converges n euclidean_distance (rational kn kd) (network layers shifts).
+Proof. apply euclidean_by_converges. reflexivity. Qed.

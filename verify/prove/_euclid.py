@@ -19,6 +19,8 @@ from ._network import Layer, Network
 ROOMS = (2e-13, 1e-11, 1e-9, 1e-7)
 """By how much, relatively, t exceeds the estimated square of the norm; more where there is no Cholesky factor."""
 DIGITS = 10**15
+PLACES = 50
+"""The least exponent of F: its rounding makes the gap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +57,7 @@ def euclidean_proof(network: Network, rate: Fraction | None) -> EuclideanProof |
 
 def spectrum(layer: Layer) -> Spectrum | None:
     """The numbers for a layer; None where the floats that propose them overflow."""
-    values, scale = layer.floats(), max(layer.exponents)
+    values, scale = layer.floats(), max(PLACES, *layer.exponents)
     norm = float(np.linalg.norm(values, 2))
     if not math.isfinite(norm):
         return None

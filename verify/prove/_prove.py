@@ -19,6 +19,7 @@ from .._certificate import Certificate
 from .._claim import Converges, Verdict
 from . import _exact
 from ._euclid import EuclideanProof, euclidean_proof
+from ._extracted import extracted_fault
 from ._kernel import judge
 from ._locate import Location, locate
 from ._network import Network
@@ -27,10 +28,10 @@ from ._sup_norm import SupNorm, chosen_norm, proof_in
 from ._template import Contraction, modules, source, statement
 from ._theory import compiled
 
-Tier = Literal["coq-kernel", "exact"]
+Tier = Literal["coq-kernel", "extracted", "exact"]
 Progress = Callable[[str], None]
 
-WIDEST = 256
+WIDEST: dict[Tier, int] = {"coq-kernel": 256, "extracted": 1024, "exact": 1024}
 """Columns of a layer up to which the Euclidean norm is proven: the Gram matrix costs the cube."""
 REACH = 1_100_000
 """Weights that are not 0 up to which the kernel is asked; above, it takes minutes and gigabytes."""
@@ -43,7 +44,7 @@ class Proof:
     Attributes:
         verdict: "proven"; "rejected" where model, inputs and certificate do not belong together or Coq refuses the
             file; "unknown" where nothing of the kind could be proven.
-        tier: "coq-kernel" or "exact"; what stands behind the verdict.
+        tier: "coq-kernel", "extracted" or "exact"; what stands behind the verdict.
         claim: what is proven, in words.
         statement: the theorem's statement in Coq; "" for the tier `exact`.
         norm: the norm that it is proven in.
@@ -101,8 +102,9 @@ def prove(
         certificate: certified, of this model.
         model: as read from its file.
         inputs: the values of the model's inputs, or None for all.
-        tier: "coq-kernel", Coq's kernel checks a file about the weights; "exact", the same inequalities in Python's
-            whole numbers, which nothing stands behind but this program. No other tier is taken than the one asked for.
+        tier: "coq-kernel", Coq's kernel checks a file about the weights; "extracted", its checker as extracted to
+            OCaml does, which goes further but locates no fixed point; "exact", the same inequalities in Python's whole
+            numbers, which nothing stands behind but this program. No other tier is taken than the one asked for.
         problem: which problem of the batch.
         seconds: limit of Coq's time.
         megabytes: limit of its memory.
@@ -141,9 +143,11 @@ def _prove(
     network = recognise(graph, known=inputs is not None, problem=problem)
     if not network.exact and len(network.layers) > 1:
         raise _Unknown("several layers with matrices that are no dyadic numbers are not proven")
-    contraction, notes = _contraction(certificate, network)
+    contraction, notes = _contraction(certificate, network, WIDEST[tier])
     location = None
-    if inputs is not None:
+    if inputs is not None and tier == "extracted":
+        notes += ("the extracted checker locates no fixed points",)
+    elif inputs is not None:
         location, more = _location(network)
         notes += more
     digest = "" if inputs is None else inputs_digest(graph)
@@ -163,6 +167,9 @@ def _prove(
     )
     if tier == "exact":
         return _checked_exactly(proof, network, contraction, location)
+    if tier == "extracted":
+        fault = extracted_fault(network, contraction, seconds=seconds, megabytes=megabytes, progress=progress)
+        return replace(proof, verdict="rejected", reason=fault) if fault else proof
     return _checked_by_kernel(proof, network, seconds, megabytes, progress)
 
 
@@ -203,11 +210,11 @@ def inputs_digest(graph: ConcreteGraph) -> str:
 # ------------------------------------------------------------------------------------------------ what to prove
 
 
-def _contraction(certificate: Certificate, network: Network) -> tuple[Contraction, tuple[str, ...]]:
+def _contraction(certificate: Certificate, network: Network, widest: int) -> tuple[Contraction, tuple[str, ...]]:
     """A proof in the certificate's norm, or in another one and why."""
     rate, named = _rate(certificate), "none" if certificate.norm is None else certificate.norm.describe()
     for proposal in (_own_proof, _chosen_proof, euclidean_within_reach):
-        proof = proposal(certificate, network, rate)
+        proof = proposal(certificate, network, rate, widest)
         if proof is not None:
             if _is_own(certificate, proof):
                 return proof, ()
@@ -215,29 +222,32 @@ def _contraction(certificate: Certificate, network: Network) -> tuple[Contractio
             return proof, (note,)
     raise _Unknown(
         f"the certificate's norm ({named}) cannot be proven here; in no weighted sup norm are the layers' moduli a "
-        "contraction (their spectral radius is not below 1), and the product of the layers' l2 norms is not below 1"
+        "contraction (their spectral radius is not below 1), and the product of the layers' l2 norms is not below 1 or "
+        f"they are over {widest} columns wide"
     )
 
 
-def _own_proof(certificate: Certificate, network: Network, rate: Fraction | None) -> Contraction | None:
+def _own_proof(certificate: Certificate, network: Network, rate: Fraction | None, widest: int) -> Contraction | None:
     own = own_norm(certificate)
     if own is not None and len(own.entries) == network.size:
         return proof_in(network, own, rate)
     if certificate.norm is not None and certificate.norm.describe() == "l2":
-        return euclidean_within_reach(certificate, network, rate)
+        return euclidean_within_reach(certificate, network, rate, widest)
     return None
 
 
-def _chosen_proof(certificate: Certificate, network: Network, rate: Fraction | None) -> Contraction | None:
+def _chosen_proof(certificate: Certificate, network: Network, rate: Fraction | None, widest: int) -> Contraction | None:
     norm = chosen_norm(network)
     return None if norm is None else proof_in(network, norm, None)
 
 
-def euclidean_within_reach(certificate: Certificate, network: Network, rate: Fraction | None) -> Contraction | None:
-    """A proof in l2, for layers with up to `WIDEST` columns."""
+def euclidean_within_reach(
+    certificate: Certificate, network: Network, rate: Fraction | None, widest: int
+) -> Contraction | None:
+    """A proof in l2, for layers with up to so many rows and columns."""
     own = rate if certificate.norm is not None and certificate.norm.describe() == "l2" else None
-    widest = max(max(layer.mantissas.shape) for layer in network.layers)
-    return euclidean_proof(network, own) if widest <= WIDEST else None
+    width = max(max(layer.mantissas.shape) for layer in network.layers)
+    return euclidean_proof(network, own) if width <= widest else None
 
 
 def own_norm(certificate: Certificate) -> SupNorm | None:
@@ -319,7 +329,7 @@ def _checked_exactly(proof: Proof, network: Network, contraction: Contraction, l
 def _checked_by_kernel(proof: Proof, network: Network, seconds: float, megabytes: int, progress: Progress) -> Proof:
     weights = sum(int(np.count_nonzero(layer.mantissas)) for layer in network.layers)
     if weights > REACH:
-        raise _Unknown(f"{weights} weights are beyond the kernel's reach ({REACH}); ask for --tier exact")
+        raise _Unknown(f"{weights} weights are beyond the kernel's reach ({REACH}); ask for --tier extracted")
     theory = compiled(proof.modules, progress)
     progress("Coq's kernel is checking the proof")
     verdict = judge(proof.source, proof.statement, proof.modules, theory, seconds=seconds, megabytes=megabytes)
