@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +22,14 @@ from deqops._errors import InputError, UnsupportedOperationError
 from deqops._tensorfile import TensorFile
 from deqops.cli import main
 from deqops.graph import trace
+from deqops.verify import certify
+from deqops.verify._perturbed import RoundingFloor
 from deqops.verify.prove import Proof, prove
 from deqops.verify.prove._dyadic import Dyadic
-from deqops.verify.prove._exact import location_fault, sup_norm_fault
+from deqops.verify.prove._euclid import euclidean_proof
+from deqops.verify.prove._exact import contraction_fault, location_fault, sup_norm_fault
+from deqops.verify.prove._extracted import extracted_fault
+from deqops.verify.prove._floats import float_floor
 from deqops.verify.prove._kernel import Verdict, assumptions, judge
 from deqops.verify.prove._locate import Box, locate
 from deqops.verify.prove._network import Network
@@ -199,9 +206,110 @@ def test_no_norm_is_chosen_where_the_moduli_do_not_contract() -> None:
 def test_the_certificates_own_norm_and_rate_are_proven_where_they_can_be() -> None:
     certificate, graph, given = case(Model(torch.tanh))
     proof = prove(certificate, graph, given, tier="exact")
-    assert (proof.verdict, proof.tier, proof.own_norm, proof.notes) == ("proven", "exact", True, ())
+    assert (proof.verdict, proof.tier, proof.own_norm, len(proof.notes)) == ("proven", "exact", True, 1)
+    assert "so its iterates come within" in proof.notes[0]
+    assert "libm accuracy" in proof.notes[0]
     assert certificate.rate is not None
     assert proof.rate == Fraction(certificate.rate)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_t3_float_iterates_come_as_near_as_is_said(name: str) -> None:
+    certificate, graph, given = case(Model(ACTIVATIONS[name]))
+    one = recognise(graph.concrete(given.state, *given.inputs), known=True)
+    found = locate(one)
+    assert found is not None
+    floor = float_floor(certificate, graph, given, found)
+    assert isinstance(floor, RoundingFloor)
+    assert floor.delta.max() < 1e-5
+    state = given.state
+    for _ in range(200):
+        state = graph(state, *given.inputs)
+    for value, c, r in zip(state[0].tolist(), found.box.centers, found.box.radii, strict=True):
+        away = abs(Fraction(value) - Fraction(c, 2**found.exponent)) - Fraction(r, 2**found.exponent)
+        assert away <= Fraction(float(floor.floor.linf.max()))
+
+
+@pytest.mark.parametrize("hidden", [0, 4])
+@pytest.mark.parametrize("name", ["relu", "sigmoid"])
+def test_euclidean_constants_are_true_and_near_the_norm(name: str, hidden: int) -> None:
+    one = network(Model(ACTIVATIONS[name], hidden))
+    proof = euclidean_proof(one, None)
+    assert proof is not None
+    assert contraction_fault(one, proof) == ""
+    best = float(np.prod([float(a.activation.slope) * np.linalg.norm(a.floats(), 2) for a in one.layers]))
+    assert best * (1 - 1e-12) <= float(proof.rate) <= best * (1 + 1e-9)
+    assert contraction_fault(one, replace(proof, rate=proof.rate * Fraction(999, 1000)))
+    assert contraction_fault(inflated(one), proof)
+    loose = replace(proof.spectra[0], gap=proof.spectra[0].gap - 1)
+    assert contraction_fault(one, replace(proof, spectra=(loose, *proof.spectra[1:])))
+
+
+def test_a_linear_graph_network_is_proven_column_by_column() -> None:
+    edges = torch.tensor([[0, 1, 1, 2, 2, 3, 3, 4], [1, 0, 2, 1, 3, 2, 4, 3]])
+    degree = torch.zeros(5).index_add(0, edges[1], torch.ones(8)) + 1
+
+    def operator(z: torch.Tensor, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        weight = degree.pow(-0.5)[edges[0]] * degree.pow(-0.5)[edges[1]]
+        total = torch.zeros_like(z).index_add(0, edges[1], z[edges[0]] * weight[:, None])
+        return x + 0.9 * (total + z / 8)
+
+    z, x = torch.zeros(5, 3), torch.randn(5, 3)
+    graph = trace(operator, z, x, edges, batch_dims=0)
+    one = recognise(graph.concrete(z, x, edges), known=True)
+    assert (one.size, one.count, one.kind) == (5, 3, "column")
+    assert 0 < one.layers[0].slack < Fraction(1, 10**14)
+    dense = 0.9 * (torch.zeros(5, 5).index_put((edges[1], edges[0]), torch.ones(8)) + 0)
+    dense = dense * degree.pow(-0.5)[:, None] * degree.pow(-0.5) + 0.9 / 8 * torch.eye(5)
+    assert np.abs(one.layers[0].floats() - dense.double().numpy()).max() < 1e-6
+    norm = chosen_norm(one)
+    assert norm is not None
+    proof = proof_in(one, norm, None)
+    assert proof is not None
+    assert sup_norm_fault(one, proof) == ""
+    assert proof.rate >= proof.stored * (1 + one.layers[0].slack)
+    assert sup_norm_fault(one, replace(proof, rate=proof.stored))
+
+
+@needs_coq
+def test_a_sparse_matrix_known_within_rounding_has_a_proof() -> None:
+    def operator(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        weight = torch.full((12,), 3.0).rsqrt()
+        return (x + 0.9 * torch.zeros_like(z).index_add(0, torch.arange(12), z.flip(0) * weight[:, None])).relu()
+
+    z, x = torch.zeros(12, 2), torch.ones(12, 2)
+    graph = trace(operator, z, x, batch_dims=0)
+    proof = prove(certify(graph, z, x), graph, TensorFile(z, (x,)))
+    assert (proof.verdict, proof.reason) == ("proven", "")
+    assert "near_matrix" in proof.statement
+    assert "sparse_rows" in proof.source
+
+
+@needs_coq
+def test_euclidean_proofs_are_accepted_and_altered_ones_are_not() -> None:
+    certificate, graph, given = case(Model(torch.relu, 3), norm="l2")
+    proof = prove(certificate, graph, given)
+    assert (proof.verdict, proof.norm, proof.reason) == ("proven", "l2", "")
+    verdict = judged(inflate(proof.source), proof.statement, proof)
+    assert not verdict.accepted
+
+
+@needs_coq
+def test_the_extracted_checker_accepts_what_is_true_alone() -> None:
+    if shutil.which("ocamlfind") is None:
+        pytest.skip("no OCaml compiler: apt-get install ocaml-findlib libzarith-ocaml-dev")
+    options: dict[str, Any] = {"seconds": 60, "megabytes": 4096, "progress": lambda text: None}
+    for name, hidden in (("leaky_relu", 3), ("clamp", 0)):
+        one = network(Model(ACTIVATIONS[name], hidden))
+        euclidean, norm = euclidean_proof(one, None), chosen_norm(one)
+        assert euclidean is not None
+        assert norm is not None
+        sup = proof_in(one, norm, None)
+        assert sup is not None
+        for proof in (euclidean, sup):
+            assert extracted_fault(one, proof, **options) == ""
+            assert extracted_fault(inflated(one), proof, **options)
+            assert extracted_fault(one, replace(proof, rate=proof.rate * Fraction(999, 1000)), **options)
 
 
 def test_another_norm_is_named() -> None:

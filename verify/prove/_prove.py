@@ -20,6 +20,7 @@ from .._claim import Converges, Verdict
 from . import _exact
 from ._euclid import EuclideanProof, euclidean_proof
 from ._extracted import extracted_fault
+from ._floats import describe_floor, float_floor
 from ._kernel import judge
 from ._locate import Location, locate
 from ._network import Network
@@ -150,6 +151,9 @@ def _prove(
     elif inputs is not None:
         location, more = _location(network)
         notes += more
+        if location is not None:
+            progress("bounding the rounding of the model's program")
+            notes += (describe_floor(float_floor(certificate, model, inputs, location)),)
     digest = "" if inputs is None else inputs_digest(graph)
     stated = statement(network, contraction, location, digest)
     proof = Proof(
