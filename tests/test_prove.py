@@ -362,6 +362,17 @@ def test_the_kernel_accepts_what_is_proven(name: str, hidden: int, located: bool
     assert graph.fingerprint in proof.statement
 
 
+@needs_coq
+@pytest.mark.parametrize(("size", "norm", "located"), [(16, "l2", True), (64, "linf", False)])
+def test_layers_of_16_and_64_have_proofs(size: int, norm: str, located: bool) -> None:
+    W, z, x = torch.randn(size, size), torch.zeros(1, size), torch.randn(1, size)
+    W = 0.8 * W / torch.linalg.matrix_norm(W, float("inf") if norm == "linf" else 2)
+    graph = trace(lambda z, x: torch.relu(z @ W.T + x), z, x)
+    proof = prove(certify(graph, z, x, norm=norm), graph, TensorFile(z, (x,)) if located else None)
+    assert (proof.verdict, proof.own_norm, proof.reason) == ("proven", True, "")
+    assert (proof.location is not None) == located
+
+
 def inflate(text: str) -> str:
     """The first weight times 100."""
     return re.sub(r"\[\n\[(-?\d+);", r"[\n[\g<1>00;", text, count=1)
