@@ -110,16 +110,11 @@ def cat(node: Node, *values: Affine) -> Affine:
         if part.linear is not None:
             own = replace(part.linear, count=int(offsets[-1]), rows=part.linear.rows + first)
             linear = own if linear is None else linear + own
-    return Affine(
-        node.shape,
-        parts[0].basis,
-        None if linear is None else linear.chosen(order),
-        *(
-            None if part is None else part.rearranged(lambda a: a[order].reshape(node.shape))
-            for part in (middle, radius)
-        ),
-        inputs=_used(values),
+    middle, radius = (
+        None if part is None else part.rearranged(lambda a: a[order].reshape(node.shape)) for part in (middle, radius)
     )
+    chosen = None if linear is None else linear.chosen(order)
+    return Affine(node.shape, parts[0].basis, chosen, middle, radius, _used(values))
 
 
 def _long(pieces: list[Dyadic | None]) -> Dyadic | None:

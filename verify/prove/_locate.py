@@ -126,9 +126,9 @@ def _radii(maps: list[_Float], points: list[Vector], residual: Vector, unit: flo
         return None
     if not (np.isfinite(first).all() and (first > 0).all()):
         return None
-    first = np.asarray(first * (1 + 1e-6) + first.max() * 1e-6, dtype=np.float64)
-    radii = swept(first)
-    return radii[:-1] if bool((radii[-1] <= first).all()) else None
+    wider: Vector = np.asarray(first * (1 + 1e-6) + first.max() * 1e-6, dtype=np.float64)
+    radii = swept(wider)
+    return radii[:-1] if bool((radii[-1] <= wider).all()) else None
 
 
 def _box(point: Vector, radii: Vector, exponent: int) -> Box:

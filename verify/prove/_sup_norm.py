@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -149,7 +150,9 @@ def _short(number: float) -> Fraction:
 def _eigenvector_estimate(moduli: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """u > 0 with `N u < u`, near the one that makes the quotients smallest; None where none was found."""
     matrix = scipy.sparse.csr_array(moduli) if np.count_nonzero(moduli) < moduli.size / 4 else moduli
-    vector, best, least = np.ones(len(moduli)), None, 1.0
+    vector: NDArray[Any] = np.ones(len(moduli))
+    best: NDArray[Any] | None = None
+    least = 1.0
     for _ in range(SWEEPS):
         image = np.asarray(matrix @ vector)
         quotients = image / vector
