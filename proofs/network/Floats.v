@@ -42,21 +42,22 @@ Fixpoint roundings (t : evaluation) : nat :=
 Fixpoint products (row x : list R) : list R :=
   match row, x with a :: row', b :: x' => a * b :: products row' x' | _, _ => [] end.
 
-(** [y] is phi (A x + c) as a program computes it whose shifts are within [loose] of c. *)
-Fixpoint evaluates (rnd : R -> R) (deep many : nat) (a : activation) (A : list (list R)) (loose c x y : list R) : Prop :=
-  match A, loose, c, y with
-  | row :: A', l :: loose', b :: c', v :: y' =>
-      (exists t b', Rabs (b' - b) <= l /\ Permutation (terms t) (b' :: products row x)
+Definition total (l : list R) : R := fold_right Rplus 0 l.
+Definition magnitude (l : list R) : R := fold_right (fun a s => Rabs a + s) 0 l.
+
+(** [y] is phi (A x + c) as a program computes it: each entry one evaluation, in any order, of the products of its row and
+    of more terms, whose sum is c and whose moduli add up to at most [large]. *)
+Fixpoint evaluates (rnd : R -> R) (deep many : nat) (a : activation) (A : list (list R)) (large c x y : list R) : Prop :=
+  match A, large, c, y with
+  | row :: A', l :: large', b :: c', v :: y' =>
+      (exists t more, total more = b /\ magnitude more <= l /\ Permutation (terms t) (more ++ products row x)
         /\ (depth t <= deep)%nat /\ (roundings t <= many)%nat /\ v = apply a (result rnd t))
-      /\ evaluates rnd deep many a A' loose' c' x y'
+      /\ evaluates rnd deep many a A' large' c' x y'
   | [], [], [], [] => True
   | _, _, _, _ => False
   end.
 
 (** ** How far an evaluation is from the sum *)
-Definition total (l : list R) : R := fold_right Rplus 0 l.
-Definition magnitude (l : list R) : R := fold_right (fun a s => Rabs a + s) 0 l.
-
 Lemma total_app l m : total (l ++ m) = total l + total m.
 Proof. unfold total. induction l; simpl; lra. Qed.
 Lemma magnitude_app l m : magnitude (l ++ m) = magnitude l + magnitude m.
@@ -162,7 +163,7 @@ End Error.
 Lemma products_total row : forall x, total (products row x) = dot row x.
 Proof. induction row as [|a row IH]; intros [|b x]; simpl; try reflexivity. unfold total in *. simpl. now rewrite IH. Qed.
 
-(** ** The checker: s is the shift with the slack that rounding needs, l the slack of the shift that the program is given *)
+(** ** The checker: s is the slack that rounding needs, l bounds the moduli of the terms that make the shift *)
 Local Open Scope Z_scope.
 Local Open Scope bool_scope.
 
@@ -172,19 +173,18 @@ Fixpoint room_ok (e : Z) (top : list Z) (many gn gd : Z) (fs : list Z) (rows : l
   match fs, rows, gs, cs, ls, ss with
   | f :: fs', row :: rows', g :: gs', c :: cs', l :: ls', s :: ss' =>
       let up := 2 ^ (f + e - g) in
-      (0 <=? f) && (0 <=? g) && (g <=? f + e) && (0 <=? l)
-      && (gn * ((Z.abs c + l) * up + absolute_dot top row 0) * 2 ^ 150 + many * (gd + gn) * 2 ^ (f + e)
-          <=? gd * ((s - l) * up) * 2 ^ 150)
+      (0 <=? f) && (0 <=? g) && (g <=? f + e)
+      && (gn * (l * up + absolute_dot top row 0) * 2 ^ 150 + many * (gd + gn) * 2 ^ (f + e) <=? gd * (s * up) * 2 ^ 150)
       && room_ok e top many gn gd fs' rows' gs' cs' ls' ss'
   | [], [], [], [], [], [] => true
   | _, _, _, _, _, _ => false
   end.
 
 (** For float32: unit 2^-24, least 2^-150. *)
-Definition floats_ok (e : Z) (B : box) (w : stored) (given : shift) (loose : list Z) (deep many : nat) (gn gd : Z) : bool :=
+Definition floats_ok (e : Z) (B : box) (w : stored) (given : shift) (large : list Z) (deep many : nat) (gn gd : Z) : bool :=
   (0 <=? e) && (0 <=? gn) && (0 <? gd)
   && ((2 ^ 24 + 1) ^ Z.of_nat deep * gd <=? (gd + gn) * 2 ^ (24 * Z.of_nat deep))
-  && room_ok e (reach B) (Z.of_nat many) gn gd (exponents w) (mantissas w) (places given) (values given) loose (slack given).
+  && room_ok e (reach B) (Z.of_nat many) gn gd (exponents w) (mantissas w) (places given) (values given) large (slack given).
 
 Local Open Scope R_scope.
 
@@ -228,44 +228,38 @@ Proof.
   intros near. induction fs as [|f fs IH];
     intros [|row rows] [|g gs] [|c cs] [|l ls] [|s ss]; cbn [room_ok]; try discriminate.
   { intros [|v y]; cbn [dyadic_rows dyadics evaluates]; [|tauto]. intros _ _. exists []. split; [exact I | reflexivity]. }
-  intros [|v y]; rewrite !Bool.andb_true_iff; intros [[[[[f0 g0] gs0] l0] le] rest];
+  intros [|v y]; rewrite !Bool.andb_true_iff; intros [[[[f0 g0] gs0] le] rest];
     cbn [dyadic_rows dyadics evaluates]; [tauto|].
-  intros [[t [b' [near_b [perm [d [r ->]]]]]] others].
+  intros [[t [more [given_total [small [perm [d [r ->]]]]]]] others].
   destruct (IH rows gs cs ls ss y rest others) as [c' [near_c ->]].
-  apply Z.leb_le in f0. apply Z.leb_le in g0. apply Z.leb_le in gs0. apply Z.leb_le in l0. apply Z.leb_le, IZR_le in le.
-  exists (b' + (result rnd t - total (terms t)) :: c'). cbn [within layer].
-  assert (sum : total (terms t) = b' + dot (map (dyadic f) row) x).
-  { rewrite (total_permutation perm). change (total (b' :: products (map (dyadic f) row) x))
-      with (b' + total (products (map (dyadic f) row) x)). now rewrite products_total. }
+  apply Z.leb_le in f0. apply Z.leb_le in g0. apply Z.leb_le in gs0. apply Z.leb_le, IZR_le in le.
+  exists (total more + (result rnd t - total (terms t)) :: c'). cbn [within layer].
+  assert (sum : total (terms t) = total more + dot (map (dyadic f) row) x).
+  { now rewrite (total_permutation perm), total_app, products_total. }
   split.
   2: { f_equal. f_equal. rewrite sum. ring. }
   split; [|exact near_c].
   assert (scale0 : (0 <= f + e)%Z) by lia. pose proof (dyadic_positive scale0) as sc.
   assert (unit0 : 0 <= unit) by (unfold unit; left; apply Rinv_0_lt_compat; apply pow_lt; lra).
   assert (least0 : 0 <= least) by (unfold least; left; apply Rinv_0_lt_compat; apply pow_lt; lra).
-  assert (size : magnitude (terms t) <= dyadic g (Z.abs c + l) + dyadic (f + e) (absolute_dot (reach B) row 0)).
-  { rewrite (magnitude_permutation perm). change (magnitude (b' :: products (map (dyadic f) row) x))
-      with (Rabs b' + magnitude (products (map (dyadic f) row) x)).
-    apply Rplus_le_compat.
-    - rewrite dyadic_sum, <- dyadic_abs by assumption. pose proof (Rabs_triang (b' - dyadic g c) (dyadic g c)) as tr.
-      replace (b' - dyadic g c + dyadic g c) with b' in tr by ring. lra.
-    - exact (products_magnitude e0 f0 row _ _ _ near). }
+  assert (size : magnitude (terms t) <= dyadic g l + dyadic (f + e) (absolute_dot (reach B) row 0)).
+  { rewrite (magnitude_permutation perm), magnitude_app.
+    apply Rplus_le_compat; [exact small | exact (products_magnitude e0 f0 row _ _ _ near)]. }
   pose proof (evaluation_bound unit0 least0 correct t d r growth size) as err.
-  pose proof (Rabs_triang (b' - dyadic g c) (result rnd t - total (terms t))) as tr.
-  replace (b' + (result rnd t - total (terms t)) - dyadic g c)
-    with (b' - dyadic g c + (result rnd t - total (terms t))) by ring.
-  apply Rle_trans with (1 := tr).
-  replace (dyadic g s) with (dyadic g l + dyadic g (s - l)) by (rewrite <- dyadic_sum; f_equal; lia).
-  apply Rplus_le_compat; [exact near_b|]. apply Rle_trans with (1 := err).
+  replace (total more + (result rnd t - total (terms t)) - dyadic g c) with
+    (total more - dyadic g c + (result rnd t - total (terms t))) by ring.
+  rewrite given_total. replace (dyadic g c - dyadic g c + (result rnd t - total (terms t)))
+    with (result rnd t - total (terms t)) by ring.
+  apply Rle_trans with (1 := err).
   assert (gd1 : 0 < IZR gd) by now apply IZR_lt.
-  rewrite (@dyadic_shift (f + e) g (Z.abs c + l)), (@dyadic_shift (f + e) g (s - l)) by lia.
+  rewrite (@dyadic_shift (f + e) g l), (@dyadic_shift (f + e) g s) by lia.
   set (up := (2 ^ (f + e - g))%Z) in *. set (ad := absolute_dot (reach B) row 0) in *.
   rewrite <- dyadic_sum. unfold dyadic, rational, least. rewrite INR_IZR_INZ.
   rewrite !mult_IZR, plus_IZR, !mult_IZR in le.
   assert (p150 : IZR (2 ^ 150) = 2 ^ 150) by exact (power_real 150). rewrite p150 in le.
   assert (b150 : 0 < 2 ^ 150) by (apply pow_lt; lra).
   clear least0 err. set (q := 2 ^ 150) in *. clearbody q.
-  set (X := IZR ((Z.abs c + l) * up + ad)) in *. set (Y := IZR ((s - l) * up)) in *.
+  set (X := IZR (l * up + ad)) in *. set (Y := IZR (s * up)) in *.
   apply Rmult_le_reg_r with (IZR gd * q * IZR (2 ^ (f + e))).
   { apply Rmult_lt_0_compat; [apply Rmult_lt_0_compat; [exact gd1 | exact b150] | exact sc]. }
   replace ((IZR gn / IZR gd * (X / IZR (2 ^ (f + e)))
@@ -277,15 +271,15 @@ Qed.
 End Program.
 
 (** Iterates of a float32 program stay in the box that holds the fixed point of the exact layer. *)
-Definition floats_stay (e : Z) (B : box) (w : stored) (given : shift) (loose : list Z) (deep many : nat) : Prop :=
+Definition floats_stay (e : Z) (B : box) (w : stored) (given : shift) (large : list Z) (deep many : nat) : Prop :=
   forall rnd P, rounds (/ 2 ^ 24) (/ 2 ^ 150) rnd ->
   (forall x, inside e B x ->
-     evaluates rnd deep many (phi w) (matrix w) (dyadics (places given) loose) (exactly given) x (P x)) ->
+     evaluates rnd deep many (phi w) (matrix w) (dyadics (places given) large) (exactly given) x (P x)) ->
   forall x m, inside e B x -> inside e B (iterates P x m).
 
-Theorem floats_ok_sound n e B w given loose deep many gn gd :
-  (located_ok n e B [w] [given] [] && floats_ok e B w given loose deep many gn gd)%bool = true ->
-  floats_stay e B w given loose deep many.
+Theorem floats_ok_sound n e B w given large deep many gn gd :
+  (located_ok n e B [w] [given] [] && floats_ok e B w given large deep many gn gd)%bool = true ->
+  floats_stay e B w given large deep many.
 Proof.
   rewrite Bool.andb_true_iff. intros [loc ok] rnd P correct program.
   unfold floats_ok in ok. rewrite !Bool.andb_true_iff in ok. destruct ok as [[[[e0 gn0] gd0] power] room].
