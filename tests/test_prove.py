@@ -27,8 +27,9 @@ from deqops.verify._perturbed import RoundingFloor
 from deqops.verify.prove import Proof, prove
 from deqops.verify.prove._dyadic import Dyadic
 from deqops.verify.prove._euclid import euclidean_proof
-from deqops.verify.prove._exact import contraction_fault, location_fault, sup_norm_fault
+from deqops.verify.prove._exact import contraction_fault, floats_fault, location_fault, sup_norm_fault
 from deqops.verify.prove._extracted import extracted_fault
+from deqops.verify.prove._float_layer import FloatBox, float_box
 from deqops.verify.prove._floats import float_floor
 from deqops.verify.prove._kernel import Verdict, assumptions, judge
 from deqops.verify.prove._locate import Box, locate
@@ -292,6 +293,48 @@ def test_euclidean_proofs_are_accepted_and_altered_ones_are_not() -> None:
     assert (proof.verdict, proof.norm, proof.reason) == ("proven", "l2", "")
     verdict = judged(inflate(proof.source), proof.statement, proof)
     assert not verdict.accepted
+
+
+def test_t3_float32_iterates_stay_in_the_proven_box() -> None:
+    _, graph, given = case(Model(torch.relu))
+    concrete = graph.concrete(given.state, *given.inputs)
+    one = recognise(concrete, known=True)
+    found = locate(one)
+    assert found is not None
+    floats = float_box(concrete, one, found, 0)
+    assert isinstance(floats, FloatBox)
+    assert floats_fault(one, floats) == ""
+    assert floats.location.radius < 1e-5  # not vacuous
+    sizes = [Fraction(s, 2**p) for s, p in zip(floats.large, floats.shift.places, strict=True)]
+    model = Model(torch.relu)
+    exact = given.inputs[0].double().abs() @ model.inner.double().abs().T + model.bias.double().abs()
+    assert all(e <= float(s) <= e + 1e-9 for s, e in zip(sizes, exact[0].tolist(), strict=True))
+    scale = 2**floats.location.exponent
+    for corner in (-1, 1):
+        ends = [
+            c + corner * r // 2 for c, r in zip(floats.location.box.centers, floats.location.box.radii, strict=True)
+        ]
+        state = torch.tensor([[end / scale for end in ends]], dtype=torch.float32)
+        for _ in range(30):
+            state = graph(state, *given.inputs)
+            box = floats.location.box
+            for value, c, r in zip(state[0].tolist(), box.centers, box.radii, strict=True):
+                assert abs(Fraction(value) * scale - c) <= r
+    tight = replace(floats.shift, slack=tuple(s // 2 for s in floats.shift.slack))
+    assert floats_fault(one, replace(floats, shift=tight))
+    assert floats_fault(one, replace(floats, growth=floats.growth / 2))
+
+
+@needs_coq
+def test_a_float32_box_is_part_of_the_theorem_and_too_little_slack_is_rejected() -> None:
+    proof = proof_of("relu", 0, True)
+    assert "floats_stay" in proof.statement
+    assert judged(proof.source, proof.statement, proof).accepted
+    start = proof.source.index("Definition rounded")
+    slack = re.search(r"slack := \(\[([-\d;]+)\]\)%Z", proof.source[start:])
+    assert slack is not None
+    less = ";".join(str(int(s) // 2) for s in slack[1].split(";"))
+    assert not judged(proof.source.replace(slack[1], less), proof.statement, proof).accepted
 
 
 @needs_coq

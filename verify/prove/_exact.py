@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import flint
 
 from ._euclid import EuclideanProof, common_rows, gap_of
+from ._float_layer import UNIT, FloatBox, needed_slack
 from ._locate import Box, Location
 from ._network import Activation, Layer, Network, Shift
 from ._sup_norm import SupNorm, SupNormProof
@@ -102,6 +104,20 @@ def _maps(layer: Layer, shift: Shift, exponent: int, inner: Box, outer: Box) -> 
         if not _close(layer.activation, at_center, Fraction(center, 1 << exponent), room):
             return False
     return True
+
+
+def floats_fault(network: Network, floats: FloatBox) -> str:
+    """What is wrong with the box that a float32 program does not leave; "" where nothing is."""
+    layer = replace(network.layers[0], shift=floats.shift)
+    fault = location_fault(replace(network, layers=(layer,)), floats.location)
+    if fault:
+        return f"with rounding: {fault}"
+    if (1 + UNIT) ** floats.deep > 1 + floats.growth:
+        return "the roundings grow by more than is said"
+    numbers = (floats.shift.places, floats.large, floats.location.exponent, floats.location.box)
+    needed = needed_slack(layer, *numbers, floats.many, floats.growth)
+    enough = all(s <= has for s, has in zip(needed, floats.shift.slack, strict=True))
+    return "" if enough else "rounding needs more slack than there is"
 
 
 def _dot(row: Sequence[int], numbers: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from .._claim import Converges, Verdict
 from . import _exact
 from ._euclid import EuclideanProof, euclidean_proof
 from ._extracted import extracted_fault
+from ._float_layer import FloatBox, float_box
 from ._floats import describe_floor, float_floor
 from ._kernel import judge
 from ._locate import Location, locate
@@ -145,7 +146,7 @@ def _prove(
     if not network.exact and len(network.layers) > 1:
         raise _Unknown("several layers with matrices that are no dyadic numbers are not proven")
     contraction, notes = _contraction(certificate, network, WIDEST[tier])
-    location = None
+    location, floats = None, None
     if inputs is not None and tier == "extracted":
         notes += ("the extracted checker locates no fixed points",)
     elif inputs is not None:
@@ -153,24 +154,25 @@ def _prove(
         notes += more
         if location is not None:
             progress("bounding the rounding of the model's program")
-            notes += (describe_floor(float_floor(certificate, model, inputs, location)),)
+            floats, more = _floats(certificate, model, inputs, graph, network, location, problem)
+            notes += more
     digest = "" if inputs is None else inputs_digest(graph)
-    stated = statement(network, contraction, location, digest)
+    stated = statement(network, contraction, location, digest, floats)
     proof = Proof(
         "proven",
         tier,
-        claim=describe(network, contraction, location, digest),
+        claim=describe(network, contraction, location, digest, floats),
         statement=stated,
         norm=contraction.name,
         own_norm=_is_own(certificate, contraction),
         rate=contraction.rate,
-        source=source(network, contraction, location, digest),
-        modules=modules(contraction, location),
+        source=source(network, contraction, location, digest, floats),
+        modules=modules(contraction, location, floats),
         notes=notes,
         location=location,
     )
     if tier == "exact":
-        return _checked_exactly(proof, network, contraction, location)
+        return _checked_exactly(proof, network, contraction, location, floats)
     if tier == "extracted":
         fault = extracted_fault(network, contraction, seconds=seconds, megabytes=megabytes, progress=progress)
         return replace(proof, verdict="rejected", reason=fault) if fault else proof
@@ -294,7 +296,25 @@ def _location(network: Network) -> tuple[Location | None, tuple[str, ...]]:
     return found, ()
 
 
-def describe(network: Network, proof: Contraction, location: Location | None, digest: str) -> str:
+def _floats(
+    certificate: Certificate,
+    model: OperatorGraph,
+    inputs: TensorFile,
+    graph: ConcreteGraph,
+    network: Network,
+    location: Location,
+    problem: int,
+) -> tuple[FloatBox | None, tuple[str, ...]]:
+    """The box that float32 iterates do not leave, in Coq; otherwise what T3 says of the program outside of Coq."""
+    found = float_box(graph, network, location, problem)
+    if isinstance(found, FloatBox):
+        return found, ()
+    return None, (f"{found}; {describe_floor(float_floor(certificate, model, inputs, location))}",)
+
+
+def describe(
+    network: Network, proof: Contraction, location: Location | None, digest: str, floats: FloatBox | None = None
+) -> str:
     """What is proven, in a sentence."""
     layers = " of ".join(layer.activation.name for layer in reversed(network.layers))
     text = (
@@ -303,7 +323,13 @@ def describe(network: Network, proof: Contraction, location: Location | None, di
     )
     if location is None:
         return f"{text}, for every c"
-    return f"{text}, each entry of it within its radius (at most {location.radius:.3g}), for the inputs {digest[:12]}.."
+    text += f", each entry of it within its radius (at most {location.radius:.3g}), for the inputs {digest[:12]}.."
+    if floats is None:
+        return text
+    return (
+        f"{text}; iterates in float32, summed in any order, that start within {floats.location.radius:.3g} of its "
+        "center stay there"
+    )
 
 
 def _matrices(network: Network) -> str:
@@ -323,10 +349,14 @@ def _part(network: Network) -> str:
 # ------------------------------------------------------------------------------------------------ tiers
 
 
-def _checked_exactly(proof: Proof, network: Network, contraction: Contraction, location: Location | None) -> Proof:
+def _checked_exactly(
+    proof: Proof, network: Network, contraction: Contraction, location: Location | None, floats: FloatBox | None
+) -> Proof:
     fault = _exact.contraction_fault(network, contraction)
     if not fault and location is not None:
         fault = _exact.location_fault(network, location)
+    if not fault and floats is not None:
+        fault = _exact.floats_fault(network, floats)
     return replace(proof, verdict="rejected", reason=fault) if fault else proof
 
 

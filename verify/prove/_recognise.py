@@ -40,6 +40,16 @@ def recognise(graph: ConcreteGraph, *, known: bool, problem: int = 0) -> Network
     return Network(tuple(_layer(one) for one in chain), graph.fingerprint, names, count, kind)
 
 
+def term_sizes(graph: ConcreteGraph, problem: int) -> list[Fraction]:
+    """For a single layer, the moduli of the terms that make up each entry of the shift, added up."""
+    chain, _ = _Reader(graph, known=True, moduli=True).chain()
+    chain, _, _ = _one_of(chain, graph.shape(graph.state[0]), graph.batch_dims, problem)
+    middle = chain[0].middle
+    if len(chain) != 1 or middle is None:
+        raise InputError("operator: it is no single layer with a known shift")
+    return [Fraction(int(m), 1 << middle.exponent) for m in middle.mantissas]
+
+
 @dataclass(frozen=True, eq=False)
 class _Wide:
     """A layer before its rows have exponents of their own."""
@@ -51,10 +61,11 @@ class _Wide:
 
 
 class _Reader:
-    """Follows the graph node by node."""
+    """Follows the graph node by node; with `moduli`, every number and every difference counts by its modulus."""
 
-    def __init__(self, graph: ConcreteGraph, known: bool) -> None:
-        self._graph, self._known = graph, known
+    def __init__(self, graph: ConcreteGraph, known: bool, moduli: bool = False) -> None:
+        self._graph, self._known, self._moduli = graph, known, moduli
+        self._rules = RULES | {"neg": RULES["cast"], "sub": RULES["add"]} if moduli else RULES
         self._enclosed = Constants(graph)
         self._values: dict[int, Affine] = {}
         self._free: set[int] = set()
@@ -80,7 +91,7 @@ class _Reader:
         activation = _activation(node)
         if activation is not None:
             return self._append(activation, operands[0], node.source)
-        rule = RULES.get(node.op)
+        rule = self._rules.get(node.op)
         if rule is None:
             raise UnsupportedOperationError(node.source, "is in no layer that the proofs know")
         result = rule(node, *operands)
@@ -120,14 +131,15 @@ class _Reader:
                 self._free.add(value)
                 return constant(None, shape, None, frozenset())
             finite = bool(leaf.tensor.isfinite().all())  # the infinities that a `where` leaves out are no numbers
-            return constant(Dyadic.of(leaf.tensor) if finite else None, shape, None, used)
+            number = Dyadic.of(leaf.tensor) if finite else None
+            return constant(abs(number) if number is not None and self._moduli else number, shape, None, used)
         node = self._graph.producer[value]
         operands = [self._value(v) for v in node.operands]
         used = node.inputs.union(*(operand.inputs for operand in operands))
         if self._free.intersection(node.operands) or (used and not self._known):
             self._free.add(value)
             return constant(None, shape, None, frozenset())
-        rule = RULES.get(node.op)
+        rule = self._rules.get(node.op)
         if rule is not None and all(operand.exact for operand in operands):
             try:
                 return replace(rule(node, *operands), inputs=used)

@@ -8,8 +8,9 @@ import numpy as np
 
 from ._dyadic import Array
 from ._euclid import EuclideanProof, Spectrum
+from ._float_layer import FloatBox
 from ._locate import Box, Location
-from ._network import Layer, Network
+from ._network import Layer, Network, Shift
 from ._sup_norm import SupNorm, SupNormProof
 
 SPARSE = 0.25
@@ -28,13 +29,16 @@ Import ListNotations.
 Contraction = SupNormProof | EuclideanProof
 
 
-def modules(proof: Contraction, location: Location | None) -> tuple[str, ...]:
+def modules(proof: Contraction, location: Location | None, floats: FloatBox | None = None) -> tuple[str, ...]:
     """The modules of the theory that a proof imports."""
     norm = "SupNorm" if isinstance(proof, SupNormProof) else "Euclid"
-    return ("Vectors", "Layers", norm) + (() if location is None else ("Located",))
+    located = () if location is None else ("Located",)
+    return ("Vectors", "Layers", norm, *located, *(() if floats is None else ("Floats",)))
 
 
-def source(network: Network, proof: Contraction, location: Location | None, inputs: str) -> str:
+def source(
+    network: Network, proof: Contraction, location: Location | None, inputs: str, floats: FloatBox | None = None
+) -> str:
     """The whole file.
 
     Args:
@@ -42,19 +46,24 @@ def source(network: Network, proof: Contraction, location: Location | None, inpu
         proof: of contraction.
         location: boxes, or None where no fixed point is located.
         inputs: the hash of the inputs, "" for none.
+        floats: the box that a float32 program does not leave, or None.
     """
-    parts = [HEAD.format(modules=" ".join(modules(proof, location)))]
+    parts = [HEAD.format(modules=" ".join(modules(proof, location, floats)))]
     parts += [_layer(number, layer) for number, layer in enumerate(network.layers, 1)]
     parts.append(_definition("layers", "list stored", _names("layer", len(network.layers))))
     parts.append(_witnesses(proof))
     parts.append(_contraction(network, proof))
     if location is not None:
         parts.append(_located(network, location))
-    parts.append(_theorem(network, proof, location, inputs))
+    if floats is not None:
+        parts.append(_floats(network, floats))
+    parts.append(_theorem(network, proof, location, inputs, floats))
     return "".join(parts)
 
 
-def statement(network: Network, proof: Contraction, location: Location | None, inputs: str) -> str:
+def statement(
+    network: Network, proof: Contraction, location: Location | None, inputs: str, floats: FloatBox | None = None
+) -> str:
     """The theorem's statement as the file gives it."""
     space = f"{network.size} {_distance(proof)} {_rate(proof)}"
     if not network.exact:
@@ -73,7 +82,24 @@ def statement(network: Network, proof: Contraction, location: Location | None, i
             "forall shifts : list (list R), Forall2 admits given shifts -> "
             f"converges_near {space} (network layers shifts) center radii"
         )
+    if floats is not None:
+        claim = f"{claim} /\\ floats_stay {_stay(floats)}"
     return f'about "{network.fingerprint}" "{inputs}" ({claim})'
+
+
+def _stay(floats: FloatBox) -> str:
+    return f"{floats.location.exponent} wide layer_1 rounded large {floats.deep} {floats.many}"
+
+
+def _floats(network: Network, floats: FloatBox) -> str:
+    growth = f"{floats.growth.numerator} {floats.growth.denominator}"
+    asked = (
+        f"(located_ok {network.size} {floats.location.exponent} wide [layer_1] [rounded] [] && "
+        f"floats_ok {_stay(floats)} {growth})%bool"
+    )
+    parts = [_box("wide", floats.location.box), _shift("rounded", floats.shift)]
+    parts.append(_definition("large", "list Z", _integers(floats.large)))
+    return "".join([*parts, _lemma("rounds_inside", f"{asked} = true")])
 
 
 def _distance(proof: Contraction) -> str:
@@ -123,7 +149,7 @@ def _contraction(network: Network, proof: Contraction) -> str:
 
 
 def _located(network: Network, location: Location) -> str:
-    lines = [_shift(number, layer) for number, layer in enumerate(network.layers, 1)]
+    lines = [_shift(f"shift_{number}", layer.shift) for number, layer in enumerate(network.layers, 1)]
     lines.append(_definition("given", "list shift", _names("shift", len(network.layers))))
     lines.append(_box("around", location.box))
     lines += [_box(f"between_{number}", box) for number, box in enumerate(location.hidden, 1)]
@@ -136,9 +162,14 @@ def _located(network: Network, location: Location) -> str:
     return "".join(lines)
 
 
-def _theorem(network: Network, proof: Contraction, location: Location | None, inputs: str) -> str:
-    stated = statement(network, proof, location, inputs)
+def _theorem(
+    network: Network, proof: Contraction, location: Location | None, inputs: str, floats: FloatBox | None
+) -> str:
+    stated = statement(network, proof, location, inputs, floats)
     term = _term(network, proof, location)
+    if floats is not None:
+        growth = f"{floats.growth.numerator} {floats.growth.denominator}"
+        term = f"conj ({term}) (@floats_ok_sound {network.size} {_stay(floats)} {growth} rounds_inside)"
     return f"Theorem proven : {stated}.\nProof.\n  apply read_from. exact ({term}).\nQed.\n"
 
 
@@ -186,15 +217,14 @@ def _spectrum(name: str, one: Spectrum) -> str:
     return _definition(name, "spectrum", f"\n  {{| {fields} |}}")
 
 
-def _shift(number: int, layer: Layer) -> str:
-    shift = layer.shift
+def _shift(name: str, shift: Shift | None) -> str:
     if shift is None:
         raise ValueError("a free shift is not located")
     fields = (
         f"places := {_integers(shift.places)};\n   values := {_integers(shift.values)};\n"
         f"   slack := {_integers(shift.slack)}"
     )
-    return _definition(f"shift_{number}", "shift", f"\n  {{| {fields} |}}")
+    return _definition(name, "shift", f"\n  {{| {fields} |}}")
 
 
 def _box(name: str, box: Box) -> str:
