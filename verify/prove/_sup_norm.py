@@ -147,7 +147,7 @@ def _short(number: float) -> Fraction:
     return Fraction(int(exact * unit)) / unit
 
 
-def _eigenvector_estimate(moduli: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _eigenvector_estimate(moduli: NDArray[np.float64]) -> NDArray[Any] | None:
     """u > 0 with `N u < u`, near the one that makes the quotients smallest; None where none was found."""
     matrix = scipy.sparse.csr_array(moduli) if np.count_nonzero(moduli) < moduli.size / 4 else moduli
     vector: NDArray[Any] = np.ones(len(moduli))
