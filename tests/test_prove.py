@@ -102,6 +102,33 @@ def test_scaled_shifted_and_sliced_layers_are_read_exactly() -> None:
     assert exact_value(one, [Fraction(3), Fraction(-5)]) == [Fraction(v) for v in G(z)[0].tolist()]
 
 
+A, M, V = torch.randint(-4, 5, (4, 4)) / 8.0, torch.randint(-4, 5, (3, 3)) / 8.0, torch.tensor([1.0, -0.5, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("G", "shape", "batch_dims"),
+    [
+        (lambda z: A @ z + 1, (4,), 0),
+        (lambda z: z @ A - z, (4,), 0),
+        (lambda z: (A @ z @ M).flip(0) / 2, (4, 3), 0),
+        (lambda z: A @ (z @ M), (2, 4, 3), 1),
+        (lambda z: (z @ V)[..., None] * V + z.sum(0, keepdim=True).expand(4, 3) / 4, (4, 3), 0),
+        (lambda z: torch.cat([z[1:], z[:1]]).T.reshape(4, 3) - z.sum(1, keepdim=True) * 3, (4, 3), 0),
+        (lambda z: z.index_select(0, torch.tensor([2, 2, 0, 3])).index_add(0, torch.tensor([1, 1]), z[:2]), (4, 3), 0),
+    ],
+)
+def test_linear_maps_are_read_exactly(G: Any, shape: tuple[int, ...], batch_dims: int) -> None:
+    z = torch.randint(-8, 9, shape, generator=torch.Generator().manual_seed(3)) / 4.0
+    graph = trace(G, z, batch_dims=batch_dims).concrete(z)
+    for problem in range(shape[0] if batch_dims else 1):
+        one = recognise(graph, known=True, problem=problem)
+        own, new = (z[problem], G(z)[problem]) if batch_dims else (z, G(z))
+        if one.kind == "column":
+            own, new = own[:, problem], new[:, problem]
+        image = exact_value(one, [Fraction(v) for v in own.reshape(-1).tolist()])
+        assert image == [Fraction(v) for v in new.reshape(-1).tolist()]
+
+
 def test_shifts_that_are_no_dyadic_numbers_are_enclosed() -> None:
     z, x = torch.zeros(1, 2), torch.tensor([[0.3, 2.0]])
     one = recognise(trace(lambda z, x: torch.relu(z / 4 + x.tanh() / 3), z, x).concrete(z, x), known=True)
@@ -409,7 +436,7 @@ def test_the_kernel_accepts_what_is_proven(name: str, hidden: int, located: bool
 @pytest.mark.parametrize(("size", "norm", "located"), [(16, "l2", True), (64, "linf", False)])
 def test_layers_of_16_and_64_have_proofs(size: int, norm: str, located: bool) -> None:
     W, z, x = torch.randn(size, size), torch.zeros(1, size), torch.randn(1, size)
-    W = 0.8 * W / torch.linalg.matrix_norm(W, float("inf") if norm == "linf" else 2)
+    W = (0.8 if norm == "linf" else 0.3) * W / torch.linalg.matrix_norm(W, float("inf") if norm == "linf" else 2)
     graph = trace(lambda z, x: torch.relu(z @ W.T + x), z, x)
     proof = prove(certify(graph, z, x, norm=norm), graph, TensorFile(z, (x,)) if located else None)
     assert (proof.verdict, proof.own_norm, proof.reason) == ("proven", True, "")
