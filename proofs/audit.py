@@ -35,6 +35,11 @@ ALLOWED = {
     "Classical_Prop.classic": "Coq.Logic.Classical_Prop.classic",
 }
 
+# Where the kernel's machine integers live, and what it assumes of their operations: the checkers of network/ compute
+# with them.
+MACHINE = {"PrimInt63": "Coq.Numbers.Cyclic.Int63.PrimInt63", "Uint63": "Coq.Numbers.Cyclic.Int63.Uint63"}
+FOLDERS = ("theory", "network")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -73,8 +78,13 @@ def without_comments(text: str) -> str:
 
 
 def sources(folder: Path) -> dict[str, str]:
-    """Module name to comment-free source, for every file of the theory."""
-    return {path.stem: without_comments(path.read_text()) for path in sorted((folder / "theory").glob("*.v"))}
+    """Module name to comment-free source, for every file."""
+    return {path.stem: without_comments(path.read_text()) for path in files(folder)}
+
+
+def files(folder: Path) -> list[Path]:
+    """Every source of the theory and of the checkers."""
+    return [path for name in FOLDERS for path in sorted((folder / name).glob("*.v"))]
 
 
 def theorems_in(folder: Path) -> set[str]:
@@ -118,13 +128,14 @@ def source_faults(folder: Path = HERE) -> list[str]:
     changed = (name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
     faults += [f"{name}: its definition is not the recorded one" for name in sorted(changed)]
     built = (folder / "_CoqProject").read_text().split()
-    faults += [f"{module}.v: not in _CoqProject" for module in sources(folder) if f"theory/{module}.v" not in built]
+    listed = {str(path.relative_to(folder)) for path in files(folder)}
+    faults += [f"{Path(path).name}: not in _CoqProject" for path in sorted(listed - set(built))]
     return faults
 
 
 def stale(folder: Path) -> list[str]:
     """Files without an up-to-date compiled form."""
-    pairs = [(path, path.with_suffix(".vo")) for path in sorted((folder / "theory").glob("*.v"))]
+    pairs = [(path, path.with_suffix(".vo")) for path in files(folder)]
     old = (v for v, vo in pairs if not vo.exists() or vo.stat().st_mtime < v.stat().st_mtime)
     return [f"{path.name}: not compiled since it changed" for path in old]
 
@@ -141,6 +152,8 @@ def question(names: list[str]) -> str:
     lines = [f"Require {module}." for module in sorted({name.rsplit(".", 1)[0] for name in names})]
     for axiom in ALLOWED:
         lines += [mark(f"place {axiom}"), f"Locate {axiom}."]
+    for module in MACHINE:
+        lines += [mark(f"home {module}"), f"Locate Module {module}."]
     for name in names:
         lines += [mark(f"axioms {name}"), f"Print Assumptions {name}."]
     # Only for legible statements; nothing of ours is imported, so no notation of ours can disguise one.
@@ -167,7 +180,8 @@ def ask_one_process(folder: Path, names: list[str]) -> dict[str, Answer]:
     with tempfile.TemporaryDirectory() as place:
         source = Path(place) / "question.v"
         source.write_text(question(names))
-        command = ["coqc", "-q", "-R", str(folder / "theory"), "Deqops", str(source)]
+        places = [part for name in FOLDERS for part in ("-R", str(folder / name), "Deqops")]
+        command = ["coqc", "-q", *places, str(source)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=place, timeout=600, check=False)
     if done.returncode != 0:
         raise RuntimeError(flat(done.stderr)[-400:])
@@ -181,10 +195,17 @@ def answers(output: str, names: list[str]) -> dict[str, Answer]:
     genuine = {
         axiom for axiom, home in ALLOWED.items() if said["place", axiom].strip().split("\n")[0] == f"Constant {home}"
     }
+    modules = {
+        module for module, home in MACHINE.items() if f"Module {home}" in said["home", module].strip().split("\n")[:1]
+    }
+
+    def judged(axiom: str) -> str:
+        return axiom if axiom in genuine or axiom.split(".")[0] in modules else f"!{axiom}"
+
     return {
         name: Answer(
             said["statement", name].split(":", 1)[1].strip(),
-            frozenset(a if a in genuine else f"!{a}" for a in assumptions(said["axioms", name])),
+            frozenset(judged(axiom) for axiom in assumptions(said["axioms", name])),
         )
         for name in names
     }
@@ -248,7 +269,9 @@ def main() -> int:
     found, faults = inspect()
     for entry in exported().values():
         if entry["coq"] in found:
-            used = sorted(axiom.rsplit(".", 1)[-1] for axiom in found[entry["coq"]].axioms)
+            axioms = found[entry["coq"]].axioms
+            used = sorted(axiom.rsplit(".", 1)[-1] for axiom in axioms if axiom.split(".")[0] not in MACHINE)
+            used += ["machine integers"] if len(used) < len(axioms) else []
             sys.stdout.write(f"proofs: {entry['coq']:44} axioms: {', '.join(used) or 'none'}\n")
     sys.stdout.writelines(f"proofs: FAILED {fault}\n" for fault in faults)
     return 1 if faults else 0

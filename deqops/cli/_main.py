@@ -26,6 +26,7 @@ from ._exit import (
     CommandError,
 )
 from ._info import info_command
+from ._prove import prove_command
 from ._report import report_command
 from ._solve import solve_command
 from ._train import train_command
@@ -48,6 +49,7 @@ _COMMANDS = (
     solve_command,
     certify_command,
     check_command,
+    prove_command,
     report_command,
     info_command,
 )

@@ -84,6 +84,12 @@ class OperatorGraph:
                 raise InputError(f"operator: it maps a state of shape {expected} to shape {got}; return {expected}")
         return graph
 
+    def arranged(self, state: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The arguments of a call, `(state, *inputs)`, from their leaves in order."""
+        remaining = iter(inputs)
+        trees = [tree.unflatten([next(remaining) for _ in range(tree.size)]) for tree in self._input_trees]
+        return (self._state_tree.unflatten(state), *trees)
+
     def _leaves(self, state: Any, inputs: Sequence[Any]) -> list[Tensor]:
         if len(inputs) != len(self._input_trees):
             raise InputError(f"inputs: the operator takes {len(self._input_trees)}, got {len(inputs)}")

@@ -33,6 +33,8 @@ certificate = certify(G, layer(x).detach(), x)
 assert certificate.verdict is Verdict.CERTIFIED, certificate.explain()
 assert check(certificate, G, layer(x).detach(), x).accepted
 import deqops.models
+from deqops.verify.prove._theory import sources
+assert all(path.is_file() for path in sources().values()) and len(sources()) > 15
 print("wheel: installed, certified and checked outside the checkout")
 """
 
