@@ -46,7 +46,7 @@ REFUTATIONS: dict[str, Refutation] = {
             ("the box is inside the region", _STEIN),
             "a state of problem {problem} near which every slope matrix of G has an eigenvalue of modulus above "
             "{growth}: G contracts there in no norm.",
-            None,
+            "refute_stein",
             "Rademacher 1919; Stein 1952",
         ),
         Refutation(
@@ -54,7 +54,7 @@ REFUTATIONS: dict[str, Refutation] = {
             ("Contraction", "UniqueEquilibrium", "Converges"),
             ("T6 in each box", "the boxes are disjoint and inside the region"),
             "two equilibria of problem {problem}, enclosed within {first_radius} and {second_radius}.",
-            None,
+            "refute_two_equilibria",
             "Krawczyk 1969; Rump 1983",
         ),
         Refutation(
@@ -62,7 +62,7 @@ REFUTATIONS: dict[str, Refutation] = {
             ("Converges",),
             ("T6 for the whole cycle of the damped map", "its first two boxes are disjoint, the first in the region"),
             "a cycle of the iteration of problem {problem}, enclosed within {radius}: it goes round for ever.",
-            None,
+            "refute_cycle",
             "Krawczyk 1969; Rump 1983, for the cycle's equations",
         ),
         Refutation(

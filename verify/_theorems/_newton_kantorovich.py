@@ -74,7 +74,7 @@ NEWTON_KANTOROVICH = Theorem(
     number="T6",
     hypotheses=(("contraction", "Z < 1"), ("self-map", "Y + Z r <= r")),
     guarantee="one equilibrium in B(c, r); ||y - y*|| <= ||A|| ||G(y) - y|| / (1 - Z) for y in it",
-    proof=None,
+    proof="newton_kantorovich",
     source="Kantorovich 1948; radii form: Krawczyk 1969, Rump 1983",
     claim="unique_equilibrium",
     region="ball",
