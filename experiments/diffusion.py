@@ -358,8 +358,8 @@ ln(1/1000) / ln(rate).
 iterations, but for the diffusion model at σ = 0.1, which loses half a dB of inpainting after 100: only the contractive
 ones are certified to stay. The certificate costs 0.2 to 0.3 dB against the same network left free; training through the
 equilibrium gives that back, more than that for inpainting. **No contractive denoiser beats the affine baseline here**;
-the diffusion model at the lower noise level beats all. It is refuted as a contraction everywhere, what the ball around
-an equilibrium says is in the last column."""
+the diffusion model at the lower noise level beats all. It is refuted as a contraction everywhere, and what is certified
+of it is one image's small ball around its equilibrium."""
 
 
 def by_denoiser(cells: list[dict[str, Any]], task: str) -> dict[str, list[dict[str, Any]]]:
