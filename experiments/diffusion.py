@@ -245,17 +245,21 @@ def trained_through(images: Any, settings: Any, matrix: Tensor, seed: int) -> di
 
 
 def restoration(denoiser: Any, matrix: Tensor, b: Tensor, truth: Tensor, size: Size) -> dict[str, Any]:
-    """PSNR against iterations; verdicts everywhere and around the first image's equilibrium."""
+    """PSNR against iterations; verdicts everywhere and, where none is certified, around the first equilibrium."""
     from deqops.models import Restoration, restored_psnr
     from deqops.verify import Around
 
     operator = Restoration(denoiser, matrix).eval()
     start, first = (b @ operator.data)[:1], b[:1]
+    everywhere = verdict_of(operator, start, (first,), 1, norm="l2", theorem="picard", budget=size.budget)
+    around = {}
+    if everywhere["verdict"] != "certified":
+        around = {"around": verdict_of(operator, start, (first,), 1, region=Around(), budget=size.budget)}
     return {
         "observed": observed_iterations(operator, start, (first,)),
         "rows": restored_psnr(operator, b, truth, size.iterations),
-        "everywhere": verdict_of(operator, start, (first,), 1, norm="l2", theorem="picard", budget=size.budget),
-        "around": verdict_of(operator, start, (first,), 1, norm="l2", region=Around(), budget=size.budget),
+        "everywhere": everywhere,
+        **around,
     }
 
 
@@ -284,7 +288,12 @@ are the same draws solved by sweeps to a relative residual of 1e-3.
 
 | images | steps | Fréchet | precision | recall | nearest |
 |---|---|---|---|---|---|
-{chr(10).join(rows)}"""
+{chr(10).join(rows)}
+
+**More steps help up to 32, and sweeps change nothing**: solved to 1e-3, 64 steps give the same quality as one after the
+other. The Fréchet distance alone does not tell the network's samples from a normal distribution's, which has the right
+means and covariances by construction; precision does. Samples are not copies: they are further from the training images
+than test images are."""
 
 
 def sweep_text(cells: list[dict[str, Any]]) -> str:
@@ -312,7 +321,13 @@ image and for the whole batch; sequential sampling is 1.
 
 | sampler | form | solver | steps | sweeps, mean | most | unsolved | distance | time, one | time, batch |
 |---|---|---|---|---|---|---|---|---|---|
-{chr(10).join(rows)}"""
+{chr(10).join(rows)}
+
+**The form decides.** Cumulative sweeps hardly grow with the steps; shifted ones are as many as the steps, and
+Anderson's method makes them more, though both forms have the same certificate. Fixed noise (DDPM) takes half as many
+sweeps again.
+On one thread sweeps save time only for one image and the sampler without noise, from 32 steps on. A batch of 16 keeps
+the thread busy anyway: a sweep then costs nearly half of what all steps cost one after the other."""
 
 
 def restoration_text(cells: list[dict[str, Any]]) -> str:
@@ -330,14 +345,21 @@ def restoration_text(cells: list[dict[str, Any]]) -> str:
 PSNR in dB on 300 test images, after so many iterations. The denoisers: the diffusion model at a noise level; a
 two-layer network, free or with `bounded(network, {RATE})`, trained to denoise at σ = {LEVELS[0]}; and the bounded one
 trained through its equilibrium for the problem. The baseline is the best affine restoration of normal images with the
-training images' mean and covariance. Verdicts: `picard` in l2 everywhere, with the rate; and any theorem on a ball
-around the first image's equilibrium, with the rate where the theorem has one. "Steps" are iterations until the first
+training images' mean and covariance. Verdicts: `picard` in l2 everywhere, with the rate; and, where that
+is not certified, any theorem on a ball around the first image's equilibrium. "Steps" are iterations until the first
 image's step has a thousandth of its first size, observed, and where `picard` is certified the number that is enough,
 ln(1/1000) / ln(rate).
 
 | problem | denoiser | {" | ".join(f"{count}" for count in counts)} | steps | everywhere | around one |
 |{"---|" * (len(counts) + 5)}
-{chr(10).join(rows)}"""
+{chr(10).join(rows)}
+
+**Iterating helps, and the first ten iterations do most of it.** After that all denoisers stay where they are, to 1,000
+iterations, but for the diffusion model at σ = 0.1, which loses half a dB of inpainting after 100: only the contractive
+ones are certified to stay. The certificate costs 0.2 to 0.3 dB against the same network left free; training through the
+equilibrium gives that back, more than that for inpainting. **No contractive denoiser beats the affine baseline here**;
+the diffusion model at the lower noise level beats all. It is refuted as a contraction everywhere, and what is certified
+of it is one image's small ball around its equilibrium."""
 
 
 def by_denoiser(cells: list[dict[str, Any]], task: str) -> dict[str, list[dict[str, Any]]]:
@@ -373,6 +395,7 @@ def verdicts_of(parts: list[dict[str, Any]], key: str) -> str:
     for name in names:
         these = [one for one in found if one["verdict"] == name]
         rates = [one["rate"] for one in these if one["rate"] is not None]
+        theorems = " by " + " and ".join(sorted({one["theorem"] for one in these})) if name == "certified" else ""
         refused = " not accepted" if any(one["accepted"] is False for one in these) else ""
-        texts.append(f"{len(these)} {name}{refused}" + (f" ({statistics.fmean(rates):.3f})" if rates else ""))
+        texts.append(f"{len(these)} {name}{theorems}{refused}" + (f" ({statistics.fmean(rates):.3f})" if rates else ""))
     return ", ".join(texts)
