@@ -242,8 +242,8 @@ def _verdicts(found: Found) -> str:
                 rows.append(_verdict_row(variant, cells))
     return (
         "Iterations are Picard's, until the residual's bound (T1), or the residual (observed), is a thousandth of the\n"
-        "first step; under T8 they are the sweeps after which the exact map's iteration is at the solution.\n\n"
-        + "\n".join(rows)
+        "first step; under T8 they are the sweeps after which the exact map's iteration is at the solution. The last\n"
+        "of the observed ones only finds that the residual is small.\n\n" + "\n".join(rows)
     )
 
 
