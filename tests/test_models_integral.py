@@ -314,7 +314,7 @@ def test_training_lowers_the_error_and_iterating_lowers_it_further() -> None:
     x, y = data.part("test")
     assert trained.error["test"] < 0.6 * float(relative_error(x, y))
     rows = errors_by_iteration(trained.model, data, 30)
-    assert rows[1]["test"] > 1.5 * rows[30]["test"]
+    assert rows[1]["test"] > 1.25 * rows[30]["test"]
     assert rows[30]["test"] == pytest.approx(trained.error["test"], rel=0.02)
     assert rows[30]["residual"] < 1e-2 * rows[0]["residual"]
 
