@@ -5,5 +5,8 @@ from __future__ import annotations
 from ._autoregressive_training import AutoregressiveRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
+from ._recycling_recipe import RecyclingRecipe
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PIGNRecipe(), AutoregressiveRecipe())}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (PIGNRecipe(), AutoregressiveRecipe(), RecyclingRecipe())
+}

@@ -23,6 +23,7 @@ TINY: dict[str, list[str]] = {
         "longest=10",
     ],
     "pign": ["neighbours=4", "channels=4", "epochs=2"],
+    "recycling": ["residues=8", "tests=2", "epochs=1", "steps=2", "batch=2", "single=1", "pair=1", "hidden=2"],
 }
 """Settings of a training that takes a second or two, by architecture."""
 
