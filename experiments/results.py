@@ -16,8 +16,9 @@ from pathlib import Path
 from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
 from experiments.autoregressive import Autoregressive
+from experiments.recycling import Recycling
 
-STUDIES: tuple[Study, ...] = (Autoregressive(),)
+STUDIES: tuple[Study, ...] = (Autoregressive(), Recycling())
 
 
 def run_cell(study: Study, cell: Cell, here: Circumstances, out: Path) -> None:
