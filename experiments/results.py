@@ -17,8 +17,13 @@ from experiments._page import write_section
 from experiments._study import Cell, Circumstances, Study, file_of, results
 from experiments.autoregressive import Autoregressive
 from experiments.recycling import Recycling
+from experiments.transformer import Transformer
 
-STUDIES: tuple[Study, ...] = (Autoregressive(), Recycling())
+STUDIES: tuple[Study, ...] = (
+    Autoregressive(),
+    Transformer(),
+    Recycling(),
+)
 
 
 def run_cell(study: Study, cell: Cell, here: Circumstances, out: Path) -> None:

@@ -10,6 +10,7 @@ from ._curve import by_iteration
 from ._digits import digits_graph
 from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
+from ._navier_stokes import navier_stokes, random_vorticity, vorticity_trajectories
 from ._pign import PIGN, project_spectral_norm_
 from ._planetoid import planetoid_graph
 from ._protein_files import structure_chains, table_chains
@@ -26,6 +27,15 @@ from ._recycling_training import (
 )
 from ._structure_metrics import lddt, rmsd
 from ._train import CITATION, DIGITS, PIGNSettings, Trained, TrainedPIGN, accuracies, train_gcn, train_pign
+from ._transformer import FieldTransformer
+from ._transformer_training import (
+    FlowSettings,
+    TrainedTransformer,
+    TransformerSettings,
+    error_by_iteration,
+    flows_of,
+    train_transformer,
+)
 
 __all__ = [
     "CITATION",
@@ -40,6 +50,8 @@ __all__ = [
     "Crops",
     "Decoding",
     "Example",
+    "FieldTransformer",
+    "FlowSettings",
     "Outcome",
     "PIGNSettings",
     "Progress",
@@ -52,6 +64,8 @@ __all__ = [
     "TrainedDecoder",
     "TrainedPIGN",
     "TrainedRecycler",
+    "TrainedTransformer",
+    "TransformerSettings",
     "Trunk",
     "accuracies",
     "by_iteration",
@@ -60,12 +74,16 @@ __all__ = [
     "decode_sequentially",
     "decoder",
     "digits_graph",
+    "error_by_iteration",
     "fit",
+    "flows_of",
     "gumbel_noise",
     "lddt",
+    "navier_stokes",
     "planetoid_graph",
     "project_spectral_norm_",
     "protein_data",
+    "random_vorticity",
     "rmsd",
     "seeded",
     "structure_chains",
@@ -76,4 +94,6 @@ __all__ = [
     "train_gcn",
     "train_pign",
     "train_recycler",
+    "train_transformer",
+    "vorticity_trajectories",
 ]

@@ -6,7 +6,12 @@ from ._autoregressive_training import AutoregressiveRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
 from ._recycling_recipe import RecyclingRecipe
+from ._transformer_training import TransformerRecipe
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (PIGNRecipe(), AutoregressiveRecipe(), RecyclingRecipe())
-}
+ALL: tuple[Recipe, ...] = (
+    PIGNRecipe(),
+    AutoregressiveRecipe(),
+    TransformerRecipe(),
+    RecyclingRecipe(),
+)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}

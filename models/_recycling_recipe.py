@@ -29,6 +29,7 @@ class CropSettings:
 
     Args:
         residues: of a crop.
+        short: residues of the crops for certificates, at most as many.
         tests: test crops.
         noise: as for `Corruption`.
         missing: likewise.
@@ -36,6 +37,7 @@ class CropSettings:
     """
 
     residues: int = 32
+    short: int = 8
     tests: int = 64
     noise: float = 2.0
     missing: float = 0.2
@@ -59,7 +61,7 @@ class RecyclingRecipe(Recipe):
             chains = synthetic_chains()
         else:
             chains = table_chains(root / "ts50.npz") if dataset == "ts50" else structure_chains(root)
-        return protein_data(chains, settings.residues, settings.tests, corruption)
+        return protein_data(chains, settings.residues, settings.tests, corruption, settings.short)
 
     def train(
         self,

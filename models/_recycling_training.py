@@ -79,7 +79,7 @@ class ProteinData:
         residues: of a crop.
         corruption: of a crop.
         tests: crops of test chains, drawn once.
-        short: test crops of 8 residues, whose operator is small enough for local certificates.
+        short: test crops of few residues, whose operator is small enough for local certificates.
     """
 
     chains: tuple[Chain, ...]
@@ -89,30 +89,37 @@ class ProteinData:
     short: Crops
 
 
-SHORT = 8
-"""Residues of the crops for certificates."""
-
-
 def protein_data(
-    chains: Sequence[Chain], residues: int = 32, tests: int = 64, corruption: Corruption | None = None
+    chains: Sequence[Chain],
+    residues: int = 32,
+    tests: int = 64,
+    corruption: Corruption | None = None,
+    short: int = 8,
 ) -> ProteinData:
     """Chains split, one in five for tests, in an order drawn once.
+
+    Args:
+        chains: of which those with at least `residues` residues are used.
+        residues: of a crop.
+        tests: test crops.
+        corruption: of each crop.
+        short: residues of the crops for certificates.
 
     Raises:
         InputError: too few chains are as long as a crop.
     """
     long = [chain for chain in chains if len(chain) >= residues]
-    if len(long) < _TEST_SHARE or residues < SHORT or tests < 1:
+    if len(long) < _TEST_SHARE or not 2 <= short <= residues or tests < 1:
         raise InputError(
             f"residues, tests: got {residues} and {tests}, and {len(long)} of {len(chains)} chains are so long;"
-            f" choose at least {SHORT} residues, 1 test crop, and give at least {_TEST_SHARE} such chains"
+            f" choose at least short={short} residues (2 or more), 1 test crop, and give {_TEST_SHARE} such chains"
         )
     generator, corruption = torch.Generator().manual_seed(0), corruption or Corruption()
     order = [long[place] for place in torch.randperm(len(long), generator=generator)]
     count = len(order) // _TEST_SHARE
     held = corrupted(order[:count], residues, tests, corruption, generator)
-    short = corrupted(order[:count], SHORT, tests, corruption, generator)
-    return ProteinData(tuple(order[count:]), residues, corruption, held, short)
+    shorter = corrupted(order[:count], short, tests, corruption, generator)
+    return ProteinData(tuple(order[count:]), residues, corruption, held, shorter)
 
 
 @dataclass(frozen=True, eq=False)

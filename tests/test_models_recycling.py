@@ -23,7 +23,7 @@ from deqops.models import (
 )
 from deqops.models._corrupted import Crops
 from deqops.models._recycling import State
-from deqops.models._recycling_training import SHORT, ProteinData, at_equilibrium, error
+from deqops.models._recycling_training import ProteinData, at_equilibrium, error
 from deqops.verify import Around, Verdict, certify, check
 
 SMALL = RecyclingSettings(epochs=2, steps=2, batch=2, single=2, pair=1, hidden=4)
@@ -147,7 +147,7 @@ def test_chains_are_split_not_crops(data: ProteinData) -> None:
     assert len(data.chains) == 7
     names = {chain.name for chain in data.chains}
     assert len(names) == 7
-    assert data.short.noisy.shape == (4, SHORT, 3)
+    assert data.short.noisy.shape == (4, 8, 3)
     with pytest.raises(InputError, match="at least"):
         protein_data(synthetic_chains(4, 24), residues=12)
 

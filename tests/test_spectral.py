@@ -48,7 +48,7 @@ def test_a_wrong_estimate_costs_tightness_only(share: float, monkeypatch: pytest
     """The estimate may be anything: the bound stays one, and within a factor that its steps allow."""
     matrix = torch.randn(6, 5, generator=seeded(11), dtype=torch.float64)
     truth = float(torch.linalg.matrix_norm(matrix, 2))
-    monkeypatch.setattr(_spectral, "_estimate", lambda V: share * float(torch.linalg.matrix_norm(V, 2)))
+    monkeypatch.setattr(_spectral, "_estimate", lambda V, _: share * float(torch.linalg.matrix_norm(V, 2)))
     bound = spectral_norm_bound(matrix)
     assert bounds_norm(matrix, float(bound))
     if abs(share - 1) < 1e-3:
@@ -61,7 +61,7 @@ def test_a_wrong_factor_that_is_called_right_costs_tightness_only(monkeypatch: p
     matrix = torch.randn(6, 5, generator=seeded(11), dtype=torch.float64)
     truth = float(torch.linalg.matrix_norm(matrix, 2))
     success = torch.zeros((), dtype=torch.int32)
-    monkeypatch.setattr(_spectral, "_estimate", lambda V: 0.5 * float(torch.linalg.matrix_norm(V, 2)))
+    monkeypatch.setattr(_spectral, "_estimate", lambda V, _: 0.5 * float(torch.linalg.matrix_norm(V, 2)))
     monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda A: (torch.eye(len(A), dtype=A.dtype), success))
     bound = spectral_norm_bound(matrix)
     assert bounds_norm(matrix, float(bound))
@@ -73,7 +73,7 @@ def test_a_gram_matrix_that_errs_as_much_as_it_may_is_paid_for(monkeypatch: pyte
     matrix = torch.randn(4096, 2, generator=seeded(3), dtype=torch.float64)
     right, unit = _spectral._lower_product, 2.0**-53
     monkeypatch.setattr(_spectral, "_lower_product", lambda A, B: right(A, B) * (1 - 4000 * unit))
-    monkeypatch.setattr(_spectral, "_estimate", lambda V: float(torch.linalg.matrix_norm(V, 2)) * (1 - 1990 * unit))
+    monkeypatch.setattr(_spectral, "_estimate", lambda V, _: float(torch.linalg.matrix_norm(V, 2)) * (1 - 1990 * unit))
     bound = spectral_norm_bound(matrix)
     assert bound.method == "Cholesky"
     assert bounds_norm(matrix, float(bound))

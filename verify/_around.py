@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,16 +14,28 @@ from torch.utils import _pytree as pytree
 
 from deqops._errors import UnsupportedOperationError
 
+from ._jacobian import Jacobian
 from ._largest_ball import Trial, inner_radius, largest_ball
 from ._local import local_jacobian
 from ._lyapunov import damped_slopes, proposed_form
 from ._norm import Norm
 from ._problem import Problem
+from ._refined import refined
 from ._region import Ball
 from ._request import Request
 from ._rounding import mul_up
 from ._sharpened import scale_of, sharpened
-from ._theorems import Finding, local_lyapunov, local_picard, newton_kantorovich
+from ._theorems import (
+    Finding,
+    local_lyapunov,
+    local_picard,
+    local_picard_by_slopes,
+    newton_kantorovich,
+    node_norm,
+)
+
+if TYPE_CHECKING:
+    from deqops import Solver
 
 LARGEST_LYAPUNOV = 1024
 """Unknowns of one problem up to which T12 is tried unasked, as many as the checker takes."""
@@ -30,6 +44,8 @@ LARGEST_NEWTON = 1024
 """Unknowns of one problem up to which T6 is tried unasked."""
 
 _CHEAP = 128  # unknowns up to which T12 and T6 are tried although T2 has found a ball
+_SAME = 1e-3  # of a state's scale: equilibria nearer than this are one
+_SWEEPS = 1000
 _LARGER = 1.1  # balls are compared by the l2 ball inside: a share that is worth another certificate
 
 
@@ -59,19 +75,45 @@ def around(problem: Problem, inputs: tuple[object, ...], request: Request) -> Lo
     counts where convergence is not shown, and its ball is mentioned where it is larger, for there is one equilibrium
     in all of it.
     """
-    located = Located()
-    given = request.center(problem)
-    center = computed_equilibrium(problem, inputs) if given is None else given
-    if center is None:
+    located, searches = Located(), list[_Search]()
+    for center in _centers(problem, inputs, request):
+        search = _Search(problem, center, request)
+        searches.append(search)
+        for name, look in (("local_picard", search.picard), ("local_lyapunov", search.lyapunov)):
+            if request.asks_around(name):
+                _collect(located, name, look, problem.size)
+        if located.best is not None or request.watch.spent:
+            break
+    if not searches:
         located.unsupported.append(("local", "no finite state was reached from the example: there is no centre"))
         return located
-    search = _Search(problem, center, request)
-    for name, look in (("local_picard", search.picard), ("local_lyapunov", search.lyapunov)):
-        if request.asks_around(name):
-            _collect(located, name, look, problem.size)
+    search = searches[-1] if located.best is not None else searches[0]
     if request.asks_around("newton_kantorovich") and search.worthwhile(located, LARGEST_NEWTON):
         _add_newton(located, search, problem.size)
     return located
+
+
+def _centers(problem: Problem, inputs: tuple[object, ...], request: Request) -> Iterator[tuple[Tensor, ...]]:
+    """The state given; else the computed equilibrium, then where the iteration itself ends up, if that is elsewhere.
+
+    A solver that is not the iteration finds equilibria that repel it too.
+    """
+    given = request.center(problem)
+    if given is not None:
+        yield given
+        return
+    found = computed_equilibrium(problem, inputs)
+    if found is not None:
+        yield found
+    damping = request.iteration_damping()
+    reached = iterated(problem, inputs, damping) if 0 < damping <= 1 else None
+    if reached is not None and (found is None or not _near(reached, found)):
+        yield reached
+
+
+def _near(first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> bool:
+    apart = max(float((a - b).abs().max()) for a, b in zip(first, second, strict=True) if a.numel())
+    return apart <= _SAME * scale_of(second)
 
 
 def _collect(located: Located, name: str, look: Callable[[Located], Iterator[Finding]], size: int) -> None:
@@ -112,17 +154,37 @@ class _Search:
     def picard(self, located: Located) -> Iterator[Finding]:
         """T2 in each norm asked for."""
         problem, damping = self._problem, self._request.iteration_damping()
-        smallest = _smallest(problem, self._center)
+        center = self._refined()
+        smallest = _smallest(problem, center)
         if not math.isfinite(smallest):
             return  # values overflow near the point: no ball can be enclosed
-        ball = Ball(self._center, smallest)
-        for norm in self._request.norms(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
-            trial = Trial(
-                lambda b, norm=norm: local_picard(problem, norm, b, damping),  # type: ignore[misc]
-                "bound",
-                lambda found: found.evidence.numbers["residual"],
-            )
-            yield self._largest(trial, norm, self._center, smallest, located)
+        ball = Ball(center, smallest)
+        for norm in self._norms(ball, located):
+            attempt = partial(local_picard, problem, norm, damping=damping)
+            trial = Trial(attempt, "bound", lambda found: found.evidence.numbers["residual"])
+            yield self._largest(trial, norm, center, smallest, located)
+        if located.best is not None or self._request.asks_around("local_lyapunov"):
+            return  # where T12 is asked for, it takes the same matrices
+        for norm in self._request.norms_of_slopes(problem, lambda: local_jacobian(problem, ball, Norm("linf"))):
+            attempt = partial(_by_slopes, problem, norm, damping=damping)
+            trial = Trial(attempt, "bound", lambda found: found.evidence.numbers["residual"])
+            yield self._largest(trial, norm, center, smallest, located)
+
+    def _refined(self) -> tuple[Tensor, ...]:
+        """The point; for the nodes of a large graph nearer to the equilibrium, where it was not given."""
+        given = self._request.center(self._problem) is not None
+        if given or self._problem.size <= LARGEST_LYAPUNOV:
+            return self._center
+        return refined(self._problem, self._center)
+
+    def _norms(self, ball: Ball, located: Located) -> Iterator[Norm]:
+        """The norms asked for; where G contracts in none of them, one that is fitted to the nodes of a graph."""
+        nearby: Callable[[], Jacobian] = lambda: local_jacobian(self._problem, ball, Norm("linf"))  # noqa: E731
+        yield from self._request.norms(self._problem, nearby)
+        if located.best is None and not self._request.watch.spent:
+            fitted = node_norm(self._problem, self._request, nearby)
+            if fitted is not None:
+                yield fitted
 
     def lyapunov(self, located: Located) -> Iterator[Finding]:
         """T12 in the quadratic norm fitted to the slopes at the point."""
@@ -180,6 +242,13 @@ class _Search:
         return self._near
 
 
+def _by_slopes(problem: Problem, norm: Norm, ball: Ball, damping: float) -> Finding:
+    found = local_picard_by_slopes(problem, norm, ball, damping)
+    if found is None:
+        raise UnsupportedOperationError("operator", "has matrices of slope products that are too large to write out")
+    return found
+
+
 def _smallest(problem: Problem, center: tuple[Tensor, ...]) -> float:
     """The radius of the first ball: with room for the residual, and for rounding."""
     return 4 * float(problem.residual(list(center), Norm("l2")).max()) + 1e-13 * scale_of(center)
@@ -190,18 +259,38 @@ def computed_equilibrium(problem: Problem, inputs: tuple[object, ...]) -> tuple[
 
     A proposal: nothing says that it is near an equilibrium.
     """
-    from deqops import Anderson, Tolerance, solve
+    from deqops import Anderson
+
+    return _finite_leaves(_solved(problem, inputs, problem.example, Anderson(), 0.0, 200))
+
+
+def iterated(problem: Problem, inputs: tuple[object, ...], damping: float) -> tuple[Tensor, ...] | None:
+    """Where the damped iteration comes near rest from the example state, refined by Anderson's method; a proposal."""
+    from deqops import Anderson, Picard
+
+    near = _solved(problem, inputs, problem.example, Picard(damping=damping), 1e-5, _SWEEPS)
+    return _finite_leaves(_solved(problem, inputs, near, Anderson(), 0.0, 200))
+
+
+def _solved(
+    problem: Problem, inputs: tuple[object, ...], start: list[Tensor], solver: Solver, relative: float, most: int
+) -> list[Tensor]:
+    from deqops import Tolerance, solve
 
     with torch.no_grad():
         solution = solve(
             problem.operator,
-            pytree.tree_unflatten(problem.example, problem.tree),
+            pytree.tree_unflatten(start, problem.tree),
             *inputs,
-            solver=Anderson(),
-            tolerance=Tolerance(relative=0.0, absolute=0.0),
-            max_evaluations=200,
+            solver=solver,
+            tolerance=Tolerance(relative=relative, absolute=0.0),
+            max_evaluations=most,
             batch_dims=problem.batch_dims,
             throw=False,
         )
-    leaves = tuple(leaf.detach().to(torch.float64) for leaf in pytree.tree_leaves(solution.value))
+    return pytree.tree_leaves(solution.value)
+
+
+def _finite_leaves(state: list[Tensor]) -> tuple[Tensor, ...] | None:
+    leaves = tuple(leaf.detach().to(torch.float64) for leaf in state)
     return leaves if all(bool(leaf.isfinite().all()) for leaf in leaves) else None

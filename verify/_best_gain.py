@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-
-from deqops._errors import UnsupportedOperationError
 
 from ._chain_gain import chain_gain
 from ._gains import Gain, lipschitz_gain
-from ._interval_jacobian import interval_jacobian
-from ._jacobian import Jacobian, StateLeaf
-from ._newton import flat_weights, operator_norm_bound
+from ._jacobian import Jacobian
 from ._norm import Norm
+from ._slope_norm import BOUNDED, slope_norm
 
-LARGEST_WRITTEN = 1024
-"""Unknowns of one problem up to which the matrix of intervals is written out."""
-LARGEST_ENTRIES = 2**22
-"""Numbers in it, over all problems, and in any matrix on the way."""
 _WORTHWHILE = 1 - 2.0**-10
 """Of the best constant so far: multipliers are not sought for less. Of one layer the norm is the constant already."""
 
@@ -28,7 +20,8 @@ def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
     """The least constant, by `composition`, `multipliers` or `interval Jacobian`; parts as of the composition.
 
     *Multipliers* (`_chain_gain.py`): plain l2, up to `_chain.LARGEST` unknowns and open slopes of one problem together,
-    a few seconds at 512. *Interval Jacobian*: the norm of the matrix of intervals that holds all slope products.
+    a few seconds at 512. *Interval Jacobian*: the norm of the matrix of intervals that holds all slope products,
+    up to the limits `BOUNDED` of `_slope_norm.py`: what is wide or deep has the composition's bound alone.
     """
     best = lipschitz_gain(jacobian, norm, batch_dims)
     for name, strategy in _STRATEGIES.items():
@@ -39,17 +32,7 @@ def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
 
 
 def _by_interval_jacobian(jacobian: Jacobian, norm: Norm, batch_dims: int, _: float) -> float | None:
-    leaves = [basis.shape for basis in jacobian.bases if isinstance(basis, StateLeaf)]
-    unknowns = sum(math.prod(shape[batch_dims:]) for shape in leaves)
-    problems = leaves[0][0] if batch_dims else 1
-    if unknowns > LARGEST_WRITTEN or problems * unknowns**2 > LARGEST_ENTRIES:
-        return None
-    try:
-        return operator_norm_bound(
-            interval_jacobian(jacobian, batch_dims, LARGEST_ENTRIES), norm.order, flat_weights(norm)
-        )
-    except UnsupportedOperationError:  # too large on the way
-        return None
+    return slope_norm(jacobian, norm, batch_dims, BOUNDED)
 
 
 def _by_multipliers(jacobian: Jacobian, norm: Norm, batch_dims: int, below: float) -> float | None:

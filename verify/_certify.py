@@ -157,7 +157,7 @@ class _Certifier:
 
     def _not_applicable(self) -> str:
         try:
-            check_independent(self._problem.graph)
+            check_independent(self._problem.written_out)
         except (MixesProblemsError, UnsupportedOperationError) as error:
             return f"{error}; if the whole state is one problem, say batch_dims=0"
         return ""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _midrad as midrad
-from ._jacobian import Combination, Elementwise, Jacobian, Largest, Normalised, StateLeaf
+from ._jacobian import Combination, Elementwise, Jacobian, Largest, Normalised, StateLeaf, Subtotal
 from ._linear import LinearMap
 from ._midrad import MidRad
 from ._stack import Stack
@@ -131,6 +131,8 @@ class _Columns:
                 leaf_start += math.prod(basis.shape)
             elif number in layers and isinstance(basis, Elementwise):
                 self._values[number] = self._elementwise(number, basis, layers[number])
+            elif number in needed and isinstance(basis, Subtotal):
+                self._values[number] = self._forward(basis.source)
 
     def chain(self) -> Chain:
         """What has been found."""

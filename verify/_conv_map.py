@@ -181,6 +181,10 @@ class Convolution:
         read = self.in_shape[0] * self.in_shape[1] * taps * math.prod(self.out_shape[2:])
         return max(math.prod(self.in_shape), read, math.prod(self.out_shape))
 
+    def multiplications(self) -> int:
+        """How many apply the map to one column."""
+        return self.in_shape[0] * self.weight.mid.numel() * math.prod(self.out_shape[2:])
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0."""
         kernel = grouped(self.weight.magnitude(), self.settings).flatten(2)

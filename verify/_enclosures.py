@@ -24,6 +24,7 @@ from ._extreme import largest, smallest
 from ._midrad import MidRad
 from ._normalisation import Normalisation
 from ._rounding import exact_float64
+from ._segment_attention import Segments
 from ._softmax import softmax_over
 
 Enclosed = MidRad | Tensor
@@ -287,6 +288,23 @@ def _index_select(node: Node, x: Enclosed, index: Enclosed) -> Enclosed:
 def _index_add(node: Node, base: Enclosed, index: Enclosed, source: Enclosed) -> MidRad:
     rows = as_exact(node, index)
     return midrad.index_add(as_midrad(base), _dim(node), rows, as_midrad(source))
+
+
+@register_enclosure("segment_attention")
+def _segment_attention(node: Node, scores: Enclosed, values: Enclosed, index: Enclosed) -> MidRad:
+    segments, x = segments_of(node, as_exact(node, index)), as_midrad(values)
+    return segments.value(spread_over(segments.weights_over(as_midrad(scores)), x.mid.ndim), x)
+
+
+def segments_of(node: Node, index: Tensor) -> Segments:
+    """The segments of a node of attention."""
+    epsilon: Any = node.attributes["epsilon"]
+    return Segments(index, node.shape[0], float(epsilon))
+
+
+def spread_over(weights: MidRad, rank: int) -> MidRad:
+    """Weights with further dimensions of size 1."""
+    return weights.apply_exact(lambda t: t.reshape(*t.shape, *(1,) * (rank - t.ndim)))
 
 
 @register_enclosure("cat")

@@ -17,6 +17,7 @@ from deqops._errors import InputError, UnsupportedOperationError
 from deqops.graph import ConcreteGraph, Leaf, MixesProblemsError, check_independent
 
 from ._enclosures import Constants
+from ._expansion import Expansion, expanded
 from ._gains import apply_magnitude, apply_magnitude_transposed, carried, sloped_norm
 from ._jacobian import Basis, Builder, Combination, Elementwise, Jacobian, StateLeaf
 from ._norm import Norm, Order
@@ -59,13 +60,20 @@ def input_jacobian(problem: Problem, position: int) -> InputJacobian:
     """
     graph = _swapped(problem.graph, position)
     constants = Constants(graph)
-    builder = Builder(graph, constants)
-    jacobian = builder.build()
+    builder, jacobian = _built(graph, constants)
     inputs = len(problem.graph.inputs)
     if any(p >= inputs for p in constants.touched):
         raise UnsupportedOperationError("operator", "multiplies the input by the state: no bound holds for all states")
     touched = frozenset(constants.touched)
     return InputJacobian(jacobian, builder, touched, problem.batch_dims, _keeps_problems_apart(problem, graph))
+
+
+def _built(graph: ConcreteGraph, constants: Constants) -> tuple[Builder, Jacobian]:
+    def build(expansion: Expansion) -> tuple[Builder, Jacobian]:
+        builder = Builder(graph, constants, expansion=expansion)
+        return builder, builder.build()
+
+    return expanded(build)
 
 
 def _swapped(graph: ConcreteGraph, position: int) -> ConcreteGraph:
@@ -228,8 +236,7 @@ class SharedUnit:
 
 def shared_unit(problem: Problem, x: InputJacobian) -> SharedUnit | None:
     """s of `G(y, x) = scale * s(W y + c(x))` where state and input meet in it alone; None for another form."""
-    whole = Builder(problem.graph, problem.constants)
-    state = whole.build()
+    whole, state = _built(problem.graph, problem.constants)
     mine, theirs = _only_unit(state), _only_unit(x.jacobian)
     if mine is None or theirs is None or len(state.bases) != 2:
         return None

@@ -15,6 +15,7 @@ from deqops._errors import UnsupportedOperationError
 
 from . import _midrad as midrad
 from ._jacobian import Combination, Jacobian, StateLeaf
+from ._linear import LinearMap
 from ._midrad import MidRad
 
 LARGEST_ENTRIES = 2**26  # of any matrix that is pushed forward
@@ -56,10 +57,18 @@ def identity_columns(jacobian: Jacobian, batch_dims: int) -> dict[int, MidRad]:
     return columns
 
 
-def _refuse_large(jacobian: Jacobian, unknowns: int, largest: int) -> None:
+def work(jacobian: Jacobian) -> int:
+    """Multiplications that push one column forward."""
+    return sum(one.multiplications() for one in _maps(jacobian))
+
+
+def _maps(jacobian: Jacobian) -> list[LinearMap]:
     sources = [basis.source for basis in jacobian.bases if not isinstance(basis, StateLeaf)]
-    maps = [one for part in (*sources, *jacobian.outputs) for several in part.terms.values() for one in several]
-    entries = unknowns * max((one.widest() for one in maps), default=unknowns)
+    return [one for part in (*sources, *jacobian.outputs) for one in part.maps]
+
+
+def _refuse_large(jacobian: Jacobian, unknowns: int, largest: int) -> None:
+    entries = unknowns * max((one.widest() for one in _maps(jacobian)), default=unknowns)
     if entries > largest:
         raise UnsupportedOperationError("operator", f"has a Jacobian with {entries} intervals on the way: too many")
 

@@ -23,6 +23,7 @@ from deqops.graph import ConcreteGraph, Node
 from . import _midrad as midrad
 from ._defined import Defined
 from ._enclosures import Constants, Enclosed, as_midrad, enclose_node
+from ._expansion import Expansion
 from ._extreme import Weights, weights_everywhere, weights_over
 from ._linear import LinearMap
 from ._masks import Masks
@@ -140,6 +141,30 @@ class Largest:
 
 
 @dataclass(frozen=True, eq=False)
+class Subtotal:
+    """`u = v`: a combination as a value of its own, so that a matrix multiplies it and not each of its terms."""
+
+    name: str
+    source: Combination
+    shape: Shape
+
+    @property
+    def gain(self) -> float:
+        """That of the identity."""
+        return 1.0
+
+    def magnitude_times(self, x: Tensor) -> Tensor:
+        """x itself."""
+        return x
+
+    magnitude_transposed_times = magnitude_times
+
+    def columns(self, x: MidRad) -> MidRad:
+        """The columns themselves."""
+        return x
+
+
+@dataclass(frozen=True, eq=False)
 class Combination:
     """`sum over k of A_k u_k` (the constant part is left out): maps per number of the basis value."""
 
@@ -151,6 +176,11 @@ class Combination:
         terms = {k: tuple(change(a) for a in maps) for k, maps in self.terms.items()}
         return Combination(shape, terms)
 
+    @property
+    def maps(self) -> tuple[LinearMap, ...]:
+        """All maps, whatever they act on."""
+        return tuple(one for several in self.terms.values() for one in several)
+
     def plus(self, other: Combination) -> Combination:
         """The sum; maps of one basis value are added where their sum is again a simple map."""
         terms = {k: list(maps) for k, maps in self.terms.items()}
@@ -160,7 +190,7 @@ class Combination:
         return Combination(self.shape, {k: tuple(maps) for k, maps in terms.items()})
 
 
-Basis = StateLeaf | Elementwise | Normalised | Largest
+Basis = StateLeaf | Elementwise | Normalised | Largest | Subtotal
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +234,7 @@ class Builder:
         boxes: enclosures of the state's leaves for local slopes, or None for slopes that hold everywhere.
         refine: called with (builder, value, combination, enclosure) and may return a narrower enclosure of a
             pre-activation.
+        expansion: which sums become values of their own; None for none.
     """
 
     def __init__(
@@ -212,8 +243,10 @@ class Builder:
         constants: Constants,
         boxes: list[MidRad] | None = None,
         refine: Callable[[Builder, int, Combination, MidRad], MidRad] | None = None,
+        expansion: Expansion | None = None,
     ) -> None:
         self.graph, self.constants, self._defined = graph, constants, Defined(graph, constants)
+        self._expansion = expansion or Expansion()
         self.bases: list[Basis] = []
         self.combinations: dict[int, Combination] = {}
         self._refine = refine
@@ -244,6 +277,8 @@ class Builder:
                     self._defined.require(value)
             self._masks.follow(node)
             self.combinations[node.output] = rule(self, node)
+            if self._expansion.gathers_sum(self.combinations[node.output].maps):
+                self._gather(node.output)
             self.constants.touched |= node.inputs  # inputs that sizes and indices were computed from
             self._enclose(node)
         for value in self.graph.outputs:
@@ -258,6 +293,12 @@ class Builder:
         """Whether a value depends on the state."""
         return value in self.graph.state_dependent
 
+    def factor(self, value: int, cost: Callable[[LinearMap], float]) -> Combination:
+        """The combination of a value that is about to be multiplied, at this cost for each of its maps."""
+        if self._expansion.gathers_factor(self.combinations[value].maps, cost):
+            self._gather(value)
+        return self.combinations[value]
+
     def elementwise(self, node: Node, name: str, attributes: Mapping[str, object]) -> Combination:
         """A new basis value `s(v)`, its slopes taken over v's enclosure where there is one."""
         value = node.operands[0]
@@ -271,6 +312,16 @@ class Builder:
         source = self.broadcast(self.combinations[value], node.shape)
         ends = [end.expand(node.shape) if isinstance(end, Tensor) else end for end in (lower, upper)]
         return self._basis_value(Elementwise(name, source, node.shape, ends[0], ends[1]), node.shape)
+
+    def weighted(self, source: Combination, slopes: MidRad, name: str) -> Combination:
+        """A new basis value: what broadcasts to the slopes' shape, times slopes in these ranges."""
+        shape = tuple(slopes.shape)
+        source = self.broadcast(source, shape)
+        return self._basis_value(Elementwise(name, source, shape, slopes.lower(), slopes.upper()), shape)
+
+    def box_of(self, value: int) -> MidRad | None:
+        """The enclosure of a state-dependent value on the region; None where the region is all states."""
+        return self._box(value, self.combinations[value])
 
     def range_of(self, node: Node, value: int) -> MidRad:
         """An enclosure of a state-dependent operand of a node, on the region or for every state.
@@ -338,6 +389,10 @@ class Builder:
     def _basis_value(self, basis: Basis, shape: Shape) -> Combination:
         self.bases.append(basis)
         return Combination(shape, {len(self.bases) - 1: (LinearMap(shape),)})
+
+    def _gather(self, value: int) -> None:
+        source = self.combinations[value]
+        self.combinations[value] = self._basis_value(Subtotal("sum", source, source.shape), source.shape)
 
     def _box(self, value: int, source: Combination) -> MidRad | None:
         if self._boxes is None:

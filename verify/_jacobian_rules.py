@@ -10,6 +10,7 @@ from deqops.graph import Node
 from . import _midrad as midrad
 from ._conv_map import Settings
 from ._enclosures import as_exact
+from ._expansion import convolution_cost
 from ._jacobian import Builder, Combination, along, integer, integers, register_jacobian
 from ._midrad import MidRad
 from ._sparse import SparseMatrix
@@ -73,7 +74,8 @@ def _convolution(builder: Builder, node: Node) -> Combination:
     if builder.depends(kernel):
         raise UnsupportedOperationError(node.source, "with a kernel that depends on the state has no Lipschitz rule")
     weight, settings = builder.constants.floating(kernel), Settings.of(node)
-    return builder.combinations[x].mapped(lambda a: a.convolved(weight, settings), node.shape)
+    source = builder.factor(x, lambda a: convolution_cost(a, node.shape[1]))
+    return source.mapped(lambda a: a.convolved(weight, settings), node.shape)
 
 
 @register_jacobian("reshape")

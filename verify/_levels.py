@@ -41,7 +41,7 @@ def levels(problem: Problem) -> Levels:
         UnsupportedOperationError: an operation whose dependences are not understood, by name.
     """
     check_environment()
-    graph = problem.graph
+    graph = problem.written_out
     if not any(graph.leaves[value].tensor.is_floating_point() for value in graph.inputs):
         return _peeled(problem, free=False)
     try:
@@ -53,7 +53,7 @@ def levels(problem: Problem) -> Levels:
 
 def _peeled(problem: Problem, *, free: bool) -> Levels:
     """Sweep by sweep: components that depend on no open component are final, and so no longer open."""
-    dependence = Dependence(problem.graph, Constants(problem.graph), free)
+    dependence = Dependence(problem.written_out, Constants(problem.written_out), free)
     open_ = [torch.ones(leaf.shape, dtype=torch.bool) for leaf in problem.example]
     found = [torch.zeros(leaf.shape, dtype=torch.float64) for leaf in problem.example]
     depth, left = 0, _count(open_)

@@ -87,6 +87,17 @@ class Kron:
                 size = size // max(cols, 1) * rows
         return most
 
+    def multiplications(self) -> int:
+        """How many apply the map to one column, those of its scale left out."""
+        size, count = math.prod(self.in_shape), 0
+        for matrix in self.matrices:
+            if matrix is not None:
+                rows, cols = matrix.shape
+                others = size // max(cols, 1)
+                count += others * (len(matrix.rows) if isinstance(matrix, SparseMatrix) else rows * cols)
+                size = others * rows
+        return count
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0."""
         for axis, matrix in enumerate(self.matrices):
@@ -136,6 +147,10 @@ class Reshape:
         """The number of entries."""
         return math.prod(self.in_shape)
 
+    def multiplications(self) -> int:
+        """None."""
+        return 0
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """The reshaped x."""
         return x.reshape(self.out_shape)
@@ -170,6 +185,10 @@ class Diagonal:
         """The number of entries."""
         return math.prod(self.in_shape)
 
+    def multiplications(self) -> int:
+        """One for each entry."""
+        return math.prod(self.in_shape)
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|values| x`."""
         return mul_up(x, self.values.magnitude())
@@ -202,7 +221,7 @@ class LinearMap:
 
     def along(self, axis: int, matrix: Matrix) -> LinearMap:
         """This map, then a matrix along one dimension of its result."""
-        kron = self._last_kron()
+        kron = self.last_kron()
         if kron is not None:
             label = kron.perm[axis]
             inner = kron.matrices[label]
@@ -214,14 +233,14 @@ class LinearMap:
 
     def scaled(self, factor: MidRad) -> LinearMap:
         """This map times an enclosed scalar."""
-        kron = self._last_kron()
+        kron = self.last_kron()
         if kron is not None:
             return self._replace_last(replace(kron, scale=midrad.mul(kron.scale, factor)))
         return self._append(replace(Kron.identity(self.out_shape), scale=factor))
 
     def permuted(self, dims: tuple[int, ...]) -> LinearMap:
         """This map, then a permutation of dimensions."""
-        kron = self._last_kron()
+        kron = self.last_kron()
         if kron is not None:
             return self._replace_last(replace(kron, perm=tuple(kron.perm[d] for d in dims)))
         return self._append(replace(Kron.identity(self.out_shape), perm=dims))
@@ -252,7 +271,7 @@ class LinearMap:
 
     def convolved(self, weight: MidRad, settings: Settings) -> LinearMap:
         """This map, then a convolution; entries that were copied along its dimensions are taken for its padding."""
-        kron, before = self._last_kron(), self
+        kron, before = self.last_kron(), self
         copies: tuple[Tensor | None, ...] = (None,) * (len(self.out_shape) - 2)
         if kron is not None and self.stages and not settings.transposed:
             rest, copies = kron.without_copies()
@@ -270,6 +289,10 @@ class LinearMap:
     def widest(self) -> int:
         """The most numbers at hand while the map is applied to one column."""
         return max((stage.widest() for stage in self.stages), default=math.prod(self.in_shape))
+
+    def multiplications(self) -> int:
+        """How many apply the map to one column."""
+        return sum(stage.multiplications() for stage in self.stages)
 
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A_k| ... |A_1| x` for x >= 0."""
@@ -333,7 +356,8 @@ class LinearMap:
             return Kron.identity(self.in_shape)
         return self.stages[0] if len(self.stages) == 1 and isinstance(self.stages[0], Kron) else None
 
-    def _last_kron(self) -> Kron | None:
+    def last_kron(self) -> Kron | None:
+        """The main stage that the map ends with; None where it ends with another."""
         if not self.stages:
             return Kron.identity(self.in_shape)
         return self.stages[-1] if isinstance(self.stages[-1], Kron) else None

@@ -48,7 +48,7 @@ def lipschitz_bound(
     if operator.impure:
         raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
     problem = Problem(operator, y0, inputs)
-    check_independent(problem.graph)
+    check_independent(problem.written_out)
     where = check_region(region or Global(), problem)
     own = (where.norm if isinstance(where, Ball) else None) or chosen
     jacobian = problem.jacobian if isinstance(where, Global) else local_jacobian(problem, where, own, by_rows=True)

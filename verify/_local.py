@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ._enclosures import Enclosed, as_midrad, enclose_values
-from ._gains import l2_gain_of
+from ._expansion import expanded
+from ._gains import L2Gains
 from ._jacobian import Builder, Combination, Jacobian, StateLeaf
 from ._matrix import row_l2_norms
 from ._midrad import MidRad
@@ -31,7 +32,7 @@ def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm, by_rows: bo
         by_rows: enclose pre-activations in balls by `_preactivations.py` too, which the checker does not do.
     """
     if isinstance(region, Box):
-        return Builder(problem.graph, problem.constants, intervals(region)).build()
+        return jacobian_over(problem, intervals(region))
     ball, centers = region, [exact_float64(leaf) for leaf in region.leaves]
     radii = norm.radii(problem.problem_shapes, ball.radius)
     spread = [
@@ -39,13 +40,25 @@ def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm, by_rows: bo
         for radius, center in zip(radii, centers, strict=True)
     ]
     boxes = [MidRad(center, radius.clone()) for center, radius in zip(centers, spread, strict=True)]
-    refine: Refine | None = None
-    if by_rows or (norm.order == "l2" and norm.weights is None):
-        state = {v: MidRad.exact(c) for v, c in zip(problem.graph.state, centers, strict=True)}
-        at_center = enclose_values(problem.graph, problem.constants, state)
-        rows = RowRefinement(at_center, ball.radius, norm, problem.batch_dims)
-        refine = rows if by_rows else _Refinement(at_center, ball.radius)
-    return Builder(problem.graph, problem.constants, boxes, refine).build()
+    if not by_rows and (norm.order != "l2" or norm.weights is not None):
+        return jacobian_over(problem, boxes)
+    state = {v: MidRad.exact(c) for v, c in zip(problem.graph.state, centers, strict=True)}
+    at_center = enclose_values(problem.graph, problem.constants, state)
+    if not by_rows:
+        return jacobian_over(problem, boxes, lambda: _Refinement(at_center, ball.radius))
+    return jacobian_over(problem, boxes, lambda: RowRefinement(at_center, ball.radius, norm, problem.batch_dims))
+
+
+def jacobian_over(problem: Problem, boxes: list[MidRad], refine: Callable[[], Refine] | None = None) -> Jacobian:
+    """The Jacobian expression with slopes that hold on boxes of the state's leaves.
+
+    Args:
+        problem: the operator.
+        boxes: leaf by leaf.
+        refine: makes what narrows pre-activations; it may remember what it has seen of one expression.
+    """
+    graph, constants = problem.graph, problem.constants
+    return expanded(lambda e: Builder(graph, constants, boxes, None if refine is None else refine(), e).build())
 
 
 def intervals(box: Box) -> list[MidRad]:
@@ -58,6 +71,7 @@ class _Refinement:
 
     def __init__(self, at_center: dict[int, Enclosed], radius: float) -> None:
         self._at_center, self._radius = at_center, radius
+        self._gains: L2Gains | None = None
 
     def __call__(self, builder: Builder, value: int, combination: Combination, box: MidRad) -> MidRad:
         center = as_midrad(self._at_center[value])
@@ -73,8 +87,9 @@ class _Refinement:
             matrix = maps[0][1].last_axis_matrix()
             if matrix is not None:
                 return row_l2_norms(matrix)
-        partial = Jacobian(tuple(builder.bases), ())
-        return torch.full((), l2_gain_of(partial, combination), dtype=torch.float64)
+        if self._gains is None:
+            self._gains = L2Gains(builder.bases)
+        return torch.full((), self._gains.of(combination), dtype=torch.float64)
 
 
 def _lower(center: MidRad, deviation: Tensor) -> Tensor:

@@ -83,11 +83,17 @@ class MidRad:
 
     def is_finite(self) -> bool:
         """Whether every midpoint and radius is a number."""
-        return bool(self.mid.isfinite().all() & self.rad.isfinite().all())
+        return all(math.isfinite(end) for part in (self.mid, self.rad) if part.numel() for end in _ends(part))
 
     def apply_exact(self, movement: Callable[[Tensor], Tensor]) -> MidRad:
         """The same movement of entries applied to midpoints and radii."""
         return MidRad(movement(self.mid), movement(self.rad))
+
+
+def _ends(x: Tensor) -> tuple[float, float]:
+    """The least and the largest entry in one pass, NaN where an entry is."""
+    least, largest = torch.aminmax(x)
+    return float(least), float(largest)
 
 
 def _is_power_of_two(x: Tensor) -> Tensor:

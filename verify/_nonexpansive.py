@@ -145,7 +145,7 @@ def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int) -> Probl
         raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
     problem = Problem(operator, y0, inputs)
     try:
-        check_independent(problem.graph)
+        check_independent(problem.written_out)
     except MixesProblemsError as error:
         raise UnsupportedOperationError(error.operation, f"{error}; one problem alone needs batch_dims=0") from error
     return problem

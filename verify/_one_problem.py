@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._conv_map import Convolution
-from ._jacobian import Basis, Combination, Elementwise, Jacobian, StateLeaf
+from ._jacobian import Basis, Combination, Elementwise, Jacobian, StateLeaf, Subtotal
 from ._linear import Diagonal, Kron, LinearMap, Reshape, Stage
 from ._stack import Stack
 
@@ -22,7 +22,7 @@ def distinct_problems(jacobian: Jacobian, batch_dims: int) -> tuple[int, ...] | 
     """
     if not batch_dims:
         return (0,)
-    if not all(isinstance(basis, Elementwise | StateLeaf) for basis in jacobian.bases):
+    if not all(isinstance(basis, Elementwise | StateLeaf | Subtotal) for basis in jacobian.bases):
         return None
     if not all(_acts_on_each(stage) for one in _maps(jacobian) for stage in one.stages):
         return None
@@ -71,6 +71,8 @@ def _basis(basis: Basis, number: int) -> Basis:
     shape = (1, *basis.shape[1:])
     if isinstance(basis, StateLeaf):
         return replace(basis, shape=shape)
+    if isinstance(basis, Subtotal):
+        return replace(basis, source=_combination(basis.source, number), shape=shape)
     if not isinstance(basis, Elementwise):
         raise ValueError(f"{basis.name} is not taken apart")
     ends = (_row(end, basis.shape, number) for end in (basis.lower, basis.upper))

@@ -195,7 +195,7 @@ class _Analysis:
         for spread, center in zip(self._norm.radii(problem.problem_shapes, radius), self._center, strict=True):
             full = spread[None].expand(center.shape) if problem.batch_dims else spread
             boxes.append(MidRad(center, full.clone()))
-        found = program_error(problem.graph, boxes, self._ulps)
+        found = program_error(problem.written_out, boxes, self._ulps)
         return self._norm.upper(found.leaves, problem.batch_dims), found.assumed
 
     def smallest_radius(self) -> float:

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import ConcreteGraph, OperatorGraph, between
+from deqops.graph import ConcreteGraph, OperatorGraph, between, with_attention
 
 from . import _jacobian_rules, _product_rules  # noqa: F401  (fill the table of Jacobian rules)
 from ._defined import refuse_attributes
 from ._enclosures import Constants, enclose_image
+from ._expansion import expanded
 from ._input_box import boxes_of, middles
 from ._jacobian import Builder, Jacobian
 from ._masks import is_mask, scores
@@ -25,6 +26,8 @@ from ._rounding import exact_float64
 
 class Problem:
     """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it.
+
+    `graph` has attention over segments as one node; `written_out` is the same function, spelled out.
 
     Args:
         operator: G.
@@ -41,9 +44,9 @@ class Problem:
             raise InputError("state: it holds no numbers; pass at least one problem with one unknown")
         self.operator = operator
         self.boxes = boxes_of(inputs)
-        self.graph = between(operator.concrete(state, *middles(inputs)), self.boxes)
+        graph = between(operator.concrete(state, *middles(inputs)), self.boxes)
+        self.written_out, self.graph = graph, with_attention(graph)
         self.tree = pytree.tree_structure(state)
-        graph = self.graph
         self.constants = Constants(graph)
         self.batch_dims = graph.batch_dims
         _refuse_nonfinite(graph)
@@ -75,7 +78,7 @@ class Problem:
     @cached_property
     def jacobian(self) -> Jacobian:
         """The Jacobian expression with slopes that hold everywhere."""
-        return Builder(self.graph, self.constants).build()
+        return expanded(lambda expansion: Builder(self.graph, self.constants, expansion=expansion).build())
 
     def image(self, state: list[Tensor]) -> list[MidRad]:
         """Enclosure of G at a point."""

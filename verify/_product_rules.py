@@ -14,9 +14,12 @@ from deqops.graph import Node
 
 from . import _midrad as midrad
 from ._elementary import reciprocal
+from ._enclosures import as_exact, segments_of, spread_over
+from ._expansion import product_cost
 from ._jacobian import Builder, Combination, along, integer, integers, register_jacobian
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
+from ._sparse import SparseMatrix
 
 Shape = tuple[int, ...]
 
@@ -91,6 +94,27 @@ def _softmax(builder: Builder, node: Node) -> Combination:
     return builder.softmax(node, order).mapped(lambda m: m.permuted(back), node.shape)
 
 
+@register_jacobian("segment_attention")
+def _segment_attention(builder: Builder, node: Node) -> Combination:
+    """`sum p dv + sum [p (v - out)] ds`, each factor in its range (`_segment_attention.py`)."""
+    scores, values, index_value = node.operands
+    index, total = as_exact(node, builder.constants[index_value]), Combination(node.shape)
+    segments, gathered = segments_of(node, index), SparseMatrix.from_index_add(index, node.shape[0])
+    shape, rank = builder.graph.shape(values), len(builder.graph.shape(values))
+    box = builder.box_of(scores) if builder.depends(scores) else builder.constants.floating(scores)
+    own = builder.graph.shape(scores)
+    weights = spread_over(segments.weights_everywhere(own) if box is None else segments.weights_over(box), rank)
+    if builder.depends(values):
+        wide = weights.apply_exact(lambda t: t.expand(shape))
+        total = total.plus(along(builder.weighted(builder.combinations[values], wide, node.op), 0, gathered))
+    if builder.depends(scores):
+        known = builder.range_of(node, values) if builder.depends(values) else builder.constants.floating(values)
+        slopes = segments.slopes(weights, known)
+        column = _reshaped(builder.combinations[scores], (*own, *(1,) * (rank - len(own))))
+        total = total.plus(along(builder.weighted(column, slopes, node.op), 0, gathered))
+    return total
+
+
 @register_jacobian("matmul")
 def _matmul(builder: Builder, node: Node) -> Combination:
     """By one constant matrix along a dimension; by a batch of them, or by what varies itself, one for each entry."""
@@ -102,17 +126,18 @@ def _matmul(builder: Builder, node: Node) -> Combination:
         )
         return _reshaped(total, node.shape)
     variable, constant = (a, b) if builder.depends(a) else (b, a)
-    source, factor = builder.combinations[variable], builder.constants.floating(constant)
+    factor, shape = builder.constants.floating(constant), builder.graph.shape(variable)
+    axis = len(shape) - 1 if variable == a else max(len(shape) - 2, 0)
+    rows = factor.mid.numel() // max(shape[axis], 1)
+    source = builder.factor(variable, lambda m: product_cost(m, axis, rows))
     if factor.mid.ndim > 2:
         batched = _from_right(builder, source, factor) if variable == a else _from_left(builder, source, factor)
         return _reshaped(batched, node.shape)
     if variable == a:
-        rows = factor.apply_exact(lambda t: t.reshape(-1, 1).mT if t.ndim == 1 else t.mT)
-        axis = len(source.shape) - 1
+        matrix = factor.apply_exact(lambda t: t.reshape(-1, 1).mT if t.ndim == 1 else t.mT)
     else:
-        rows = factor.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
-        axis = max(len(source.shape) - 2, 0)
-    return _reshaped(along(source, axis, DenseMatrix(rows)), node.shape)
+        matrix = factor.apply_exact(lambda t: t.reshape(1, -1) if t.ndim == 1 else t)
+    return _reshaped(along(source, axis, DenseMatrix(matrix)), node.shape)
 
 
 def _from_left(builder: Builder, source: Combination, factor: MidRad) -> Combination:

@@ -11,7 +11,7 @@ import torch
 from deqops.graph import ConcreteGraph, Node
 
 from ._domains import has_domain, require_defined
-from ._enclosures import Constants, Enclosed, enclose_node
+from ._enclosures import Constants, Enclosed, as_exact, as_midrad, enclose_node, segments_of
 from ._midrad import MidRad
 from ._normalisation import NORMALISATIONS, Normalisation
 
@@ -45,14 +45,24 @@ def ranges_over(
             continue
         own = {v: values[v] for v in node.operands if v in graph.state_dependent}
         known = all(value is not None for value in own.values())
-        needed = known or has_domain(node)
+        needed = known or has_domain(node) or node.op == "segment_attention"
         operands = [own[v] if v in own else constants[v] if needed else None for v in node.operands]
         require_defined(node, operands)
         if known:
             values[node.output] = enclose_node(node, [operand for operand in operands if operand is not None])
         else:
-            values[node.output] = _range(node)
+            values[node.output] = _attended(node, operands) if node.op == "segment_attention" else _range(node)
     return values
+
+
+def _attended(node: Node, operands: list[Enclosed | None]) -> MidRad | None:
+    """Averages of bounded values, whatever the scores are."""
+    _, values, index = operands
+    if values is None or index is None:
+        return None
+    segments, x = segments_of(node, as_exact(node, index)), as_midrad(values)
+    weights = segments.weights_everywhere(tuple(x.shape))
+    return segments.value(weights, x)
 
 
 def _range(node: Node) -> MidRad | None:

@@ -15,6 +15,7 @@ from ._jacobian import Jacobian
 from ._norm import Norm, Order, as_norm
 from ._problem import Problem
 from ._region import Around, Ball, Box, Region
+from ._slope_norm import CERTIFIED, fitted_norms
 from ._theorems import THEOREMS
 from ._watch import Watch
 from ._weights import proposed_norm
@@ -121,6 +122,19 @@ class Request:
             for order in orders:
                 yield proposed_norm(jacobian(), order, problem.batch_dims)
 
+    def norms_of_slopes(self, problem: Problem, jacobian: Callable[[], Jacobian]) -> Iterator[Norm]:
+        """The norms for matrices of slope products: those of `norms`, with weights fitted to the matrices."""
+        given = self.region.norm if isinstance(self.region, Ball) and self.region.norm is not None else self.norm
+        if problem.size > CERTIFIED.unknowns:
+            return
+        if isinstance(given, Norm):
+            yield given
+            return
+        if given == "auto":
+            yield Norm("l2")
+        orders: tuple[Order, ...] = (WEIGHTED[given],) if given in WEIGHTED else ("linf", "l1", "l2")
+        yield from fitted_norms(jacobian(), orders, problem.batch_dims, CERTIFIED)
+
     def plain_norms(self, problem: Problem, jacobian: Callable[[], Jacobian]) -> Iterator[Norm]:
         """The norm asked for; l2, then linf where none was: for theorems whose matrices are full."""
         own = self.region.norm if isinstance(self.region, Ball) else None
@@ -135,6 +149,11 @@ class Request:
         own = self.region.norm if isinstance(self.region, Ball) else None
         given = self.norm if own is None else own
         return given == "auto" or (isinstance(given, Norm) and given.order == "l2" and given.weights is None)
+
+    def may_weight_l2(self) -> bool:
+        """Whether the claim may be made in l2 with weights of the certifier's choice."""
+        own = self.region.norm if isinstance(self.region, Ball) else None
+        return own is None and self.norm in ("auto", "weighted_l2")
 
     def check_weights(self, problem: Problem) -> None:
         """Refuse a norm whose weights have not the state's shapes."""

@@ -35,7 +35,7 @@ class SoftmaxSlopes:
     @property
     def gain(self) -> Tensor:
         """Bound of ||J||_2 for each group, (groups, 1)."""
-        rows = mul_up(_largest_variance(self.value), 2.0)
+        rows = mul_up(largest_variance(self.value), 2.0)
         return torch.minimum(self.value.upper(), rows).amax(dim=1, keepdim=True).clamp(max=0.5)
 
     def magnitude_times(self, x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class SoftmaxSlopes:
 
         `sum over j != i of p_j x_j` is at most the weighted sum with the largest p, and `(1 - p_i) max x`.
         """
-        variance, high = _largest_variance(self.value), self.value.upper()
+        variance, high = largest_variance(self.value), self.value.upper()
         weighted = mul_up(high, sum_up(mul_up(high, x), dim=1, keepdim=True))
         most = mul_up(variance, x.amax(dim=1, keepdim=True))
         return add_up(mul_up(variance, x), torch.minimum(weighted, most))
@@ -110,7 +110,7 @@ def _sum_down(x: Tensor) -> Tensor:
     return torch.where(total.isfinite(), total, 0.0).clamp(min=0)
 
 
-def _largest_variance(p: MidRad) -> Tensor:
+def largest_variance(p: MidRad) -> Tensor:
     """Upper bound of `p (1 - p)` over the range, for each entry."""
     low, high = p.lower().clamp(0.0, 1.0), p.upper().clamp(0.0, 1.0)
     nearest = torch.minimum(torch.maximum(low, torch.full_like(low, 0.5)), high)

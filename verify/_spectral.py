@@ -177,11 +177,13 @@ def _cheap_bound_at_unit_scale(R: Tensor) -> float:
     return float(torch.minimum(sqrt_up(sum_of_squares_up(R)), mixed))
 
 
-def _estimate(V: Tensor) -> float:
-    """About ||V||_2; need not be right."""
+def _estimate(V: Tensor, gram: Tensor) -> float:
+    """About ||V||_2, from the lower triangle of V^T V where V is large; need not be right."""
     n = V.shape[1]
     if n <= _SMALL:
         return float(torch.linalg.matrix_norm(V, 2))
+    square = gram.tril()
+    square += square.tril(-1).T
     basis = [torch.ones(n, dtype=torch.float64) / math.sqrt(n)]
     basis[0] = basis[0] + 0.1 * torch.sin(torch.arange(n, dtype=torch.float64) + 1) / math.sqrt(n)
     basis[0] = basis[0] / basis[0].norm()
@@ -189,7 +191,7 @@ def _estimate(V: Tensor) -> float:
     beta: list[float] = []
     top = 0.0
     for step in range(120):
-        w = V.T @ (V @ basis[-1])
+        w = square @ basis[-1]
         alpha.append(float(w @ basis[-1]))
         Q = torch.stack(basis)
         w = w - Q.T @ (Q @ w)
@@ -213,10 +215,10 @@ def _gram_bound(V: Tensor) -> tuple[float, float, str]:
     """The Cholesky bound for V of m >= n, largest entry in [1/2, 1)."""
     m, n = V.shape
     cheap = _cheap_bound_at_unit_scale(V)
-    estimate = _estimate(V)
+    gram = _lower_product(V.T, V)
+    estimate = _estimate(V, gram)
     if not 0 < estimate < math.inf:
         return cheap, 0.0, "sqrt(l1 linf)"
-    gram = _lower_product(V.T, V)
     # ||fl(V^T V) - V^T V||_2 <= gamma_m || |V|^T |V| ||_2 <= gamma_m min(F^2, l1 linf) (Jeannerod & Rump 2013)
     error = float(add_up(mul_up(gamma(m + 2), mul_up(cheap, cheap)), mul_up(float(m) * float(n), 2 * TINY)))
     margin = 16.0 * n * U

@@ -54,6 +54,10 @@ class Stack:
         """The most numbers at hand while the map is applied to one column."""
         return max(math.prod(self.in_shape), math.prod(self.out_shape), self.values.mid.numel())
 
+    def multiplications(self) -> int:
+        """How many apply the map to one column."""
+        return self.values.mid.numel() * self.width
+
     def abs_apply(self, x: Tensor) -> Tensor:
         """Upper bound of `|A| x` for x >= 0."""
         return matmul_up(self.magnitude, x)

@@ -6,6 +6,7 @@ from ._between import between
 from ._independent import MixesProblemsError, check_independent
 from ._ir import Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
+from ._segments import with_attention
 
 load = read_model
 
@@ -24,4 +25,5 @@ __all__ = [
     "read_model",
     "tensor_digest",
     "trace",
+    "with_attention",
 ]

@@ -11,12 +11,18 @@ from ._base import Finding, Hypothesis, Theorem
 from ._causal import CAUSAL, causal
 from ._componentwise import COMPONENTWISE, componentwise
 from ._local_lyapunov import LOCAL_LYAPUNOV, local_lyapunov
-from ._local_picard import LOCAL_PICARD, local_picard, local_picard_by_multipliers
+from ._local_picard import (
+    LOCAL_PICARD,
+    local_picard,
+    local_picard_by_multipliers,
+    local_picard_by_slopes,
+    node_norm,
+)
 from ._log_norm import LOG_NORM
 from ._monotone import MONOTONE, monotone
 from ._newton_kantorovich import NEWTON_KANTOROVICH, newton_kantorovich
 from ._one_sided import ONE_SIDED
-from ._picard import DAMPED, PICARD, damped, picard, picard_by_multipliers
+from ._picard import DAMPED, PICARD, damped, picard, picard_by_multipliers, picard_by_slopes
 from ._powers import POWERS
 from ._quadratic import QUADRATIC
 
@@ -59,8 +65,11 @@ __all__ = [
     "local_lyapunov",
     "local_picard",
     "local_picard_by_multipliers",
+    "local_picard_by_slopes",
     "monotone",
     "newton_kantorovich",
+    "node_norm",
     "picard",
     "picard_by_multipliers",
+    "picard_by_slopes",
 ]

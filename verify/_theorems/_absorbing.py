@@ -12,7 +12,8 @@ from .._absorbing import AbsorbingBox, absorbing_box
 from .._claim import Claim, Converges, UniqueEquilibrium
 from .._evidence import Evidence
 from .._gains import lipschitz_gain
-from .._jacobian import Builder, Jacobian
+from .._jacobian import Jacobian
+from .._local import jacobian_over
 from .._norm import Norm
 from .._problem import Problem
 from .._region import Global
@@ -59,7 +60,7 @@ def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
         box = absorbing_box(problem)
         if box is None:
             raise UnsupportedOperationError("operator", "has values without a bound: no box absorbs every start")
-        jacobian = Builder(problem.graph, problem.constants, box.intervals).build()
+        jacobian = jacobian_over(problem, box.intervals)
         for norm in request.norms(problem, lambda: jacobian):
             yield absorbing(problem, norm, box, jacobian, request.damping)
 

@@ -14,6 +14,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Box
 from .._rounding import mul_up
+from .._slope_norm import CERTIFIED, slope_norm
 from ._base import Finding, Hypothesis, contraction, damped_rate
 
 if TYPE_CHECKING:
@@ -37,7 +38,27 @@ def boxed_picard(
         damping: b; a convex S stays invariant for 0 < b <= 1.
     """
     gain = lipschitz_gain(jacobian, norm, problem.batch_dims)
-    bound = float(mul_up(gain.upper, problem.slack))
+    return _finding(problem, norm, box, gain.upper, outside, damping, gain.contributions)
+
+
+def boxed_picard_by_slopes(
+    problem: Problem, norm: Norm, box: Box, jacobian: Jacobian, outside: float, damping: float = 1.0
+) -> Finding | None:
+    """The same with the norm of the matrix of intervals that holds all slope products on S; None if too large."""
+    found = slope_norm(jacobian, norm, problem.batch_dims, CERTIFIED)
+    return None if found is None else _finding(problem, norm, box, found, outside, damping)
+
+
+def _finding(
+    problem: Problem,
+    norm: Norm,
+    box: Box,
+    constant: float,
+    outside: float,
+    damping: float,
+    parts: tuple[tuple[str, float], ...] = (),
+) -> Finding:
+    bound = float(mul_up(constant, problem.slack))
     hypotheses: tuple[Hypothesis, ...] = (contraction(bound), keeps_box(outside))
     if damping != 1:
         statement = "0 < b <= 1 keeps the box invariant"
@@ -45,7 +66,7 @@ def boxed_picard(
     used = frozenset(range(len(problem.graph.inputs)))  # the self-map takes every input's value
     rate = bound if damping == 1 else damped_rate(bound, damping)
     evidence = Evidence("box", {"bound": bound, "outside": outside})
-    return Finding("local_picard", norm, box, evidence, rate, hypotheses, used, gain.contributions)
+    return Finding("local_picard", norm, box, evidence, rate, hypotheses, used, parts)
 
 
 def keeps_box(outside: float) -> Hypothesis:
@@ -60,3 +81,7 @@ def attempt_in_box(problem: Problem, request: Request) -> Iterator[Finding]:
     outside = outside_bound(problem, jacobian, box)
     for norm in request.norms(problem, lambda: jacobian):
         yield boxed_picard(problem, norm, box, jacobian, outside, request.iteration_damping())
+    for norm in request.norms_of_slopes(problem, lambda: jacobian):
+        found = boxed_picard_by_slopes(problem, norm, box, jacobian, outside, request.iteration_damping())
+        if found is not None:
+            yield found

@@ -12,6 +12,7 @@ from .._norm import Norm
 from .._problem import Problem
 from .._region import Global
 from .._rounding import mul_up
+from .._slope_norm import CERTIFIED, slope_norm
 from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap, used_inputs
 
 if TYPE_CHECKING:
@@ -46,8 +47,20 @@ def picard_by_multipliers(problem: Problem, damping: float = 1.0) -> Finding | N
     return _finding(problem, Norm("l2"), evidence, damping, parts)
 
 
+def picard_by_slopes(problem: Problem, norm: Norm, damping: float = 1.0) -> Finding | None:
+    """T1 with the norm of the matrix of intervals that holds all slope products; None where it is too large.
+
+    Raises:
+        UnsupportedOperationError: the operator has no Jacobian expression with slopes everywhere.
+    """
+    found = slope_norm(problem.jacobian, norm, problem.batch_dims, CERTIFIED)
+    if found is None:
+        return None
+    return _finding(problem, norm, Evidence("lipschitz", {"bound": float(mul_up(found, problem.slack))}), damping)
+
+
 def _finding(
-    problem: Problem, norm: Norm, evidence: Evidence, damping: float, parts: tuple[tuple[str, float], ...]
+    problem: Problem, norm: Norm, evidence: Evidence, damping: float, parts: tuple[tuple[str, float], ...] = ()
 ) -> Finding:
     rate = bound = evidence.numbers["bound"]
     hypotheses: tuple[Hypothesis, ...] = (contraction(bound),)
@@ -73,6 +86,10 @@ def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
         yield picard(problem, norm, request.iteration_damping())
     if request.takes_plain_l2():
         found = picard_by_multipliers(problem, request.iteration_damping())
+        if found is not None:
+            yield found
+    for norm in request.norms_of_slopes(problem, lambda: problem.jacobian):
+        found = picard_by_slopes(problem, norm, request.iteration_damping())
         if found is not None:
             yield found
 

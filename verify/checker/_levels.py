@@ -66,7 +66,7 @@ class LevelWalk:
     """
 
     def __init__(self, subject: Subject, levels: list[Numbers], folded: bool) -> None:
-        self.graph: ConcreteGraph = subject.graph
+        self.graph: ConcreteGraph = subject.written_out
         self._subject, self._folded = subject, folded
         self._values: Values | None = None
         self._free = _below_free(subject)

@@ -27,9 +27,14 @@ def centre_of(region: Ball) -> list[ball.Balls]:
 
 
 def walk_over_ball(
-    subject: Subject, constants: Values, region: Ball, norm: Norm, weights: list[ball.Balls] | None
+    subject: Subject,
+    constants: Values,
+    region: Ball,
+    norm: Norm,
+    weights: list[ball.Balls] | None,
+    gather: bool = False,
 ) -> Walk:
-    """The network with slopes that hold on the ball.
+    """The network with slopes that hold on the ball, its sums gathered or not.
 
     In each of the three norms `|y_i - c_i| <= r / w_i`. In the unweighted l2 norm a pre-activation
     `M (y - c)` moves by at most the Euclidean norm of M's row times r, which is narrower.
@@ -40,10 +45,10 @@ def walk_over_ball(
         width = ball.full(radius, middle.shape) if weights is None else ball.array(radius / weights[number])
         intervals.append(Interval(middle, width))
     if norm.order != "l2" or weights is not None:
-        return Walk(subject.graph, constants, intervals)
+        return Walk(subject.graph, constants, intervals, gather=gather)
     watched = frozenset(v for node in subject.graph.nodes if is_nonlinear(node) for v in node.operands)
     at_centre = Values(subject.graph, centre_of(region), subject.free, constants, watched)
-    return Walk(subject.graph, constants, intervals, _Euclidean(at_centre, radius))
+    return Walk(subject.graph, constants, intervals, _Euclidean(at_centre, radius), gather)
 
 
 class _Euclidean:
@@ -82,10 +87,10 @@ def require_fitting_box(region: Box, subject: Subject) -> None:
         raise Rejected("region: the ends of the box are not of the state's shape")
 
 
-def walk_over_box(subject: Subject, constants: Values, region: Box) -> Walk:
-    """The network with slopes that hold on the box."""
+def walk_over_box(subject: Subject, constants: Values, region: Box, gather: bool = False) -> Walk:
+    """The network with slopes that hold on the box, its sums gathered or not."""
     require_fitting_box(region, subject)
-    return Walk(subject.graph, constants, [between(*ends) for ends in ends_of(region)])
+    return Walk(subject.graph, constants, [between(*ends) for ends in ends_of(region)], gather=gather)
 
 
 def _balls(leaf: Array) -> ball.Balls:

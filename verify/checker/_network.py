@@ -19,12 +19,13 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
+from ._attention import ATTENTION
 from ._elementary import elementary, image_of, slopes_of
 from ._extreme import EXTREMES
 from ._interval import Interval, between, exactly
 from ._masks import read_by_softmax_alone
 from ._normalisation import NORMALISATIONS, Normalisation, normalisation_of
-from ._products import largest, product, softmax
+from ._products import attention, largest, product, softmax
 from ._ranges import PRODUCTS, extremum_range, moved_range, node_range, result_range, varies
 from ._refusal import Rejected
 from ._scores import gone_after, require_a_number
@@ -34,10 +35,12 @@ from ._values import Values, last_uses
 
 def is_nonlinear(node: Node) -> bool:
     """Whether the node may apply a function that is not affine: the intervals of its operands count."""
-    known = NORMALISATIONS | EXTREMES | PRODUCTS
+    known = NORMALISATIONS | EXTREMES | PRODUCTS | {ATTENTION}
     return node.op in known or node.op == "softmax" or elementary(node.op, node.attributes) is not None
 
 
+MOST_TERMS = 8
+_MULTIPLYING = ("matmul", "conv", "conv_transpose")
 Refine = Callable[[Network, int, Form, Interval], Interval]
 
 
@@ -49,6 +52,10 @@ class Walk:
         constants: the state-independent values.
         intervals: of the state's leaves, or None for slopes that hold everywhere.
         refine: may narrow the interval of a pre-activation, given its form.
+        gather: take a sum that a matrix multiplies, and a sum of more than `MOST_TERMS`, as a source of its own.
+
+    Attributes:
+        gathered: whether a sum was.
     """
 
     def __init__(
@@ -57,9 +64,11 @@ class Walk:
         constants: Values,
         intervals: list[Interval] | None = None,
         refine: Refine | None = None,
+        gather: bool = False,
     ) -> None:
         self.network = Network(constants, read_by_softmax_alone(graph))
         self._graph, self._constants, self._refine = graph, constants, refine
+        self._gather, self.gathered = gather, False
         self._forms: dict[int, Form] = {}
         self._gone: dict[int, Any] = {}
         self._everywhere: dict[int, Interval | None] | None = None
@@ -113,6 +122,10 @@ class Walk:
             raise refuse(node, "of two state-dependent tensors that are not both bounded")
         return known
 
+    def integers(self, value: int) -> Any:
+        """An exact integer array."""
+        return self._constants.integers(value)
+
     def _ranges_everywhere(self) -> dict[int, Interval | None]:
         if self._everywhere is None:
             known: dict[int, Interval | None] = dict.fromkeys(self._graph.state)
@@ -125,6 +138,9 @@ class Walk:
     def _visit(self, node: Node) -> None:
         _must_be_numbers(node)
         self._mask(node)
+        if node.op in _MULTIPLYING:
+            for value in node.operands:
+                self._gather_terms(value, 1)
         forms = [self._forms.get(value) for value in node.operands]
         form = product(self, node) if varies(self._graph, node) else affine(self.network, node, forms)
         if form is None:
@@ -134,6 +150,14 @@ class Walk:
         if form.shape != tuple(node.shape):
             raise refuse(node, f"gives shape {form.shape}, the graph says {tuple(node.shape)}")
         self._forms[node.output] = form
+        self._gather_terms(node.output, MOST_TERMS)
+
+    def _gather_terms(self, value: int, most: int) -> None:
+        """Make a form with more terms than this a source; it is left as it is where sums are not gathered."""
+        form = self._forms.get(value)
+        if self._gather and form is not None and sum(map(len, form.terms.values())) > most:
+            self._forms[value] = self.network.add(Source(form.shape, form, arb(1)))
+            self.gathered = True
 
     def _mask(self, node: Node) -> None:
         """Follow minus infinity among scores; a softmax of nothing else is refused."""
@@ -154,6 +178,8 @@ class Walk:
             return self._extremum(node)
         if node.op == "softmax":
             return softmax(self, node)
+        if node.op == ATTENTION:
+            return attention(self, node)
         if node.op in EXTREMES:
             return largest(self, node)
         rule = normalisation_of(node)

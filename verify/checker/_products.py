@@ -16,6 +16,7 @@ from deqops.graph import Node
 
 from . import _arithmetic as ball
 from ._affine import Source, refuse
+from ._attention import Attention, attention_of, spread_over
 from ._extreme import extreme_range, weights_everywhere, weights_over
 from ._interval import Interval, negative, times
 from ._ranges import inverse, product_range, softmax_range
@@ -70,6 +71,36 @@ def softmax(walk: Walk, node: Node) -> Form:
     slope = derivative.norms(inner.shape)
     result = walk.network.add(Source(inner.shape, inner, slope, name=node.op, derivative=derivative))
     return walk.network.permuted(result, tuple(order.index(d) for d in range(len(shape))))
+
+
+def attention(walk: Walk, node: Node) -> Form:
+    """Attention over segments: its values times weights, and its scores times what `_attention.py` gives."""
+    scores, values, index = node.operands
+    rule = attention_of(node, walk.integers(index))
+    known = walk.range_of(node, values)
+    box = walk.narrowed(scores) if walk.depends(scores) else walk.range_of(node, scores)
+    shape, rank = known.middle.shape, known.middle.ndim
+    own = rule.everywhere(walk.form(scores).shape) if box is None else rule.weights(box)
+    weights = spread_over(own, rank)
+    total = zero_form(tuple(node.shape))
+    if walk.depends(values):
+        total = total.plus(_gathered(walk, rule, _times(walk, walk.form(values), weights, shape)))
+    if walk.depends(scores):
+        column = walk.network.reshaped(walk.form(scores), weights.middle.shape)
+        total = total.plus(_gathered(walk, rule, _times(walk, column, rule.slopes(weights, known), shape)))
+    walk.enclose(node, lambda: rule.result(weights, known))
+    return total
+
+
+def _times(walk: Walk, form: Form, slopes: Interval, shape: tuple[int, ...]) -> Form:
+    low, high = (np.broadcast_to(end, shape) for end in slopes.ends)
+    size = ball.each(lambda a, b: abs(a).max(abs(b)).upper(), low, high)
+    wide = walk.network.expanded(form, shape)
+    return walk.network.add(Source(shape, wide, size, interval=(low, high), name="attention"))
+
+
+def _gathered(walk: Walk, rule: Attention, form: Form) -> Form:
+    return walk.network.along(form, 0, rule.gathering)
 
 
 def largest(walk: Walk, node: Node) -> Form:

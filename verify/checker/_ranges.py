@@ -12,6 +12,7 @@ from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
 from ._affine import Network, Source, affine, refuse
+from ._attention import ATTENTION, attended
 from ._elementary import elementary, image_of
 from ._extreme import EXTREMES, extreme_range
 from ._gains import forward
@@ -135,6 +136,8 @@ def node_range(
     finite = {value: interval for value, interval in ranges.items() if interval is not None}
     if len(finite) < len(ranges) and node.output in scores:
         return None
+    if node.op == ATTENTION:
+        return _attended(node, constants, ranges)
     if len(finite) < len(ranges):
         must_be_total(node, [UNKNOWN if value in known else constants[value] for value in node.operands])
         return _bounded(node)
@@ -157,6 +160,13 @@ def node_range(
     if table is None or own is None:
         return moved_range(node, constants, finite, scores)
     return between(*image_of(table, *own.ends))
+
+
+def _attended(node: Node, constants: Values, ranges: Mapping[int, Interval | None]) -> Interval | None:
+    """Averages of values, which are bounded where the values are, whatever the scores."""
+    scores, values, index = node.operands
+    known = [ranges[v] if v in ranges else exactly(constants.balls(v)) for v in (scores, values)]
+    return None if known[1] is None else attended(node, known[0], known[1], constants.integers(index))
 
 
 def _bounded(node: Node) -> Interval | None:

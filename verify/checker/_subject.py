@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import ConcreteGraph, between, check_independent, tensor_digest, trace
+from deqops.graph import ConcreteGraph, between, check_independent, tensor_digest, trace, with_attention
 
 from ._document import Document
 from ._masks import read_by_softmax_alone
@@ -19,11 +19,20 @@ from ._witness import Array
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """The graph the certificate speaks of; `free`: positions of inputs whose values must not matter."""
+    """The graph the certificate speaks of; `free`: positions of inputs whose values must not matter.
+
+    `graph` has attention over segments as one node; where there is any, `spelled_out` is the same function without.
+    """
 
     graph: ConcreteGraph
     free: frozenset[int]
     verified: tuple[str, ...]
+    spelled_out: ConcreteGraph | None = None
+
+    @property
+    def written_out(self) -> ConcreteGraph:
+        """The graph in the operations that the export has."""
+        return self.graph if self.spelled_out is None else self.spelled_out
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
@@ -64,7 +73,7 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
         f"state: {', '.join(f'{dtype} {shape}' for shape, dtype in document.state)}",
         f"inputs: fixed {fixed}, free {[entry.name for entry in document.inputs if entry.free]}",
     )
-    return Subject(graph, free, lines)
+    return Subject(with_attention(graph), free, lines, graph)
 
 
 def _compare_state(document: Document, leaves: list[Any]) -> None:

@@ -18,6 +18,7 @@ from flint import arb
 from deqops.graph import ConcreteGraph, Node
 
 from . import _arithmetic as ball
+from ._attention import ATTENTION, attention_of
 from ._convolution import convolved
 from ._elementary import elementary, image_of
 from ._masks import numbers_or_masked
@@ -167,8 +168,8 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
 _TOTAL = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu
     leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax
-    layer_norm rms_norm reshape permute expand slice select cat index_select index_add where sum mean amax amin cast
-    eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
+    layer_norm rms_norm reshape permute expand slice select cat index_select index_add segment_attention where sum mean
+    amax amin cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
 )
 
 
@@ -416,6 +417,7 @@ _RULES: dict[str, Rule] = {
     "rms_norm": _normalised,
     "index_select": _index_select,
     "index_add": _index_add,
+    ATTENTION: lambda node, scores, values, index: attention_of(node, index).at(as_balls(scores), as_balls(values)),
     "cat": _cat,
     "where": _where,
     "sum": _reduce,

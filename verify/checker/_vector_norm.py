@@ -56,3 +56,11 @@ def largest_norm(norm: Norm, found: list[Any]) -> Any:
     """Upper bound of the norms whose `powers` were found."""
     top = ball.largest(np.array(found, dtype=object))
     return ball.root_up(top) if norm.order == "l2" else top.upper()
+
+
+def flat_weights(norm: Norm) -> ball.Balls | None:
+    """The weights of one problem in a row; None for ones."""
+    if norm.weights is None:
+        return None
+    flat = [value for weight in norm.weights for value in weight.reshape(-1).tolist()]
+    return ball.balls(flat, (len(flat),))

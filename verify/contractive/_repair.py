@@ -103,7 +103,7 @@ def repair(
         if traced.impure:
             raise UnsupportedOperationError(traced.impure[0], "the operator is not one fixed map; use eval mode")
         problem = Problem(traced, state, inputs)
-        check_independent(problem.graph)
+        check_independent(problem.written_out)
         return lipschitz_gain(problem.jacobian, as_norm(norm), dims).upper
 
     original = _weights_that_matter(operator, constant)

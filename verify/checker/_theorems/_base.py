@@ -16,8 +16,8 @@ from flint import arb
 
 from .. import _arithmetic as ball
 from .._chain import require_chain
+from .._constant import constant_below
 from .._document import Ball, Document, Evidence, Norm
-from .._gains import lipschitz_bound
 from .._local import centre_of
 from .._network import Walk
 from .._refusal import Rejected
@@ -62,11 +62,15 @@ def damped(damping: float, bound: float) -> Any:
 
 
 def global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[str, ...]:
-    weights = full_weights(norm, subject)
-    walk = Walk(subject.graph, Values(subject.graph, None, subject.free))
-    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
-    require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant", own, evidence["bound"]))
-    return (f"constant of G in {named(norm)}: <= {shown(own)}, the certificate claims {evidence['bound']!r}",)
+    weights, claimed = full_weights(norm, subject), evidence["bound"]
+    constants = Values(subject.graph, None, subject.free)
+
+    def walks(gather: bool) -> Walk:
+        return Walk(subject.graph, constants, gather=gather)
+
+    own = constant_below(walks, subject, norm, weights, claimed)
+    require(bool(own <= arb(claimed)), exceeds("Lipschitz constant", own, claimed))
+    return (f"constant of G in {named(norm)}: <= {shown(own)}, the certificate claims {claimed!r}",)
 
 
 def chain_constant(subject: Subject, norm: Norm, evidence: Evidence, walk: Walk) -> tuple[str, ...]:
@@ -92,14 +96,6 @@ def matrices_of(evidence: Evidence, name: str, subject: Subject) -> ball.Balls:
         f"evidence.{name}: must be one array (problems, n, n)",
     )
     return ball.balls(arrays[0].reshape(-1).tolist(), arrays[0].shape)
-
-
-def flat_weights(norm: Norm) -> ball.Balls | None:
-    """The weights of one problem in a row; None for ones."""
-    if norm.weights is None:
-        return None
-    flat = [value for weight in norm.weights for value in weight.reshape(-1).tolist()]
-    return ball.balls(flat, (len(flat),))
 
 
 def distances(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from flint import arb
 
+from .._constant import constant_below
 from .._document import Box, Document, Evidence, Norm
-from .._gains import lipschitz_bound
 from .._invariant_box import require_kept
 from .._local import walk_over_box
+from .._network import Walk
 from .._refusal import Rejected
 from .._subject import Subject
 from .._values import Values
@@ -28,7 +29,11 @@ def _boxed_picard(document: Document, evidence: Evidence, subject: Subject, norm
     weights, constants = full_weights(norm, subject), Values(subject.graph, None, subject.free)
     walk = walk_over_box(subject, constants, region)
     line = require_kept(subject, constants, region, walk, evidence["outside"])
-    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+
+    def walks(gather: bool) -> Walk:
+        return walk_over_box(subject, constants, region, gather)
+
+    own = constant_below(walks, subject, norm, weights, evidence["bound"])
     require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the box", own, evidence["bound"]))
     return (f"constant on the box in {named(norm)}: <= {shown(own)}", line)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flint import arb
 
+from .._blocks import applies, block_bound
+from .._constant import Walks, constant_below
 from .._document import Ball, Document, Evidence, Norm
-from .._gains import Weights, lipschitz_bound
+from .._gains import Weights
 from .._local import residual_bound, walk_over_ball
 from .._network import Walk
 from .._refusal import Rejected
@@ -24,6 +28,8 @@ from ._base import (
     states_contraction,
     states_damped,
 )
+
+_MANY_NODES = 512
 
 
 def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
@@ -45,22 +51,40 @@ def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm
         bool(residual <= arb(evidence["residual"])),
         exceeds("residual ||G(c) - c||", residual, evidence["residual"]),
     )
-    walk = walk_over_ball(subject, constants, region, norm, weights)
+
+    def walks(gather: bool) -> Walk:
+        return walk_over_ball(subject, constants, region, norm, weights, gather)
+
     return (
-        *_constant(subject, norm, evidence, walk, weights, region.radius),
+        *_constant(subject, norm, evidence, walks, weights, region.radius),
         f"residual ||G(c) - c|| <= {shown(residual)}, room (1 - q) r = {shown(room)}",
     )
 
 
 def _constant(
-    subject: Subject, norm: Norm, evidence: Evidence, walk: Walk, weights: Weights | None, radius: float
+    subject: Subject, norm: Norm, evidence: Evidence, walks: Walks, weights: Weights | None, radius: float
 ) -> tuple[str, ...]:
     """The bound on the ball of this radius."""
     if evidence.kind == "local_chain":
-        return chain_constant(subject, norm, evidence, walk)
-    own = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+        return chain_constant(subject, norm, evidence, walks(False))
+    own = _smallest_constant(subject, norm, walks, weights, evidence["bound"])
     require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
     return (f"constant on the ball of radius {radius!r} in {named(norm)}: <= {shown(own)}",)
+
+
+def _smallest_constant(subject: Subject, norm: Norm, walks: Walks, weights: Weights | None, claimed: float) -> Any:
+    """By products of norms or of slopes; for the nodes of one graph, where that is more than was claimed, by blocks."""
+    if norm.order != "l2" or subject.graph.batch_dims:
+        return constant_below(walks, subject, norm, weights, claimed)
+    walk = walks(False)
+    sources, outputs = walk.network.sources, walk.outputs
+    by_blocks = applies(sources, weights, subject.graph.batch_dims)
+    if by_blocks and len(sources[0].shape) == 2 and sources[0].shape[0] >= _MANY_NODES:
+        return block_bound(sources, outputs[0], weights)  # norms of matrices that large take longer
+    own = constant_below(walks, subject, norm, weights, claimed)
+    if by_blocks and not bool(own <= arb(claimed)):
+        own = own.min(block_bound(sources, outputs[0], weights))
+    return own
 
 
 def _states_self_map(document: Document, evidence: Evidence, value: float, limit: float) -> bool:

@@ -16,9 +16,9 @@ from .._local import centre_of, moved, walk_over_ball
 from .._refusal import Rejected
 from .._subject import Subject
 from .._values import Values
-from .._vector_norm import full_weights, powers
+from .._vector_norm import flat_weights, full_weights, powers
 from .._vector_norm import largest_norm as largest_vector_norm
-from ._base import Rule, exceeds, flat_weights, matrices_of, named, require, shown
+from ._base import Rule, exceeds, matrices_of, named, require, shown
 
 
 def _newton(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ from .._monotone import Layer, single_layer, weighted
 from .._network import Walk
 from .._subject import Subject
 from .._values import Values
-from .._vector_norm import full_weights
-from ._base import Rule, flat_weights, global_constant, last_axis, named, rate_of, require, shown
+from .._vector_norm import flat_weights, full_weights
+from ._base import Rule, global_constant, last_axis, named, rate_of, require, shown
 
 
 def _one_sided(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from .._interval import Interval
 from .._network import Walk
 from .._subject import Subject
 from .._values import Values
-from ._base import Rule, exceeds, flat_weights, named, require, shown
+from .._vector_norm import flat_weights
+from ._base import Rule, exceeds, named, require, shown
 
 MOST_DOUBLINGS = 20
 

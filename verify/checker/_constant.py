@@ -1,0 +1,58 @@
+"""Whether a network has a Lipschitz constant of at most a claimed number: the cheapest way that shows it.
+
+1. The composition of `_gains.py` with every sum that a matrix multiplies taken as a value of its own: a network costs
+   what its layers cost.
+2. The same with sums multiplied out, tighter: `||A B|| <= ||A|| ||B||`; a residual block then meets all earlier ones.
+3. The norm of the matrices that hold all slope products, which also know signs (Lemma `slopes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flint import arb
+
+from ._derivative import largest_norm, slope_products
+from ._document import Norm
+from ._gains import Weights, lipschitz_bound
+from ._network import Walk
+from ._refusal import Rejected
+from ._subject import Subject
+from ._vector_norm import flat_weights
+
+Walks = Callable[[bool], Walk]
+
+
+def constant_below(walks: Walks, subject: Subject, norm: Norm, weights: Weights | None, claimed: float) -> Any:
+    """A bound of the constant that is at most the claimed one, or the best that was found.
+
+    Args:
+        walks: makes the network, with sums gathered or not.
+        subject: the operator's graph.
+        norm: whose order and weights the constant is in.
+        weights: the norm's, leaf by leaf in the leaves' full shapes.
+        claimed: where the search may end.
+    """
+    walk = walks(True)
+    best = _composed(walk, norm, weights)
+    if not best <= arb(claimed) and walk.gathered:
+        walk = walks(False)
+        best = best.min(_composed(walk, norm, weights))
+    if best <= arb(claimed):
+        return best
+    own = _by_slope_products(walk, subject, norm)
+    return best if own is None else best.min(own)
+
+
+def _composed(walk: Walk, norm: Norm, weights: Weights | None) -> Any:
+    return lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+
+
+def _by_slope_products(walk: Walk, subject: Subject, norm: Norm) -> Any:
+    """None where the matrices are beyond the checker's means."""
+    try:
+        products = slope_products(walk, subject)
+    except Rejected:
+        return None
+    return largest_norm(products, norm.order, flat_weights(norm))
