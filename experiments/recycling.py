@@ -77,6 +77,9 @@ found), T12 that passes with this b converge to it from everywhere in a ball (l2
 
 {certificate_table(found)}
 
+The search for T12's ball ends after {BUDGET:.0f} s of wall time: on a busy machine, its balls are not the largest.
+{reasons(found)}
+
 {iterations_text(found)}
 """
 
@@ -265,6 +268,13 @@ def certificate_table(found: Found) -> str:
             )
         )
     return "\n".join(row for row in rows if row)
+
+
+def reasons(found: Found) -> str:
+    """Why what was not certified was not."""
+    asked = [one for cell in found.values() for one in (*cell["unique"], cell["converges"]) if one]
+    without = [f"  - {one['reason']}" for one in asked if one["verdict"] != "certified"]
+    return "Not certified:\n" + "\n".join(without) if without else "All that were asked are certified."
 
 
 def row_of(variant: str, theorem: str, asked: list[dict[str, Any]]) -> str:
