@@ -232,7 +232,7 @@ def statement(found: Found) -> str:
             f"**Iterating {helps}** of the kind `{variant}`: its equilibrium is {spread(gains)} lDDT above the trunk"
             f" trained for one pass and applied once ({', '.join(f'{gain:+.3f}' for gain in gains)})."
         )
-    both_at = [(found[v, s]["equilibrium"]["lddt"] for s in seeds) for v in ("recycled", "equilibrium")]
+    both_at = [[found[v, s]["equilibrium"]["lddt"] for s in seeds] for v in ("recycled", "equilibrium")]
     gaps = [a - b for a, b in zip(*both_at, strict=True)]
     lines.append(
         f"For about the same processor time the equilibrium of `recycled` is {spread(gaps)} lDDT above that of"
