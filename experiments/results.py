@@ -20,6 +20,7 @@ from experiments.classic import Classic
 from experiments.diffusion import Diffusion
 from experiments.graphs import Graphs
 from experiments.integral import Integral
+from experiments.recycling import Recycling
 from experiments.transformer import Transformer
 
 STUDIES: tuple[Study, ...] = (
@@ -29,6 +30,7 @@ STUDIES: tuple[Study, ...] = (
     Integral(),
     Classic(),
     Graphs(),
+    Recycling(),
 )
 
 

@@ -15,6 +15,10 @@ from ._autoregressive_training import (
     sweeps,
     train_autoregressive,
 )
+from ._backbones import (
+    Chain,
+    synthetic_chains,
+)
 from ._classifier import (
     Classifier,
     classifier_curve,
@@ -22,6 +26,11 @@ from ._classifier import (
 )
 from ._classifier_training import (
     TrainedClassifier,
+)
+from ._corrupted import (
+    Corruption,
+    Crops,
+    corrupted,
 )
 from ._curve import (
     by_iteration,
@@ -141,6 +150,10 @@ from ._pign import (
 from ._planetoid import (
     planetoid_graph,
 )
+from ._protein_files import (
+    structure_chains,
+    table_chains,
+)
 from ._recipe import (
     Example,
     Outcome,
@@ -148,6 +161,18 @@ from ._recipe import (
 )
 from ._recipes import (
     RECIPES,
+)
+from ._recycling import (
+    Recycler,
+    Trunk,
+)
+from ._recycling_training import (
+    ProteinData,
+    RecyclingSettings,
+    TrainedRecycler,
+    by_recycle,
+    protein_data,
+    train_recycler,
 )
 from ._restoration import (
     AtLevel,
@@ -172,6 +197,10 @@ from ._sample_quality import (
     precision_recall,
     sample_quality,
     train_features,
+)
+from ._structure_metrics import (
+    lddt,
+    rmsd,
 )
 from ._train import (
     CITATION,
@@ -213,9 +242,12 @@ __all__ = [
     "VOLTERRA",
     "AtLevel",
     "AutoregressiveSettings",
+    "Chain",
     "CharacterModel",
     "Classifier",
     "ComparedSolution",
+    "Corruption",
+    "Crops",
     "Decoding",
     "DenoiserSettings",
     "DiffusionModel",
@@ -240,8 +272,11 @@ __all__ = [
     "PIGNSettings",
     "PlainOperator",
     "Progress",
+    "ProteinData",
     "Quality",
     "Recipe",
+    "Recycler",
+    "RecyclingSettings",
     "Restoration",
     "Rule",
     "Task",
@@ -252,17 +287,21 @@ __all__ = [
     "TrainedDiffusion",
     "TrainedIntegral",
     "TrainedPIGN",
+    "TrainedRecycler",
     "TrainedTransformer",
     "Trajectory",
     "TransformerSettings",
+    "Trunk",
     "accuracies",
     "blurring",
     "burgers_functions",
     "by_iteration",
+    "by_recycle",
     "by_sweep",
     "classifier_curve",
     "collocation_compared",
     "collocation_rule",
+    "corrupted",
     "debian_graph",
     "decode_sequentially",
     "decoder",
@@ -280,6 +319,7 @@ __all__ = [
     "fredholm_rule",
     "gumbel_noise",
     "heterophilous_graph",
+    "lddt",
     "linear_restoration",
     "masking",
     "navier_stokes",
@@ -290,17 +330,22 @@ __all__ = [
     "planetoid_graph",
     "precision_recall",
     "project_spectral_norm_",
+    "protein_data",
     "psnr",
     "random_vorticity",
     "restored_psnr",
     "restorer",
+    "rmsd",
     "sample_draws",
     "sample_quality",
     "sample_sequentially",
     "sampler",
     "sampler_steps",
     "seeded",
+    "structure_chains",
     "sweeps",
+    "synthetic_chains",
+    "table_chains",
     "train_autoregressive",
     "train_denoiser",
     "train_diffusion",
@@ -312,6 +357,7 @@ __all__ = [
     "train_monotone",
     "train_pign",
     "train_plain",
+    "train_recycler",
     "train_transformer",
     "volterra_functions",
     "volterra_rule",

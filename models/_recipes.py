@@ -10,6 +10,7 @@ from ._integral_recipe import IntegralRecipe
 from ._monotone_recipe import MonotoneRecipe
 from ._pign_recipe import PIGNRecipe
 from ._recipe import Recipe
+from ._recycling_recipe import RecyclingRecipe
 from ._transformer_training import TransformerRecipe
 
 ALL: tuple[Recipe, ...] = (
@@ -21,5 +22,6 @@ ALL: tuple[Recipe, ...] = (
     MonotoneRecipe(),
     ImplicitGraphRecipe(),
     ImageDEQRecipe(),
+    RecyclingRecipe(),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in ALL}

@@ -18,7 +18,10 @@ from truth import DIGITS, Layer, difference, equilibrium, exact, norm_of, step
 from deqops import InputError
 from deqops.graph import trace
 from deqops.verify import Around, Ball, Certificate, Contraction, Converges, UniqueEquilibrium, Verdict, certify, check
+from deqops.verify._gains import L2Gains
+from deqops.verify._jacobian import StateLeaf
 from deqops.verify._largest_ball import ATTEMPTS
+from deqops.verify._local import local_jacobian
 from deqops.verify._norm import Norm
 from deqops.verify._problem import Problem
 from deqops.verify._theorems import local_picard
@@ -310,3 +313,31 @@ def test_a_ball_on_which_an_operation_has_no_bound_ends_the_search_at_a_smaller_
     assert isinstance(certificate.region, Ball)
     assert 0.1 < certificate.region.radius < 0.7
     assert check(certificate, G, torch.ones(1, 2, dtype=torch.float64), x).accepted
+
+
+class Branching(nn.Module):
+    """Sums and products of earlier values: an expression with several bases."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.weights = [drawn(seed + number, 3, 3) for number in range(3)]
+
+    def forward(self, y: Tensor) -> Tensor:
+        a = torch.tanh(y @ self.weights[0])
+        b = torch.sigmoid(a @ self.weights[1] + y)
+        return torch.tanh(a * b + b @ self.weights[2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gains_of_a_growing_expression_are_those_of_the_whole(seed: int) -> None:
+    """Bit for bit: what is kept of earlier values changes nothing."""
+    problem = Problem(trace(Branching(seed), zeros(1, 3)), zeros(1, 3), ())
+    built = local_jacobian(problem, Ball((drawn(seed, 1, 3),), 0.1), Norm("l2"))
+    growing: list[Any] = [basis for basis in built.bases if isinstance(basis, StateLeaf)]
+    gains = L2Gains(growing)
+    for basis in built.bases[len(growing) :]:
+        assert gains.of(basis.source) == L2Gains(list(growing)).of(basis.source)
+        growing.append(basis)
+    assert len(growing) >= 5
+    (output,) = built.outputs
+    assert gains.of(output) == L2Gains(list(built.bases)).of(output)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -140,20 +141,38 @@ def l2_composition(jacobian: Jacobian, weights: list[Tensor] | None) -> Gain:
     return Gain(upper, tuple(walk.contributions))
 
 
-def l2_gain_of(jacobian: Jacobian, combination: Combination) -> float:
-    """Proven bound of `||dv||_2 / r` for a value v of the graph while every leaf moves by at most r in l2."""
-    return float(sum_up(_Composition(jacobian, None).gain(combination, None, 1.0)))
+class L2Gains:
+    """l2 gains of the values of an expression that grows: those of earlier values are computed once.
+
+    Args:
+        bases: of the expression; they may be appended to.
+    """
+
+    def __init__(self, bases: list[Basis]) -> None:
+        self._bases = bases
+        self._walk = _Composition(Jacobian(tuple(bases), ()), None)
+
+    def of(self, combination: Combination) -> float:
+        """Proven bound of `||dv||_2 / r` for a value v of the graph while every leaf moves by at most r in l2."""
+        self._walk.extend(self._bases)
+        return float(sum_up(self._walk.gain(combination, None, 1.0)))
 
 
 class _Composition:
     """Gains of the basis values from each leaf of the state, in order."""
 
     def __init__(self, jacobian: Jacobian, weights: list[Tensor] | None) -> None:
-        self._bases, self._weights = jacobian.bases, weights
+        self._bases: list[Basis] = []
+        self._weights = weights
         self.leaves = _leaves(jacobian)
         self.contributions: list[tuple[str, float]] = []
         self._gains: list[Tensor] = []
-        for basis in jacobian.bases:
+        self.extend(jacobian.bases)
+
+    def extend(self, bases: Sequence[Basis]) -> None:
+        """Go on with the bases that have been added to those known; none of them is a leaf of the state."""
+        for basis in bases[len(self._bases) :]:
+            self._bases.append(basis)
             if isinstance(basis, StateLeaf):
                 self._gains.append(torch.eye(len(self.leaves), dtype=torch.float64)[basis.position])
             else:

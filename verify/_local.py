@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ._enclosures import Enclosed, as_midrad, enclose_values
 from ._expansion import expanded
-from ._gains import l2_gain_of
+from ._gains import L2Gains
 from ._jacobian import Builder, Combination, Jacobian, StateLeaf
 from ._matrix import row_l2_norms
 from ._midrad import MidRad
@@ -71,6 +71,7 @@ class _Refinement:
 
     def __init__(self, at_center: dict[int, Enclosed], radius: float) -> None:
         self._at_center, self._radius = at_center, radius
+        self._gains: L2Gains | None = None
 
     def __call__(self, builder: Builder, value: int, combination: Combination, box: MidRad) -> MidRad:
         center = as_midrad(self._at_center[value])
@@ -86,8 +87,9 @@ class _Refinement:
             matrix = maps[0][1].last_axis_matrix()
             if matrix is not None:
                 return row_l2_norms(matrix)
-        partial = Jacobian(tuple(builder.bases), ())
-        return torch.full((), l2_gain_of(partial, combination), dtype=torch.float64)
+        if self._gains is None:
+            self._gains = L2Gains(builder.bases)
+        return torch.full((), self._gains.of(combination), dtype=torch.float64)
 
 
 def _lower(center: MidRad, deviation: Tensor) -> Tensor:
