@@ -185,13 +185,8 @@ def count_weights(model: nn.Module) -> int:
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:
     """Mean over the pairs of `||found - wanted||_2 / ||wanted||_2`, norms over all points and columns."""
     missed, size = (torch.linalg.vector_norm(part.flatten(1), dim=1) for part in (found - wanted, wanted))
-<<<<<<< HEAD
-    error: Tensor = (missed / size).mean()
-    return error
-=======
     mean: Tensor = (missed / size).mean()
     return mean
->>>>>>> integral
 
 
 def errors_by_iteration(model: NIE, data: FunctionPairs, iterations: int = 30) -> list[dict[str, float]]:
