@@ -9,7 +9,7 @@ import torch
 
 
 def verdict_of(operator: Any, state: Any, inputs: tuple[Any, ...], batch_dims: int, **choices: Any) -> dict[str, Any]:
-    """Certify, check, and count certified and observed iterations.
+    """Certify, and check what was proven.
 
     Args:
         operator: G(state, *inputs).
@@ -19,10 +19,8 @@ def verdict_of(operator: Any, state: Any, inputs: tuple[Any, ...], batch_dims: i
         **choices: norm, region, theorem, budget and the like, as for `certify`.
 
     Returns:
-        dict[str, Any]: "verdict", "theorem", "rate", "norm", "radius" (local claims), "reason", "accepted" (None
-        where nothing was proven), "seconds" (certify alone), and for certified Picard iterations "certified
-        iterations" and "observed iterations": enough steps, and the steps that it took, to reduce the residual's
-        proven error below 1e-3 of the first step.
+        dict[str, Any]: "verdict", "theorem", "rate", "norm", "claim", "radius" (claims about a ball), "reason",
+        "accepted" (None where nothing was proven), "seconds" (certify alone, wall time).
     """
     from deqops.verify import Ball, Verdict, certify, check
 
