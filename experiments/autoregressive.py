@@ -74,9 +74,9 @@ trained decoder, and the checker agrees, in {certified} of {len(cells)} training
 {head}
 {chr(10).join(rows)}
 
-**Sweeps do not pay here.** Half of the characters are final after two sweeps, since runs of spaces and common words
-are guessed without what comes before; the rest waits for its turn, and a sweep reads all positions. The result is that
-of sequential decoding, character by character, in every case counted above.
+**Sweeps do not pay here.** {early(cells, 2):.0%} of the characters are right after two sweeps,
+{early(cells, 10):.0%} after ten (means over all decodings): runs of spaces and parts of common words need little of what
+comes before. The rest waits for its turn, and a sweep reads all positions. The result is that of sequential decoding where no character differs.
 """
 
     def plot(self, found: Found, path: Path) -> None:
@@ -97,6 +97,12 @@ of sequential decoding, character by character, in every case counted above.
         axes.set_ylabel("final characters in %")
         axes.legend()
         figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def early(cells: list[dict[str, Any]], sweeps: int) -> float:
+    """Share of the characters that are those of the solution after so many sweeps, over all trainings and decodings."""
+    curves = [part["final"] for cell in cells for part in cell["decoding"].values()]
+    return statistics.fmean(curve[min(sweeps, len(curve) - 1)] for curve in curves)
 
 
 def decoding(trained: Any, text: torch.Tensor, temperature: float, seed: int) -> dict[str, Any]:
