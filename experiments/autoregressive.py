@@ -75,8 +75,9 @@ trained decoder, and the checker agrees, in {certified} of {len(cells)} training
 {chr(10).join(rows)}
 
 **Sweeps do not pay here.** {early(cells, 2):.0%} of the characters are right after two sweeps,
-{early(cells, 10):.0%} after ten (means over all decodings): runs of spaces and parts of common words need little of what
-comes before. The rest waits for its turn, and a sweep reads all positions. The result is that of sequential decoding where no character differs.
+{early(cells, 10):.0%} after ten (means over all decodings): runs of spaces and parts of common words need
+little of what comes before. The rest waits for its turn, and a sweep reads all positions. The result is that of
+sequential decoding where no character differs.
 """
 
     def plot(self, found: Found, path: Path) -> None:
