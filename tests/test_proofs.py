@@ -37,9 +37,10 @@ audit = load(PROOFS / "audit.py")
 
 
 def table() -> list[list[str]]:
-    """The rows of the README's table, cell by cell, without back-ticks."""
-    lines = (PROOFS / "README.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    """The rows of the README's table of theorems, cell by cell, without back-ticks."""
+    text = (PROOFS / "README.md").read_text()
+    lines = text[text.index("| theorem |") :].split("\n\n")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [[cell.replace("`", "") for cell in row] for row in rows[2:]]
 
 
