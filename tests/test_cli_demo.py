@@ -159,9 +159,9 @@ def test_an_edited_witness_is_rejected(run: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Ctrl-C arrives within the eighth training step."""
-    from deqops.models import _train
+    from deqops.models import _fit
 
-    advance, steps = _train._Training.advance, []
+    advance, steps = _fit._Fit._advance, []
 
     def stop(training: Any) -> None:
         steps.append(1)
@@ -170,7 +170,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
         advance(training)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_train._Training, "advance", stop)
+        patch.setattr(_fit._Fit, "_advance", stop)
         yield patch
 
 

@@ -80,7 +80,8 @@ def _smallest_constant(subject: Subject, norm: Norm, walks: Walks, weights: Weig
     sources, outputs = walk.network.sources, walk.outputs
     by_blocks = applies(sources, weights, subject.graph.batch_dims)
     if by_blocks and len(sources[0].shape) == 2 and sources[0].shape[0] >= _MANY_NODES:
-        return block_bound(sources, outputs[0], weights)  # norms of matrices that large take longer
+        own = block_bound(sources, outputs[0], weights)  # norms of matrices that large take longer: they come last
+        return own if bool(own <= arb(claimed)) else own.min(constant_below(walks, subject, norm, weights, claimed))
     own = constant_below(walks, subject, norm, weights, claimed)
     if by_blocks and not bool(own <= arb(claimed)):
         own = own.min(block_bound(sources, outputs[0], weights))
