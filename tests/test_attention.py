@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 from torch_geometric.utils import softmax as segment_softmax
 
 from deqops.graph import trace
+from deqops.testing import signed
 from deqops.verify import Around, Ball, Norm, certify, check, lipschitz_bound
 from deqops.verify._gains import lipschitz_gain
 from deqops.verify._interval_jacobian import interval_jacobian
@@ -260,3 +262,32 @@ def test_attention_is_certified_around_its_equilibrium_and_a_lie_is_rejected() -
     with torch.no_grad():
         G.conv.att_src.mul_(1.5)
     assert not check(certificate, G, y).accepted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_t11_attention_on_a_box_is_accepted_where_its_composition_shows_less(seed: int) -> None:
+    """The checker goes on to the norm of all slope products, where its own products of norms exceed the claim."""
+    torch.manual_seed(seed)
+    G, y = TurnedAttention(), torch.zeros(6, 8, dtype=torch.float64)
+    certificate = certify(G, y, batch_dims=0, theorem="absorbing")
+    assert certificate.theorem == "absorbing"
+    assert check(certificate, G, y).accepted
+    document: dict[str, Any] = copy.deepcopy(certificate.document())
+    document["evidence"]["bound"] = (0.01 * float.fromhex(document["evidence"]["bound"])).hex()
+    document["hypotheses"] = []
+    assert not check(signed(document), G, y).accepted  # type: ignore[arg-type]
+
+
+class TurnedAttention(nn.Module):
+    """`tanh(GATv2(z))` on six nodes, its weights shrunk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GATv2Conv(8, 8).double().eval()
+        self.register_buffer("edges", torch.tensor([[0, 1, 2, 3, 4, 5, 0, 2], [1, 2, 3, 4, 5, 0, 3, 5]]))
+        with torch.no_grad():
+            for weight in self.conv.parameters():
+                weight.mul_(0.3 if weight.dim() > 1 else 1.0)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.conv(z, self.edges))

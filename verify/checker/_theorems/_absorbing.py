@@ -6,8 +6,8 @@ from flint import arb
 
 from .. import _arithmetic as ball
 from .._boxes import inside, swept
+from .._constant import constant_below
 from .._document import Document, Evidence, Norm
-from .._gains import lipschitz_bound
 from .._interval import between
 from .._network import Walk
 from .._subject import Subject
@@ -37,8 +37,8 @@ def _absorbing(document: Document, evidence: Evidence, subject: Subject, norm: N
         ends = [ball.balls(end.reshape(-1).tolist(), end.shape) for end in (low, high)]
         require(inside(part, *ends), f"evidence: the box does not hold every state after {sweeps} steps")
         box.append(between(*ends))
-    walk = Walk(subject.graph, constants, box)
-    constant = lipschitz_bound(walk.network.sources, walk.outputs, norm.order, weights)
+    walks = lambda gather: Walk(subject.graph, constants, box, gather=gather)  # noqa: E731
+    constant = constant_below(walks, subject, norm, weights, bound)
     require(bool(constant <= arb(bound)), exceeds("Lipschitz constant on the box", constant, bound))
     return (f"every start is in the box after {sweeps} steps; constant in {named(norm)} there: <= {shown(constant)}",)
 
