@@ -327,7 +327,8 @@ image and for the whole batch; sequential sampling is 1.
 Anderson's method makes them more, though both forms have the same certificate. Fixed noise (DDPM) takes half as many
 sweeps again.
 On one thread sweeps save time only for one image: without noise from 32 steps on, with noise hardly, at 128.
-A batch of 16 keeps the thread busy anyway: a sweep then costs nearly half of what all steps cost one after the other."""
+A batch of 16 keeps the thread busy anyway: a sweep then costs nearly half of what all steps cost one after the
+other."""
 
 
 def restoration_text(cells: list[dict[str, Any]]) -> str:
