@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ._chain_gain import chain_gain
+from ._coupled_gain import coupled_gain
 from ._gains import Gain, lipschitz_gain
 from ._jacobian import Jacobian
+from ._linear_form import LinearForms
 from ._norm import Norm
 from ._slope_norm import BOUNDED, slope_norm
 
@@ -16,7 +18,7 @@ _WORTHWHILE = 1 - 2.0**-10
 Strategy = Callable[[Jacobian, Norm, int, float], float | None]
 
 
-def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
+def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int, forms: LinearForms | None = None) -> Gain:
     """The least constant, by `composition`, `multipliers` or `interval Jacobian`; parts as of the composition.
 
     *Multipliers* (`_chain_gain.py`): plain l2, up to `_chain.LARGEST` unknowns and open slopes of one problem together,
@@ -28,6 +30,10 @@ def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
         found = strategy(jacobian, norm, batch_dims, best.upper)
         if found is not None and found < best.upper:
             best = Gain(found, best.contributions, name)
+    if forms is not None and norm.order == "l2" and norm.weights is None:
+        found = coupled_gain(jacobian, forms, batch_dims, best.upper * _WORTHWHILE)
+        if found is not None and found < best.upper:
+            best = Gain(found, best.contributions, "coupled slopes")
     return best
 
 

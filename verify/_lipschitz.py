@@ -11,7 +11,7 @@ from ._best_gain import best_gain
 from ._bound import Bound
 from ._gain_estimate import gain_estimate
 from ._input_box import middles
-from ._local import local_jacobian
+from ._local import followed_jacobian
 from ._norm import Norm, as_norm
 from ._problem import Problem
 from ._region import Ball, Global, Region
@@ -51,7 +51,10 @@ def lipschitz_bound(
     check_independent(problem.written_out)
     where = check_region(region or Global(), problem)
     own = (where.norm if isinstance(where, Ball) else None) or chosen
-    jacobian = problem.jacobian if isinstance(where, Global) else local_jacobian(problem, where, own, by_rows=True)
-    gain = best_gain(jacobian, chosen, problem.batch_dims)
+    if isinstance(where, Global):
+        gain = best_gain(problem.jacobian, chosen, problem.batch_dims)
+    else:
+        jacobian, forms = followed_jacobian(problem, where, own)
+        gain = best_gain(jacobian, chosen, problem.batch_dims, forms)
     estimate = gain_estimate(problem, middles(inputs), chosen, where)
     return Bound(gain.upper, min(estimate, gain.upper), gain.method, gain.contributions)
