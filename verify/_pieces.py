@@ -18,7 +18,8 @@ from ._rounding import add_down, add_up, gamma, mul_down, mul_up, sub_down, sub_
 from ._slopes import slope_range
 
 PIECES = 128
-_THIRDS = 60  # steps of a search for the steepness of a line; each leaves two thirds
+_INWARDS = 0.02
+_THIRDS = 40  # steps of a search for the steepness of a line; each leaves two thirds
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +117,16 @@ def line(
 
 
 def _steepness(own: Pieces, touching: Tensor, above: Tensor) -> Tensor:
-    """The b for which the lowest line `a + b d` above all slopes (below: the highest) is nearest at `touching`."""
+    """The b for which the lowest line `a + b d` above all slopes (below: the highest) is nearest at `touching`.
+
+    A little further in, that is: at an end of the interval any steep line would do.
+    """
     sign = torch.where(above, 1.0, -1.0).to(torch.float64)
     top = torch.where(above, own.upper, -own.lower)
     spread = top.amax(dim=0) - top.amin(dim=0)
     width = (own.knots[-1] - own.knots[0]).clamp(min=1e-300)
     end = torch.where(spread > 0, 2 * PIECES * spread / width, torch.zeros_like(spread))
+    touching = touching + _INWARDS * (own.knots[0] / 2 + own.knots[-1] / 2 - touching)
     left, right = -end, end
     for _ in range(_THIRDS):
         third = (right - left) / 3
