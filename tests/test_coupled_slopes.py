@@ -316,10 +316,23 @@ def test_the_bound_is_near_the_largest_jacobian_and_below_that_of_free_slopes() 
         J = torch.func.vmap(torch.func.jacrev(net))(corners)
         ratios.append(found / float(torch.linalg.matrix_norm(J, 2).max()))
         gains.append(free.upper / found)
-    assert max(ratios) < 1.03
-    assert sum(ratios) / 6 < 1.01
+    assert max(ratios) < 1.04
+    assert sum(ratios) / 6 < 1.015
     assert min(gains) > 1.0
     assert sum(gains) / 6 > 1.03
+
+
+def test_in_a_ball_too_the_bound_is_near_the_largest_jacobian() -> None:
+    ratios = []
+    for seed in range(6):
+        net, center = Net(seed, (4, 6, 4), "tanh", scale=1.5), torch.randn(1, 4, generator=seeded(seed), dtype=DOUBLE)
+        found = coupled(net, center, Ball(center, 0.1, L2), L2)
+        assert found is not None
+        steps = torch.nn.functional.normalize(torch.randn(2000, 4, generator=seeded(seed), dtype=DOUBLE), dim=1)
+        J = torch.func.vmap(torch.func.jacrev(net))(center + 0.1 * steps)
+        ratios.append(found / float(torch.linalg.matrix_norm(J, 2).max()))
+    assert max(ratios) < 1.04
+    assert sum(ratios) / 6 < 1.015
 
 
 def test_the_bound_of_three_maps_is_below_that_of_free_slopes() -> None:
