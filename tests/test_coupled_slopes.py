@@ -163,6 +163,14 @@ KINDS = ["l1", "l2", "linf", "weighted", "box"]
 @settings(max_examples=15)
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS), name=st.sampled_from(["tanh", "relu", "silu"]))
 def test_forms_contain_every_argument_exactly(seed: int, kind: str, name: str) -> None:
+    check_forms(seed, kind, name)
+
+
+def test_forms_contain_the_arguments_of_a_curved_net_exactly() -> None:
+    check_forms(0, "box", "tanh")
+
+
+def check_forms(seed: int, kind: str, name: str) -> None:
     net = Net(seed, (3, 4, 3, 3), name)
     center = torch.randn(2, 3, generator=seeded(seed + 1), dtype=DOUBLE)
     region, norm = regions(center, 0.3)[kind]
@@ -261,6 +269,17 @@ def test_squares_of_later_layers_bound_what_they_read_exactly(seed: int) -> None
         above = sum((rational(float(a)) * rational(float(b)) ** 2 for a, b in zip(on_p, p, strict=True)), fmpq(0))
         above += sum((rational(float(a)) * b * b for a, b in zip(on_q, q, strict=True)), fmpq(0))
         assert read <= above
+
+
+def test_squares_are_sharp_where_each_layer_is_one_neuron() -> None:
+    """p = q = w = 1 and `V_w = 1`: what is read is 1, and so are the squares."""
+    V = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=DOUBLE)
+    chain, ones = (
+        Chain(MidRad.exact(V), MidRad.exact(V), 1, (slice(0, 1), slice(1, 2)), ()),
+        torch.ones(2, dtype=DOUBLE),
+    )
+    on_p, on_q = squares_of_later_layers(chain, ones, ones, ones)
+    assert 1 <= float(on_p.sum() + on_q.sum()) <= 1 + 1e-12
 
 
 def test_a_layer_that_reads_itself_has_no_bound() -> None:
