@@ -19,11 +19,14 @@ Strategy = Callable[[Jacobian, Norm, int, float], float | None]
 
 
 def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int, forms: LinearForms | None = None) -> Gain:
-    """The least constant, by `composition`, `multipliers` or `interval Jacobian`; parts as of the composition.
+    """The least constant, by `composition`, `multipliers`, `interval Jacobian` or `coupled slopes`.
+
+    The parts are those of the composition.
 
     *Multipliers* (`_chain_gain.py`): plain l2, up to `_chain.LARGEST` unknowns and open slopes of one problem together,
     a few seconds at 512. *Interval Jacobian*: the norm of the matrix of intervals that holds all slope products,
-    up to the limits `BOUNDED` of `_slope_norm.py`: what is wide or deep has the composition's bound alone.
+    up to the limits `BOUNDED` of `_slope_norm.py`: what is wide or deep has the composition's bound alone. *Coupled
+    slopes* (`_coupled_gain.py`): plain l2 on a region, where `forms` say how arguments follow the state.
     """
     best = lipschitz_gain(jacobian, norm, batch_dims)
     for name, strategy in _STRATEGIES.items():

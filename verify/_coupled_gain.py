@@ -24,6 +24,7 @@ cannot be large at once.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -65,11 +66,17 @@ def coupled_gain(jacobian: Jacobian, forms: LinearForms, batch_dims: int, below:
         chain = chain_of(one)
         if chain is None or not chain.layers or not chain.is_finite() or _work(chain) * len(same) > LARGEST_WORK:
             return None
-        found = _bounded(Coupling.of(chain, one, forms, number if batch_dims else None), below)
+        found = _bounded(Coupling.of(_short(chain), one, forms, number if batch_dims else None), below)
         if found is None:
             return None
         worst = max(worst, found)
     return worst
+
+
+def _short(chain: Chain) -> Chain:
+    """The chain without outputs that are 0 throughout."""
+    kept = (chain.Y.magnitude() != 0).any(dim=1)
+    return replace(chain, Y=chain.Y.apply_exact(lambda t: t[kept])) if bool(kept.any()) else chain
 
 
 def _work(chain: Chain) -> float:
