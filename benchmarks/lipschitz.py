@@ -5,7 +5,7 @@
 Networks of two and three linear maps with tanh or ReLU between them, of width 64 (256 with --wide), trained here for a
 few hundred steps: to tell scikit-learn's digits apart ("digits", 64 pixels, ten numbers and zeros), or on a smooth map
 of R^64 ("map"). Each value is divided by a gain that was met: the largest `||J(x)||_2` that gradient ascent over states
-found (tanh), or random states (ReLU, whose Jacobian has no gradient).
+found (with ReLU's step made soft, softer at first).
 
 1. Global: `lipschitz_bound`, the product of norms in it, LipSDP by cvxpy (SCS; CLARABEL with --slow), ECLipsE and
    ECLipsE-Fast.
@@ -67,8 +67,11 @@ class Net(nn.Module):
     def s(self, pre: Tensor) -> Tensor:
         return torch.tanh(pre) if self.activation == "tanh" else torch.relu(pre)
 
-    def slope(self, pre: Tensor) -> Tensor:
-        return 1 - torch.tanh(pre).square() if self.activation == "tanh" else (pre > 0).to(DOUBLE)
+    def slope(self, pre: Tensor, softness: float = 0.0) -> Tensor:
+        """Of the activation; ReLU's with its step made soft, where asked."""
+        if self.activation == "tanh":
+            return 1 - torch.tanh(pre).square()
+        return torch.sigmoid(pre / softness) if softness else (pre > 0).to(DOUBLE)
 
     def weights(self) -> list[Tensor]:
         return [one.weight.detach() for one in self.maps]  # type: ignore[union-attr, operator]
@@ -113,46 +116,47 @@ def trained(task: str, layers: int, width: int, activation: str) -> tuple[Net, T
     return net.requires_grad_(False), x[:1]
 
 
-def jacobians(net: Net, x: Tensor) -> Tensor:
+def jacobians(net: Net, x: Tensor, softness: float = 0.0) -> Tensor:
     """(states, n, n) at states (states, n)."""
     first, *rest = net.maps
     pre = first(x)
     J = first.weight.expand(len(x), -1, -1)  # type: ignore[operator]
     for one in rest:
-        J = one.weight @ (net.slope(pre)[:, :, None] * J)
+        J = one.weight @ (net.slope(pre, softness)[:, :, None] * J)
         pre = one(net.s(pre))
     return J
 
 
 def sampled_gain(net: Net, x: Tensor, radius: float = math.inf, order: float = math.inf) -> float:
-    """The largest `||J||_2` of gradient ascent from 16 states: anywhere, or inside a box or ball around x."""
-    generator, best = torch.Generator().manual_seed(9), 0.0
-    if net.activation == "relu":
-        return _random_gain(net, x, radius, order, generator)
-    spread = 1.0 if radius == math.inf else radius / (1 if order == math.inf else math.sqrt(x.shape[1]))
+    """The largest `||J||_2` of gradient ascent from 16 states: anywhere, or inside a box or ball around x.
+
+    ReLU's Jacobian has no gradient: one with softer and softer steps is climbed, and its own is met on the way.
+    """
+    generator = torch.Generator().manual_seed(9)
+    best = float(torch.linalg.matrix_norm(jacobians(net, x), 2).max())
+    for softness in (0.0,) if net.activation == "tanh" else (1.0, 0.1, 0.01):
+        best = max(best, _ascent(net, x, radius, order, generator, softness))
+    return best
+
+
+def _ascent(net: Net, x: Tensor, radius: float, order: float, generator: torch.Generator, softness: float) -> float:
+    spread, best = 1.0 if radius == math.inf else radius / (1 if order == math.inf else math.sqrt(x.shape[1])), 0.0
     offset = spread * torch.randn(16, x.shape[1], generator=generator, dtype=DOUBLE)
     offset[0] = 0
     offset = _inside(offset, radius, order).requires_grad_(True)
-    rate = 0.05 if radius == math.inf else 0.05 * spread
     center = x if radius < math.inf else torch.zeros_like(x)
-    optimiser = torch.optim.Adam([offset], lr=rate)
-    for _ in range(200):
-        gains = torch.linalg.matrix_norm(jacobians(net, center + offset), 2)
-        best = max(best, float(gains.max().detach()))
+    optimiser = torch.optim.Adam([offset], lr=0.05 * spread)
+    for step in range(200):
+        soft = softness * 0.5 ** (step / 25)
+        gains = torch.linalg.matrix_norm(jacobians(net, center + offset, soft), 2)
+        with torch.no_grad():
+            met = torch.linalg.matrix_norm(jacobians(net, center + offset), 2) if softness else gains
+            best = max(best, float(met.max()))
         optimiser.zero_grad()
         (-gains.sum()).backward()
         optimiser.step()
         with torch.no_grad():
             offset.copy_(_inside(offset, radius, order))
-    return best
-
-
-def _random_gain(net: Net, x: Tensor, radius: float, order: float, generator: torch.Generator) -> float:
-    best = float(torch.linalg.matrix_norm(jacobians(net, x), 2).max())
-    for round_ in range(100):
-        spread = 0.5 + 0.2 * round_ if radius == math.inf else radius * (2.0 if order == math.inf else 0.2)
-        offset = _inside(spread * torch.randn(32, x.shape[1], generator=generator, dtype=DOUBLE), radius, order)
-        best = max(best, float(torch.linalg.matrix_norm(jacobians(net, x + offset), 2).max()))
     return best
 
 

@@ -174,7 +174,7 @@ def test_a_box_is_the_ball_of_linf_and_the_constant_that_of_l2() -> None:
     net = Net(drawn(1, 5, 8, 8, 5), torch.tanh, spread=1.0)
     center = torch.randn(1, 5, generator=seeded(2), dtype=DOUBLE)
     box, ball = (lipschitz_bound(net, center, region=Ball(center, 0.1, norm)) for norm in (Norm("linf"), L2))
-    assert box.method == "multipliers"
+    assert box.method == "coupled slopes"
     assert ball.upper <= box.upper * 1.002
     corners = center + 0.1 * torch.tensor(list(itertools.product((-1.0, 1.0), repeat=5)), dtype=DOUBLE)
     seen = [

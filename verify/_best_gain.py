@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ._chain_gain import chain_gain
+from ._coupled_gain import coupled_gain
 from ._gains import Gain, lipschitz_gain
 from ._jacobian import Jacobian
+from ._linear_form import LinearForms
 from ._norm import Norm
 from ._slope_norm import BOUNDED, slope_norm
 
@@ -16,18 +18,25 @@ _WORTHWHILE = 1 - 2.0**-10
 Strategy = Callable[[Jacobian, Norm, int, float], float | None]
 
 
-def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
-    """The least constant, by `composition`, `multipliers` or `interval Jacobian`; parts as of the composition.
+def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int, forms: LinearForms | None = None) -> Gain:
+    """The least constant, by `composition`, `multipliers`, `interval Jacobian` or `coupled slopes`.
+
+    The parts are those of the composition.
 
     *Multipliers* (`_chain_gain.py`): plain l2, up to `_chain.LARGEST` unknowns and open slopes of one problem together,
     a few seconds at 512. *Interval Jacobian*: the norm of the matrix of intervals that holds all slope products,
-    up to the limits `BOUNDED` of `_slope_norm.py`: what is wide or deep has the composition's bound alone.
+    up to the limits `BOUNDED` of `_slope_norm.py`: what is wide or deep has the composition's bound alone. *Coupled
+    slopes* (`_coupled_gain.py`): plain l2 on a region, where `forms` say how arguments follow the state.
     """
     best = lipschitz_gain(jacobian, norm, batch_dims)
     for name, strategy in _STRATEGIES.items():
         found = strategy(jacobian, norm, batch_dims, best.upper)
         if found is not None and found < best.upper:
             best = Gain(found, best.contributions, name)
+    if forms is not None and norm.order == "l2" and norm.weights is None:
+        found = coupled_gain(jacobian, forms, batch_dims, best.upper * _WORTHWHILE)
+        if found is not None and found < best.upper:
+            best = Gain(found, best.contributions, "coupled slopes")
     return best
 
 

@@ -48,14 +48,27 @@ class StateLeaf:
 
 
 @dataclass(frozen=True, eq=False)
+class Function:
+    """Which function an elementwise value is of which value of the graph."""
+
+    operation: str
+    attributes: Mapping[str, object]
+    argument: int
+
+
+@dataclass(frozen=True, eq=False)
 class Elementwise:
-    """`u = s(v)` entrywise, difference quotients of s within [lower, upper] (floats, or entry by entry)."""
+    """`u = s(v)` entrywise, difference quotients of s within [lower, upper] (floats, or entry by entry).
+
+    `function` says what s and v are; None for a factor that is known by its range alone.
+    """
 
     name: str
     source: Combination
     shape: Shape
     lower: Tensor | float
     upper: Tensor | float
+    function: Function | None = None
 
     @property
     def gain(self) -> Tensor | float:
@@ -305,7 +318,8 @@ class Builder:
         source = self.combinations[value]
         enclosure = self._box(value, source)
         lower, upper = slope_range(name, attributes, enclosure)
-        return self._basis_value(Elementwise(f"{name}", source, node.shape, lower, upper), node.shape)
+        function = Function(name, attributes, value)
+        return self._basis_value(Elementwise(name, source, node.shape, lower, upper, function), node.shape)
 
     def sloped(self, node: Node, value: int, lower: Tensor | float, upper: Tensor | float, name: str) -> Combination:
         """A new basis value with slopes in a known range, from a value that broadcasts to the node's shape."""

@@ -11,25 +11,25 @@ from ._enclosures import Enclosed, as_midrad, enclose_values
 from ._expansion import expanded
 from ._gains import L2Gains
 from ._jacobian import Builder, Combination, Jacobian, StateLeaf
+from ._linear_form import LinearForms
 from ._matrix import row_l2_norms
 from ._midrad import MidRad
 from ._norm import Norm
-from ._preactivations import RowRefinement
 from ._problem import Problem
+from ._reach import Reach
 from ._region import Ball, Box
 from ._rounding import exact_float64, mul_up
 
 Refine = Callable[[Builder, int, Combination, MidRad], MidRad]
 
 
-def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm, by_rows: bool = False) -> Jacobian:
+def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm) -> Jacobian:
     """The Jacobian expression with slopes that hold on the ball (and on the box around it), or on the box.
 
     Args:
         problem: the operator.
         region: a ball or a box of states.
         norm: of the ball; a box has none.
-        by_rows: enclose pre-activations in balls by `_preactivations.py` too, which the checker does not do.
     """
     if isinstance(region, Box):
         return jacobian_over(problem, intervals(region))
@@ -40,13 +40,36 @@ def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm, by_rows: bo
         for radius, center in zip(radii, centers, strict=True)
     ]
     boxes = [MidRad(center, radius.clone()) for center, radius in zip(centers, spread, strict=True)]
-    if not by_rows and (norm.order != "l2" or norm.weights is not None):
+    if norm.order != "l2" or norm.weights is not None:
         return jacobian_over(problem, boxes)
-    state = {v: MidRad.exact(c) for v, c in zip(problem.graph.state, centers, strict=True)}
-    at_center = enclose_values(problem.graph, problem.constants, state)
-    if not by_rows:
-        return jacobian_over(problem, boxes, lambda: _Refinement(at_center, ball.radius))
-    return jacobian_over(problem, boxes, lambda: RowRefinement(at_center, ball.radius, norm, problem.batch_dims))
+    at_center = _values(problem, tuple(centers))
+    return jacobian_over(problem, boxes, lambda: _Refinement(at_center, ball.radius))
+
+
+def followed_jacobian(problem: Problem, region: Ball | Box, norm: Norm) -> tuple[Jacobian, LinearForms]:
+    """The expression with slopes over narrower enclosures, and how arguments follow the state (`_linear_form.py`).
+
+    The checker does not do this: it is for bounds, not for certificates.
+
+    Args:
+        problem: the operator.
+        region: a ball or a box of states.
+        norm: of the ball; a box has none.
+    """
+    reach, made = Reach.of(region, norm, problem), list[LinearForms]()
+    at_center = _values(problem, tuple(box.mid for box in reach.boxes))
+
+    def refine() -> LinearForms:
+        made.append(LinearForms(at_center, reach, problem.batch_dims))
+        return made[-1]
+
+    jacobian = jacobian_over(problem, list(reach.boxes), refine)
+    return jacobian, made[-1]
+
+
+def _values(problem: Problem, state: tuple[Tensor, ...]) -> dict[int, Enclosed]:
+    exact = {v: MidRad.exact(leaf) for v, leaf in zip(problem.graph.state, state, strict=True)}
+    return enclose_values(problem.graph, problem.constants, exact)
 
 
 def jacobian_over(problem: Problem, boxes: list[MidRad], refine: Callable[[], Refine] | None = None) -> Jacobian:

@@ -77,7 +77,7 @@ def _basis(basis: Basis, number: int) -> Basis:
         raise ValueError(f"{basis.name} is not taken apart")
     ends = (_row(end, basis.shape, number) for end in (basis.lower, basis.upper))
     lower, upper = ends
-    return Elementwise(basis.name, _combination(basis.source, number), shape, lower, upper)
+    return Elementwise(basis.name, _combination(basis.source, number), shape, lower, upper, basis.function)
 
 
 def _row(end: Tensor | float, shape: tuple[int, ...], number: int) -> Tensor | float:
