@@ -37,6 +37,7 @@ from ._matrix import Matrix
 NORM_BITS = 57  # ||N||_2 is near 2^57 in the factorisation
 LARGEST_FACTORED = 4096  # order of the Gram matrix; beyond it only Collatz-Wielandt
 LARGEST_SPARSE_FACTORED = 400
+_SOLVED = 1536  # columns up to which all singular values are proposed at once
 
 
 def spectral_bound(matrix: Matrix) -> ball.Ball:
@@ -98,8 +99,8 @@ def _norm_estimate(matrix: Floats) -> float:
     from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     n = matrix.shape[1]
-    if n <= 64:
-        return float(np.linalg.norm(matrix, 2))
+    if n <= _SOLVED:  # Lanczos' method takes thousands of steps where the largest singular values are near each other
+        return math.sqrt(max(float(np.linalg.eigvalsh(matrix.T @ matrix)[-1]), 0.0))
     operator = LinearOperator((n, n), matvec=lambda x: matrix.T @ (matrix @ x), dtype=np.float64)
     try:
         return math.sqrt(float(eigsh(operator, k=1, v0=np.cos(np.arange(n)), tol=0, return_eigenvectors=False)[0]))
