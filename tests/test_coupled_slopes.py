@@ -404,3 +404,14 @@ def test_maps_that_are_unbounded_or_normalise_have_no_such_bound() -> None:
     center = torch.ones(1, 4, dtype=DOUBLE)
     for G in (lambda y: torch.tanh(nn.functional.layer_norm(y, (4,))), lambda y: 0.5 * y):
         assert coupled(G, center, Ball(center, 0.1, Norm("linf")), Norm("linf")) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-160, 1e-30, 1e30, 1e150, 1e300])
+def test_weights_of_any_size_have_a_bound_that_holds_or_none(factor: float) -> None:
+    net, center = Net(4, (3, 5, 3), "tanh"), torch.zeros(1, 3, dtype=DOUBLE)
+    net.weights[-1] = net.weights[-1] * factor
+    region = Ball(center, 0.05, Norm("linf"))
+    bound = lipschitz_bound(net, center, region=region).upper
+    for state in states(region, Norm("linf"), 4, 1):
+        assert bounds_rational_norm(net.exactly(state[0])[1], bound)
+    assert bound <= 1e3 * factor

@@ -123,12 +123,19 @@ class Choice:
 
 
 def proposal(coupling: Coupling, below: float) -> Choice | None:
-    """The best choice that was found; None where it promises no bound below `below`.
+    """The best choice that was found; None where it promises no bound below `below`, or numbers overflow.
 
     The least bound over all choices is the largest `<Z, H(Z)>` over moments Z of (u, x), a concave function, H(Z) the
     sum of the forms that are best for Z and its derivative. Steps `log Z + s H(Z)` (exponentiated gradients: Tsuda,
     Raetsch and Warmuth, J. Mach. Learn. Res. 6, 2005) go uphill.
     """
+    try:
+        return _proposal(coupling, below)
+    except torch.linalg.LinAlgError:  # of matrices with infinite entries
+        return None
+
+
+def _proposal(coupling: Coupling, below: float) -> Choice | None:
     found = steepest(coupling)
     if found is None or not found.size < below * _WORTHWHILE:
         return None
