@@ -25,7 +25,7 @@ from deqops.verify._later_layers import squares_of_later_layers
 from deqops.verify._local import followed_jacobian
 from deqops.verify._midrad import MidRad
 from deqops.verify._one_problem import one_problem
-from deqops.verify._pieces import chord, line
+from deqops.verify._pieces import chord, line, pieces
 from deqops.verify._problem import Problem
 from deqops.verify._region import Region
 
@@ -65,7 +65,7 @@ def test_lines_beside_a_function_and_its_derivative_hold_exactly(name: str, widt
     function, around = Function(name, {}, 0), MidRad(center, torch.full_like(center, 1e-12))
     b, e = chord(function, around, low, high)
     sides = torch.tensor([True, False, True, False, True])
-    steep, rest = line(function, around, low, high, (low + high) / 3, sides)
+    steep, rest = line(pieces(function, around, low, high), (low + high) / 3, sides)
     for entry, share in itertools.product(range(5), (0.0, 0.01, 0.3, 0.57, 0.571428571, 0.8, 1.0)):
         d = float((low + share * (high - low)).clamp(low, high)[entry])
         for shift in (-1e-12, 0.0, 1e-12):
@@ -82,7 +82,7 @@ def test_lines_are_near_to_the_second_order(name: str) -> None:
         around = MidRad.exact(center)
         _, e = chord(Function(name, {}, 0), around, low, high)
         assert float(e.rad.max()) < 0.5 * width**2
-        _, rest = line(Function(name, {}, 0), around, low, high, low, torch.ones(9, dtype=torch.bool))
+        _, rest = line(pieces(Function(name, {}, 0), around, low, high), low, torch.ones(9, dtype=torch.bool))
         assert float(rest.rad.max()) < 0.06 * width + 2 * width**2  # the pieces' width and the curvature
 
 

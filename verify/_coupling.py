@@ -22,7 +22,7 @@ from ._jacobian import Elementwise, Function, Jacobian
 from ._linear_form import LinearForm, LinearForms
 from ._midrad import MidRad
 from ._norm import Order
-from ._pieces import line, slopes_at
+from ._pieces import Pieces, line, pieces, slopes_at
 from ._rounding import add_up, sum_up
 
 
@@ -33,12 +33,14 @@ class Layer:
     Attributes:
         function: s; None where the slopes are known by their ranges alone, or its argument's form is not known.
         form: of its argument, rows (k, n) in t.
+        pieces: of s, over what the argument's form leaves.
         middle: c.
         half: h, above 0.
     """
 
     function: Function | None
     form: LinearForm | None
+    pieces: Pieces | None
     middle: Tensor
     half: Tensor
 
@@ -78,8 +80,9 @@ class Coupling:
                 raise ValueError("open slopes belong to elementwise functions")
             form = None if basis.function is None else forms.of_argument.get(basis.function.argument)
             own = None if form is None else _entries(form, number, places, half)
+            known = None if own is None or basis.function is None else _pieces(basis.function, own)
             slopes = _slopes(basis, places)
-            layers.append(Layer(basis.function, own, slopes.mid, slopes.rad))
+            layers.append(Layer(basis.function, own, known, slopes.mid, slopes.rad))
         return Coupling(chain, tuple(layers), forms.reach.order)
 
     def lines(self, t: Tensor, above: Tensor) -> Lines:
@@ -101,6 +104,10 @@ class Coupling:
             slope = slopes_at(layer.function, form.center, d)
             parts.append(((slope - layer.middle) / layer.half).clamp(-1, 1))
         return torch.cat(parts)
+
+
+def _pieces(function: Function, form: LinearForm) -> Pieces:
+    return pieces(function, form.center, form.low, form.high)
 
 
 def _slopes(basis: Elementwise, places: Tensor) -> MidRad:
@@ -127,11 +134,11 @@ def _entries(form: LinearForm, number: int | None, places: Tensor, half: Tensor)
 def _layer_lines(layer: Layer, t: Tensor, above: Tensor) -> Lines:
     count, none = len(layer.middle), torch.zeros_like(layer.middle)
     independent = Lines(none, torch.zeros(count, len(t), dtype=torch.float64), torch.ones_like(none))
-    if layer.function is None or layer.form is None:
+    if layer.pieces is None or layer.form is None:
         return independent
     form, half = layer.form, MidRad.exact(layer.half)
     touching = torch.maximum(form.low, torch.minimum(form.rows @ t + form.offset, form.high))
-    b, e = line(layer.function, form.center, form.low, form.high, touching, above)
+    b, e = line(layer.pieces, touching, above)
     steep = MidRad.exact(b)
     rows = midrad.div(midrad.mul(MidRad.exact(form.rows), MidRad.exact(b[:, None])), MidRad.exact(layer.half[:, None]))
     moved = midrad.add(e, midrad.mul(steep, MidRad(form.offset, form.rest)))

@@ -131,7 +131,7 @@ def proposal(coupling: Coupling, below: float) -> Choice | None:
     """
     try:
         return _proposal(coupling, below)
-    except torch.linalg.LinAlgError:  # of matrices with infinite entries
+    except RuntimeError:  # of matrices with infinite entries
         return None
 
 
@@ -141,7 +141,7 @@ def _proposal(coupling: Coupling, below: float) -> Choice | None:
         return None
     search = _Search(coupling, coupling.lines(_settled(coupling, found), found.counts > 0))
     Z = (1 - _EVEN) * torch.outer(found.direction, found.direction) + _EVEN * _even(search.size)
-    best, Z_best, attainable, step, last = math.inf, Z, 0.0, _STEP, math.inf
+    best, Z_best, attainable, step, last = math.inf, Z, found.size, _STEP, math.inf
     for _ in range(_STEPS):
         total = search.total(Z)
         if not bool(total.isfinite().all()):

@@ -19,7 +19,7 @@ from ._slopes import slope_range
 
 PIECES = 128
 _INWARDS = 0.02
-_THIRDS = 40  # steps of a search for the steepness of a line; each leaves two thirds
+_THIRDS = 32  # steps of a search for the steepness of a line; each leaves two thirds
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,20 +96,14 @@ def _before(x: Tensor) -> Tensor:
 # ----------------------------------------------------------------------------------------- beside the derivative
 
 
-def line(
-    function: Function, center: MidRad, low: Tensor, high: Tensor, touching: Tensor, above: Tensor
-) -> tuple[Tensor, MidRad]:
-    """(b, e) with `s'(c + d) - b d` in e for every d from `low` to `high` and every c in `center`.
+def line(own: Pieces, touching: Tensor, above: Tensor) -> tuple[Tensor, MidRad]:
+    """(b, e) with `s'(c + d) - b d` in e for every d of the interval and every c of its centre.
 
     Args:
-        function: s.
-        center: of its argument.
-        low: least d, entry by entry.
-        high: largest d.
-        touching: the d at which the line is wanted as near as may be to all slopes from one side;
+        own: the pieces of s over the interval.
+        touching: the d at which the line is wanted as near as may be to all slopes from one side.
         above: that side, entry by entry.
     """
-    own = pieces(function, center, low, high)
     b = _steepness(own, touching, above)
     products = [(mul_down(b, knot), mul_up(b, knot)) for knot in (own.knots[:-1], own.knots[1:])]
     least, most = torch.minimum(products[0][0], products[1][0]), torch.maximum(products[0][1], products[1][1])
