@@ -284,8 +284,11 @@ def _reached(module: nn.Module) -> list[nn.Module]:
 
 
 def _try_out(module: nn.Module, example: tuple[Any, ...]) -> None:
-    """Run the module once, for its own error message; its buffers and the random generator stay as they are."""
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
+    """Run the module once, for its own error message; its buffers and the random generator stay as they are.
+
+    A buffer of several names goes by the first of them, and stays one tensor.
+    """
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     copies = pytree.tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, example)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.func.functional_call(module, buffers, copies)
