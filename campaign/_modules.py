@@ -1,4 +1,7 @@
-"""Random small modules of every operation with a Jacobian rule, against their Jacobians in ball arithmetic."""
+"""Random small modules of every operation with a Jacobian rule, against their Jacobians in ball arithmetic.
+
+Constants everywhere, on a ball and on a box; verdicts about no given region and about a box.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from flint import arb, ctx
 from torch import Tensor
 
 from deqops import UnsupportedOperationError
-from deqops.verify import Ball, Verdict, certify, check, lipschitz_bound
+from deqops.verify import Ball, Box, Certificate, Verdict, certify, check, lipschitz_bound
 
 from . import _duals as duals
 from ._drawing import Random
@@ -126,12 +129,15 @@ def case(seed: int, number: int) -> Tally:
     module = draw_module(rng)
     z, x = (torch.from_numpy(rng.standard_normal((1, ROWS, COLUMNS))) for _ in range(2))
     ball = Ball(z, float(10.0 ** rng.uniform(-4, 0.3)))
+    apart = np.random.default_rng([seed, 6, number, 1])  # of what came later: the earlier draws stay as they were
     label = " ".join(f"{step.name}{list(step.operands)}" for step in module.steps)
     before, ctx.prec = ctx.prec, 160
     try:
         _bounds(tally, module, (z, x), ball, rng, label)
+        _bounds_on_a_box(tally, module, (z, x), apart, label)
         if number % 8 == 0:
             _verdict(tally, module, (z, x), rng, label)
+            _verdict_on_a_box(tally, module, (z, x), apart, label)
     except UndecidedError:
         tally.count("points at a kink or a tie")
     finally:
@@ -165,32 +171,99 @@ def _inside(rng: Random, center: Tensor, radius: float, order: str) -> Any:
     return center.reshape(-1).numpy() + step / size * radius * (1 - 1e-9)
 
 
+def _bounds_on_a_box(tally: Tally, module: Module, arguments: tuple[Tensor, Tensor], rng: Random, label: str) -> None:
+    z, x = arguments
+    box = _box_around(z, rng)
+    for order in ORDERS:
+        try:
+            upper = lipschitz_bound(module, z, x, norm=order, region=box).upper
+        except UnsupportedOperationError:
+            tally.count("no constant on a box")
+            continue
+        tally.count("bounds on a box")
+        for _ in range(POINTS):
+            if duals.norm_exceeds(module.jacobian(_in_box(rng, box).tolist()), order, upper):
+                tally.violations.append(f"{order} bound {upper.hex()} on a box is below the Jacobian's norm: {label}")
+
+
+def _box_around(center: Tensor, rng: Random, least: float = 0.0) -> Box:
+    """Of other widths in each coordinate, shares of one size; where the least share is 0 some have none."""
+    size = 10.0 ** rng.uniform(-4, 0.3)
+    below, above = (torch.from_numpy(size * rng.uniform(least, 1, tuple(center.shape))) for _ in range(2))
+    flat = torch.from_numpy(rng.random(tuple(center.shape)) < 0.1) & (least == 0)
+    return Box(torch.where(flat, center, center - below), torch.where(flat, center, center + above))
+
+
+def _in_box(rng: Random, box: Box) -> Any:
+    """A point of the box, often one of its corners."""
+    low, high = (leaves[0].reshape(-1).numpy() for leaves in box.ends)
+    share = rng.random(UNKNOWNS) if rng.random() < 0.5 else (rng.random(UNKNOWNS) < 0.5).astype(float)
+    return np.clip(low + share * (high - low), low, high)
+
+
 def _verdict(tally: Tally, module: Module, arguments: tuple[Tensor, Tensor], rng: Random, label: str) -> None:
     """Starts in the certified region must meet, and every verdict must pass the checker."""
-    certificate = certify(module, *arguments)
-    tally.count(f"{certificate.verdict.value} {certificate.theorem or ''}".strip())
+    _judged(tally, module, arguments, certify(module, *arguments), rng, label)
+
+
+def _verdict_on_a_box(tally: Tally, module: Module, arguments: tuple[Tensor, Tensor], rng: Random, label: str) -> None:
+    """The same of a box around what Picard's iteration reaches."""
+    z, x = arguments
+    with torch.no_grad():
+        center = _limit(module, z, x, z.reshape(-1).numpy(), 1.0, steps=500)
+    if not bool((center.isfinite() & (center.abs() < 1e6)).all()):
+        tally.count("no centre for a box")
+        return
+    certificate = certify(module, z, x, region=_box_around(center, rng, 0.8))
+    _judged(tally, module, arguments, certificate, rng, label, " on a box")
+
+
+def _judged(
+    tally: Tally,
+    module: Module,
+    arguments: tuple[Tensor, Tensor],
+    certificate: Certificate,
+    rng: Random,
+    label: str,
+    where: str = "",
+) -> None:
+    tally.count(f"{certificate.verdict.value} {certificate.theorem or ''}".strip() + where)
     if certificate.verdict is Verdict.UNKNOWN:
         return
     accepted = check(certificate, module, *arguments).accepted
-    tally.count("accepted" if accepted else "beyond the checker")
+    tally.count(("accepted" if accepted else "beyond the checker") + where)
     if certificate.verdict is not Verdict.CERTIFIED or certificate.theorem == "newton_kantorovich":
         return
-    center, radius = arguments[0], 3.0
-    if isinstance(certificate.region, Ball):
-        center, radius = certificate.region.leaves[0], certificate.region.radius
-        weights = None if certificate.norm is None else certificate.norm.weights
-        radius /= 1.0 if weights is None else float(weights[0].max())
     damping = float(getattr(certificate.claim, "damping", 1.0))
-    starts = [_inside(rng, center, radius, "l1") for _ in range(2)]
-    first, second = (_limit(module, center, arguments[1], start, damping) for start in starts)
-    if not torch.allclose(first, second, rtol=1e-6, atol=1e-6 * max(1.0, float(center.abs().max()))):
+    starts = [_start(rng, certificate, arguments[0]) for _ in range(2)]
+    first, second = (_limit(module, arguments[0], arguments[1], start, damping) for start in starts)
+    size = max(1.0, float(np.abs(np.stack(starts)).max()))
+    if not torch.allclose(first, second, rtol=1e-6, atol=1e-6 * size):
         tally.violations.append(f"{certificate.theorem}: two starts in the region do not meet: {label}")
+    if isinstance(certificate.region, Box) and not _is_in(first, certificate.region, 1e-6 * size):
+        tally.violations.append(f"{certificate.theorem}: the iteration leaves its box: {label}")
 
 
-def _limit(module: Module, like: Tensor, x: Tensor, start: Any, damping: float) -> Tensor:
+def _start(rng: Random, certificate: Certificate, example: Tensor) -> Any:
+    """A point of the certified region."""
+    region = certificate.region
+    if isinstance(region, Box):
+        return _in_box(rng, region)
+    if not isinstance(region, Ball):
+        return _inside(rng, example, 3.0, "l1")
+    weights = None if certificate.norm is None else certificate.norm.weights
+    return _inside(rng, region.leaves[0], region.radius / (1.0 if weights is None else float(weights[0].max())), "l1")
+
+
+def _is_in(z: Tensor, box: Box, slack: float) -> bool:
+    (low,), (high,) = box.ends
+    return bool(((low - slack <= z) & (z <= high + slack)).all())
+
+
+def _limit(module: Module, like: Tensor, x: Tensor, start: Any, damping: float, steps: int = 20_000) -> Tensor:
     """Where the claimed iteration ends up."""
     z = torch.from_numpy(start).reshape(like.shape)
-    for _ in range(20_000):
+    for _ in range(steps):
         step = damping * (module(z, x) - z)
         if bool(step.abs().max() <= 1e-13 * z.abs().max()):
             break

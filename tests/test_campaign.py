@@ -13,6 +13,7 @@ import pytest
 import torch
 from flint import ctx, fmpq, fmpq_mat, fmpz_mat
 
+from campaign import _modules as modules
 from campaign import _sections as sections
 from campaign.__main__ import main
 from campaign._balls import definiteness, enclosed, is_bound
@@ -24,7 +25,7 @@ from campaign._matrices import is_norm_bound, overshoot
 from campaign._operators import FAMILIES, Operator, draw_operator
 from campaign._section import Section, Tally, run_cases
 from deqops.graph import trace
-from deqops.verify import Ball, Verdict, certify
+from deqops.verify import Ball, Box, Verdict, certify
 
 SLICES = {"matrices": 360, "balls": 36, "claims": 60, "tampered": 150, "structured": 200, "modules": 16}
 
@@ -46,11 +47,28 @@ def test_a_slice_without_violations(name: str) -> None:
             "l2 bounds of signed matrices",
         ],
         "tampered": ["rejected", "refused as no certificate", "accepted"],
-        "modules": ["bounds everywhere", "bounds on a ball", "accepted"],
+        "modules": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
     }[name]:
         assert tally.counts[found] > 0
     if name == "matrices":
         assert 0 < tally.largest["overshoot of the l2 bound"] < 1e-13
+
+
+def test_the_judge_of_modules_sees_a_box_where_starts_do_not_meet_and_one_that_is_left() -> None:
+    """A certificate of `z/2` on a box, held against `2 z`, and against `z/2 + 5`, whose equilibrium is elsewhere."""
+    z = torch.zeros(1, modules.ROWS, modules.COLUMNS, dtype=torch.float64)
+    half, twice = (modules.Module((linear(gain),), 1.0) for gain in (0.5, 2.0))
+    certificate = certify(half, z, z, region=Box(z - 1, z + 2))
+    assert certificate.verdict is Verdict.CERTIFIED
+    for module, x, wrong in ((half, z, ""), (twice, z, "do not meet"), (half, z + 5, "leaves its box")):
+        tally = Tally()
+        modules._judged(tally, module, (z, x), certificate, np.random.default_rng(0), "")
+        assert bool(tally.violations) == bool(wrong)
+        assert not wrong or any(wrong in violation for violation in tally.violations)
+
+
+def linear(gain: float) -> modules.Step:
+    return modules.Step("linear", (0,), gain * torch.eye(modules.COLUMNS, dtype=torch.float64))
 
 
 # ------------------------------------------------------------------------------------- the exact arithmetic

@@ -182,7 +182,21 @@ def test_sparse_products_and_sums_are_exact() -> None:
 
 # ----------------------------------------------------------------------------------------- elementwise slopes
 
-PLAIN = ["tanh", "sigmoid", "relu", "relu6", "abs", "softsign", "silu", "mish", "selu", "hardswish", "erf"]
+PLAIN = [
+    "tanh",
+    "sigmoid",
+    "relu",
+    "relu6",
+    "abs",
+    "softsign",
+    "silu",
+    "mish",
+    "selu",
+    "hardswish",
+    "erf",
+    "sin",
+    "cos",
+]
 FUNCTIONS = [(name, {}) for name in PLAIN] + [
     ("gelu", {"approximate": "none"}),
     ("gelu", {"approximate": "tanh"}),

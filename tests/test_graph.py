@@ -143,6 +143,44 @@ def test_what_is_not_one_fixed_map_says_why(operator: object, word: str) -> None
     assert any(re.search(word, reason) for reason in trace(operator, randn(4, 3)).impure)
 
 
+class Tied(nn.Module):
+    """One tensor under two names; `writes` also changes it."""
+
+    def __init__(self, kind: str, *, writes: bool = False) -> None:
+        super().__init__()
+        weight = randn(4, 4) / 16
+        if kind == "parameter":
+            self.first = self.second = nn.Parameter(weight)
+        else:
+            self.register_buffer("first", weight)
+            self.register_buffer("second", self.first)
+        self.writes = writes
+
+    def forward(self, z: Tensor) -> Tensor:
+        if self.writes:
+            with torch.no_grad():
+                self.first.mul_(0.5)
+        return torch.tanh(z @ self.first) + z @ self.second
+
+
+@pytest.mark.parametrize("kind", ["buffer", "parameter"])
+def test_a_tensor_under_two_names_is_traced_as_it_is(kind: str) -> None:
+    z, module = randn(3, 4), Tied(kind)
+    traced = trace(module, z)
+    assert not traced.impure
+    torch.testing.assert_close(traced(z), module(z))
+
+
+@pytest.mark.parametrize("kind", ["buffer", "parameter"])
+def test_a_tensor_under_two_names_that_is_written_to_is_refused_and_left_alone(kind: str) -> None:
+    module = Tied(kind, writes=True)
+    before = module.second.detach().clone()
+    assert any("changes buffer or parameter" in reason for reason in trace(module, randn(3, 4)).impure)
+    if kind == "buffer":
+        assert torch.equal(module.second, before)
+        assert module.first is module.second
+
+
 def test_states_may_be_trees() -> None:
     def operator(state: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
         return {"b": torch.tanh(state["a"]) * 0.5, "a": state["b"] * 0.25 + x}

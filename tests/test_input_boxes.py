@@ -30,6 +30,7 @@ from deqops.verify import (
     InputBox,
     Verdict,
     certify,
+    certify_each,
     check,
     componentwise_error_bound,
     lipschitz_bound,
@@ -185,17 +186,57 @@ def test_t8_causal_takes_no_entry_of_the_box_for_zero() -> None:
     assert fixed.verdict is Verdict.CERTIFIED
     box = InputBox(zeros(1, 2) - 1, zeros(1, 2) + 1)
     assert torch.equal(box.middle, zeros(1, 2))
-    assert certify(G, z, box, theorem="causal").verdict is Verdict.UNKNOWN
+    assert certify(G, z, box, theorem="causal").verdict is Verdict.REFUTED  # at its ends: a spectral radius of 3
     document = copy.deepcopy(fixed.document())
     document["inputs"][0] |= {"status": "box", "sha256": None, "lower": "input_lower_0", "upper": "input_upper_0"}
     document["witnesses"] |= {"input_lower_0": witness(box.lower), "input_upper_0": witness(box.upper)}
     assert not check(sealed(document), G, z, zeros(1, 2)).accepted
 
 
-def test_nothing_is_refuted_for_a_box_of_inputs() -> None:
-    certificate = certify(lambda z, x: (1 + x) * 2 * z, zeros(1, 2), around(zeros(1, 2), 0.25), norm="l2")
+def gated(z: Tensor, x: Tensor) -> Tensor:
+    """The constant is x; convergence everywhere takes |x| < 1."""
+    return x * z
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "where", "value"),
+    [(0.5, 4.0, "middle", 2.25), (-2.0, 1.0, "lower end", -2.0), (-0.75, 1.5, "upper end", 1.5)],
+)
+@pytest.mark.parametrize("norm", ["auto", "l2"])
+def test_t9_one_value_of_the_box_refutes_the_claim_for_all(
+    low: float, high: float, where: str, value: float, norm: str, tmp_path: Path
+) -> None:
+    z, x = zeros(1, 2), zeros(1, 2)
+    certificate = certify(gated, z, InputBox(x + low, x + high), norm=norm)
+    assert certificate.verdict is Verdict.REFUTED, certificate.explain()
+    assert any("found" in text and where in text for text in certificate.attempts)
+    assert certificate.inputs[0].status == "fixed"
+    certificate.save(tmp_path / "found.json")
+    assert check(tmp_path / "found.json", gated, z, x + value).accepted
+    assert not check(tmp_path / "found.json", gated, z, x + (low + high) / 4).accepted
+
+
+def test_t9_a_box_at_whose_middle_and_ends_the_claim_holds_is_not_refuted() -> None:
+    """The constant is 1/2 at 0, 1/2 and 1, and nearly 1.3 between them."""
+    steep = lambda z, x: (0.5 + 350 * x**2 * (1 - x) ** 2 * (x - 0.5) ** 2) * z  # noqa: E731
+    certificate = certify(steep, zeros(1, 2), InputBox(zeros(1, 2), zeros(1, 2) + 1), norm="l2")
     assert certificate.verdict is Verdict.UNKNOWN
-    assert any("two ends" in text for text in certificate.attempts)
+
+
+def test_t9_the_other_inputs_stay_as_they_are() -> None:
+    G, z, x = (lambda y, v, w: v * y + w), zeros(1, 2), zeros(1, 2)
+    certificate = certify(G, z, InputBox(x, x + 2), x + 0.5, norm="l2")
+    assert certificate.verdict is Verdict.REFUTED
+    assert check(certificate, G, z, x + 1, x + 0.5).accepted
+    assert not check(certificate, G, z, x + 1, x).accepted
+
+
+def test_each_problem_of_a_batch_is_refuted_at_its_own_value() -> None:
+    z, low = zeros(3, 2), torch.tensor([[0.5, 0.5], [-2.0, -2.0], [-0.25, -0.25]], dtype=torch.float64)
+    high = torch.tensor([[4.0, 4.0], [1.0, 1.0], [0.75, 0.75]], dtype=torch.float64)
+    found = certify_each(gated, z, InputBox(low, high), batched=("problem",), norm="l2")
+    assert [v.value for v in found.verdicts] == ["refuted", "refuted", "certified"]
+    assert all(report.accepted for report in found.check())
 
 
 def test_a_condition_that_the_box_does_not_decide_is_unknown_by_name() -> None:

@@ -75,6 +75,25 @@ def test_a_wrapped_convolution_is_certified_and_checked() -> None:
         assert check(certificate, step, z).accepted
 
 
+@pytest.mark.parametrize("orthogonal_map", ["matrix_exp", "cayley", "householder"])
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_orthogonal_weight_is_taken_as_it_is_now(orthogonal_map: str, mode: bool) -> None:
+    """The factorisation is no part of the graph: its result is the constant, and the model still trains."""
+    torch.manual_seed(0)
+    step = Step(parametrizations.orthogonal(nn.Linear(4, 4), orthogonal_map=orthogonal_map), gain=0.5).train(mode)
+    z = torch.zeros(1, 4)
+    certificate = certify(step, z, theorem="picard", norm="l2")
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert certificate.rate == pytest.approx(0.5, rel=1e-5)
+    assert check(certificate, step, z).accepted
+    step(z + 1).sum().backward()
+    original = step.layer.parametrizations.weight.original
+    assert original.grad is not None
+    with torch.no_grad():
+        original.add_(torch.tril(torch.ones(4, 4), -1))
+    assert not check(certificate, step, z).accepted  # another weight
+
+
 def test_in_train_mode_spectral_normalisation_is_no_fixed_map_and_says_why() -> None:
     step = Step(made("spectral")).train()
     certificate = certify(step, torch.zeros(1, 4), theorem="picard", norm="l2")

@@ -15,7 +15,7 @@ from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, t
 from ._around import around
 from ._certificate import Certificate, InputRecord, dtype_name
 from ._claim import Verdict
-from ._input_box import middles
+from ._input_box import middles, places_in
 from ._norm import Norm
 from ._problem import Problem
 from ._refute import Refuted, refutation
@@ -45,7 +45,8 @@ def certify(
     Args:
         G: the layer or operator.
         arguments: inputs of the layer, or the example state and the inputs. An `InputBox` among them claims it for all
-            its values: where the region is a ball or a box, each of them has its own equilibrium there.
+            its values: where the region is a ball or a box, each of them has its own equilibrium there. One value
+            refutes it, the middle or an end: the certificate then has that value as its fixed input.
         norm: "auto" tries l2, then weighted linf, l1 and l2; "l1", "l2", "linf" name one norm; "weighted_l1",
             "weighted_l2", "weighted_linf" search for weights; or a `Norm`.
         region: `Global()`, a `Ball`, a `Box`, `Around(y)` for the largest ball that is found around a state (the
@@ -127,7 +128,7 @@ class _Certifier:
         shared: dict[str, tuple[Finding, ...]],
     ) -> None:
         self._operator, self._inputs, self._request = operator, middles(inputs), request
-        self._state = state
+        self._state, self._given = state, inputs
         self._problem = Problem(operator, state, inputs)
         self._shared, self._findings = shared, list[Finding]()
         self._unsupported: list[tuple[str, str]] = []
@@ -145,15 +146,37 @@ class _Certifier:
                 return self._certified(finding)
             if watch.spent:
                 return self._open(self._closest())
-        if self._problem.boxes:
-            self._remarks = ["refute: not tried for an input between two ends"]
-        elif self._request.around is None:
-            watch.tell("looking for a refutation")
-            outcome = refutation(self._problem, self._inputs, self._request, self._findings)
-            if outcome.refutation is not None:
-                return self._refuted(outcome.refutation)
-            self._remarks = outcome.remarks
-        return self._open(self._closest())
+        refuted = None if self._request.around is not None else self._refutation()
+        return refuted if refuted is not None else self._open(self._closest())
+
+    def _refutation(self) -> Certificate | None:
+        """Of the claim at the inputs; where they lie between two ends, at one of three values, which is enough."""
+        if not self._problem.boxes:
+            return self._refuted_for(self._problem, self._inputs, "")
+        for place, inputs in places_in(self._given):
+            if self._request.watch.spent:
+                self._remarks.append("refute: the budget was spent before every value of the box was looked at")
+                return None
+            try:
+                problem = Problem(self._operator, self._state, inputs)
+            except UnsupportedOperationError as error:
+                self._remarks.append(f"refute: {place}: {error}")
+                continue
+            found = self._refuted_for(problem, inputs, place)
+            if found is not None:
+                return found
+        return None
+
+    def _refuted_for(self, problem: Problem, inputs: tuple[Any, ...], place: str) -> Certificate | None:
+        self._request.watch.tell(f"looking for a refutation {place}".strip())
+        outcome = refutation(problem, inputs, self._request, self._findings)
+        self._remarks += [f"{text} ({place})" if place else text for text in outcome.remarks]
+        if outcome.refutation is None:
+            return None
+        if place:
+            self._remarks.append(f"refute: found {place}, at the fixed value that this certificate is about")
+        self._problem = problem
+        return self._refuted(outcome.refutation)
 
     def _not_applicable(self) -> str:
         try:

@@ -19,7 +19,7 @@ from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, t
 from ._certificate import Certificate
 from ._certify import Arguments, certified, given_arguments
 from ._claim import Verdict
-from ._input_box import InputBox, middles
+from ._input_box import InputBox, middles, places_in
 from ._norm import Norm
 from ._region import Around, Ball, Box, Region
 from ._request import Request
@@ -87,7 +87,7 @@ class Certificates:
         if self.operator is None:
             raise InputError("certificates: the operator could not be traced; there is nothing to check")
         both = zip(self.certificates, self.arguments, strict=True)
-        return tuple(check(one, self.operator, given[0], *middles(given[1:])) for one, given in both)
+        return tuple(check(one, self.operator, given[0], *_values(one, given[1:])) for one, given in both)
 
     def explain(self) -> str:
         """How many problems have which verdict by which theorem, and why those without a proof have none."""
@@ -196,6 +196,15 @@ def _region_of(region: Region | Around | None, number: int) -> Region | Around |
     if isinstance(region, Around) and region.leaves is not None:
         return Around(_rows(region.leaves, number))
     return region
+
+
+def _values(certificate: Certificate, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Values of the inputs that a certificate speaks of: of a refutation the place in the boxes where it was found."""
+    for _, values in places_in(inputs):
+        leaves = (leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
+        if not any(record.refusal(leaf) for record, leaf in zip(certificate.inputs, leaves, strict=False)):
+            return values
+    return middles(inputs)
 
 
 def _radius(certificate: Certificate) -> float:

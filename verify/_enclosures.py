@@ -19,6 +19,7 @@ from deqops.graph import ConcreteGraph, Leaf, Node
 
 from . import _elementary as elementary
 from . import _midrad as midrad
+from . import _waves as waves
 from ._conv_map import Settings, convolve
 from ._extreme import largest, smallest
 from ._midrad import MidRad
@@ -184,6 +185,12 @@ def _unary(node: Node, x: Enclosed) -> MidRad:
     if function is None:
         raise UnsupportedOperationError(node.source, "has no enclosure rule")
     result: MidRad = function(as_midrad(x))
+    return result
+
+
+@register_enclosure("sin", "cos")
+def _wave(node: Node, x: Enclosed) -> MidRad:
+    result: MidRad = getattr(waves, node.op)(as_midrad(x))
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,18 @@ class InputBox:
 def middles(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The inputs with the middle in the place of each box."""
     return tuple(pytree.tree_map(lambda x: x.middle if isinstance(x, InputBox) else x, given) for given in inputs)
+
+
+def places_in(inputs: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Values of the inputs at three places of all their boxes, each with its name: the middle and the two ends."""
+    yield "in the middle of the box of inputs", middles(inputs)
+    for end in ("lower", "upper"):
+        chosen = (pytree.tree_map(lambda x, end=end: _end(x, end), given) for given in inputs)
+        yield f"at the {end} end of the box of inputs", tuple(chosen)
+
+
+def _end(leaf: Any, end: str) -> Any:
+    return getattr(leaf, end) if isinstance(leaf, InputBox) else leaf
 
 
 def boxes_of(inputs: tuple[Any, ...]) -> dict[int, tuple[Tensor, Tensor]]:

@@ -31,6 +31,7 @@ from ._elementary import (
 from ._global_slopes import GLOBAL_SLOPES, global_slopes, number_of
 from ._midrad import MidRad
 from ._rounding import U, add_down, add_up, div_down, div_up, mul_down, mul_up
+from ._waves import cos, sin
 
 Slopes = tuple[Tensor | float, Tensor | float]
 
@@ -248,6 +249,8 @@ _LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
     "hardswish": _hardswish_slopes,
     "mish": _interval_derivative(_mish_derivative),
     "erf": _even_decreasing(_erf_derivative),
+    "sin": _interval_derivative(cos),
+    "cos": _interval_derivative(lambda x: midrad.neg(sin(x))),
     "log": _where_positive(reciprocal),
     "log1p": _where_positive(lambda x: reciprocal(midrad.add(constant(1.0, x.mid), x)), above=-1.0),
     "sqrt": _where_positive(lambda x: midrad.mul(constant(0.5, x.mid), rsqrt(x))),

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrizations, parametrize
 from torch.utils import _pytree as pytree
 
 from deqops._atomic import write_atomically
@@ -265,10 +265,15 @@ def _fixed_weights(module: nn.Module) -> Iterator[None]:
     with parametrize.cached():
         for part in _reached(module):
             for name, maps in getattr(part, "parametrizations", {}).items():
-                if all(getattr(one, "is_function_of_weights", False) for one in maps):
+                if all(map(_is_function_of_weights, maps)):
                     with torch.no_grad():
                         getattr(part, name)
         yield
+
+
+def _is_function_of_weights(one: nn.Module) -> bool:
+    """Whether a parametrisation says so, or is torch's orthogonal one, whose factorisations no graph spells out."""
+    return isinstance(one, parametrizations._Orthogonal) or bool(getattr(one, "is_function_of_weights", False))
 
 
 def _reached(module: nn.Module) -> list[nn.Module]:
@@ -284,8 +289,11 @@ def _reached(module: nn.Module) -> list[nn.Module]:
 
 
 def _try_out(module: nn.Module, example: tuple[Any, ...]) -> None:
-    """Run the module once, for its own error message; its buffers and the random generator stay as they are."""
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers(remove_duplicate=False)}
+    """Run the module once, for its own error message; its buffers and the random generator stay as they are.
+
+    A buffer of several names goes by the first of them, and stays one tensor.
+    """
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     copies = pytree.tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, example)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.func.functional_call(module, buffers, copies)

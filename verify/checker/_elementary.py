@@ -77,18 +77,22 @@ class Elementary:
 
 @dataclass(frozen=True)
 class Wave:
-    """sin or cos: difference quotients within [-1, 1]."""
+    """`sin(x + quarters pi/2)`: sin for 0, cos for 1."""
 
-    f: Real
+    quarters: int
 
     def image(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
-        """Lower and upper bound of f over [low, high]."""
-        value = self.f(low.union(high))
-        return value.lower(), value.upper()
+        """Lower and upper bound of f over [low, high]: its values at the ends, and the extremes between them."""
+        if not (low.is_finite() and high.is_finite()):
+            return arb(-1), arb(1)
+        bottom, top = _hull([self.at(low), self.at(high)])
+        met = self._extremes(low, high)
+        bottom = arb(-1) if any(n % 2 for n in met) else bottom.max(-1)
+        return bottom.lower(), (arb(1) if any(n % 2 == 0 for n in met) else top.min(1)).upper()
 
     def slopes(self, low: Ball, high: Ball) -> tuple[Ball, Ball]:
-        """Lower and upper bound of the difference quotients."""
-        return arb(-1), arb(1)
+        """Lower and upper bound of the difference quotients: the derivative leads by a quarter turn."""
+        return Wave(self.quarters + 1).image(low, high)
 
     def global_slopes(self) -> tuple[Ball, Ball] | None:
         """Bounds of the difference quotients."""
@@ -96,7 +100,16 @@ class Wave:
 
     def at(self, x: Ball) -> Ball:
         """The value at a point."""
-        return self.f(x)
+        return (x.sin, x.cos, lambda: -x.sin())[self.quarters]()
+
+    def _extremes(self, low: Ball, high: Ball) -> range:
+        """Numbers of the extremes that may lie in [low, high], two at most: maxima are even, minima odd.
+
+        They are where `x/pi + (quarters - 1)/2` is whole.
+        """
+        first, last = (x / arb.pi() + arb(self.quarters - 1) / 2 for x in (low, high))
+        start, stop = first.lower().ceil().unique_fmpz(), last.upper().floor().unique_fmpz()
+        return range(2) if start is None or stop is None else range(int(start), int(min(stop, start + 1)) + 1)
 
 
 @dataclass(frozen=True)
@@ -301,8 +314,8 @@ _HARDSWISH = Elementary(
 )
 
 _PLAIN: dict[str, Callable[[], Table]] = {
-    "sin": lambda: Wave(lambda x: x.sin()),
-    "cos": lambda: Wave(lambda x: x.cos()),
+    "sin": lambda: Wave(0),
+    "cos": lambda: Wave(1),
     "tanh": lambda: Elementary(((lambda x: x.tanh(), _sech2),), (arb(0),), (arb(0), arb(0))),
     "sigmoid": lambda: Elementary(((_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),), (arb(0),), (arb(0), arb(0))),
     "relu": lambda: Elementary((ZERO, LINE), (arb(0),), (arb(0), arb(1))),
