@@ -223,6 +223,14 @@ def test_t9_a_box_at_whose_middle_and_ends_the_claim_holds_is_not_refuted() -> N
     assert certificate.verdict is Verdict.UNKNOWN
 
 
+def test_a_box_where_check_needs_a_value_is_refused_with_what_to_give() -> None:
+    box = InputBox(zeros(1, 2), zeros(1, 2) + 1)
+    certificate = certify(gated, zeros(1, 2), box, norm="l2")
+    report = check(certificate, gated, zeros(1, 2), box)
+    assert not report.accepted
+    assert "got InputBox; give one value between its ends" in report.reasons[0]
+
+
 def test_t9_the_other_inputs_stay_as_they_are() -> None:
     G, z, x = (lambda y, v, w: v * y + w), zeros(1, 2), zeros(1, 2)
     certificate = certify(G, z, InputBox(x, x + 2), x + 0.5, norm="l2")

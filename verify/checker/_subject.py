@@ -52,6 +52,7 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
         Rejected: something differs, or the operator is not one fixed map, or it mixes problems.
     """
     _compare_state(document, pytree.tree_leaves(y0))
+    _require_values(inputs)
     try:
         operator = trace(G, y0, *inputs, batch_dims=document.batch_dims)
         graph = operator.concrete(y0, *inputs)
@@ -86,6 +87,13 @@ def _compare_state(document: Document, leaves: list[Any]) -> None:
         raise Rejected("state: with batch_dims = 1 every leaf needs the same dimension 0")
     if document.batch_dims and not leaves[0].ndim:
         raise Rejected("state: with batch_dims = 1 every leaf needs a dimension 0")
+
+
+def _require_values(inputs: tuple[Any, ...]) -> None:
+    for leaf in pytree.tree_leaves(inputs):
+        if isinstance(getattr(leaf, "lower", None), torch.Tensor):  # the certifier's `InputBox`
+            kind = type(leaf).__name__
+            raise Rejected(f"inputs: got {kind}; give one value between its ends, the certificate holds the ends")
 
 
 def _described(leaf: Any) -> tuple[tuple[int, ...], str] | str:
