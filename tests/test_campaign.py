@@ -67,6 +67,13 @@ def test_the_judge_of_modules_sees_a_box_where_starts_do_not_meet_and_one_that_i
         assert not wrong or any(wrong in violation for violation in tally.violations)
 
 
+def test_the_judge_of_modules_waits_no_longer_than_the_certificates_rate_demands() -> None:
+    """Case 6272 of seed 31: certified with a rate of 0.99997, starts are still apart after all steps."""
+    tally = modules.case(31, 6272)
+    assert tally.counts["certified one_sided"] == 1
+    assert tally.violations == []
+
+
 def linear(gain: float) -> modules.Step:
     return modules.Step("linear", (0,), gain * torch.eye(modules.COLUMNS, dtype=torch.float64))
 
