@@ -30,6 +30,10 @@ class Progress(Protocol):
     def lengths(self) -> NDArray[np.float64]:
         """As `Equation.lengths`."""
 
+    @property
+    def replaced(self) -> NDArray[np.bool_] | None:
+        """As `Equation.replaced`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Given:
@@ -71,6 +75,11 @@ class Equation:
     def lengths(self) -> NDArray[np.float64] | None:
         """`||G(z) - z||` of the point at hand, (problems,), on the host; None where it is not known."""
         return None if self.progress is None else self.progress.lengths
+
+    @property
+    def replaced(self) -> NDArray[np.bool_] | None:
+        """Whose last proposal overflowed, so that the point is the image before it, (problems,); None for nobody's."""
+        return None if self.progress is None else self.progress.replaced
 
     def charge(self, problems: Tensor) -> None:
         """Count one more evaluation of these problems, (problems,) bool."""

@@ -121,6 +121,7 @@ class _Run:
         self.none = np.zeros(problems, dtype=bool)
         self.extra = np.zeros(problems, dtype=np.int64)  # evaluations besides the rounds, of the rows
         self.lengths = np.zeros(problems)  # the residuals of the rows
+        self.replaced: NDArray[np.bool_] | None = None  # the rows whose proposal overflowed; None for none
         self.frozen: Tensor | None = None  # the ended rows on the device, (rows, 1)
         self.result = np.full(problems, RUNNING, dtype=np.int64)
         self.evaluations = np.zeros(problems, dtype=np.int64)
@@ -156,7 +157,7 @@ class _Run:
         last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)
         status = verdict.status
-        mended = None if status is None else self._mend(status, ~last)
+        self.replaced = mended = None if status is None else self._mend(status, ~last)
         if mended is not None:
             last = self._last()
             verdict = self.watch.judge_again(verdict, mended, self.z, self.image, last)
@@ -202,6 +203,7 @@ class _Run:
         rows = torch.from_numpy(kept).to(self.z.device)
         self.numbers, self.ended, self.extra = self.numbers[kept], self.ended[kept], self.extra[kept]
         self.lengths = self.lengths[kept]
+        self.replaced = None if self.replaced is None else self.replaced[kept]
         self.none = np.zeros_like(self.ended)
         self.operator = self.equation.image = narrow(torch.from_numpy(self.numbers).to(self.z.device))
         if self.equation.extra is not None:

@@ -244,8 +244,11 @@ def test_memory_is_what_the_products_take() -> None:
     assert run(lambda z: z @ W + b, torch.zeros_like(b), NewtonKrylov(krylov=10**9)).converged
 
 
-def test_fewer_evaluations_than_anderson_where_the_layer_is_ill_conditioned() -> None:
-    W, b, exact = symmetric(0.999)
+def test_fewer_evaluations_than_anderson_where_the_layer_is_ill_conditioned_and_not_symmetric() -> None:
+    torch.manual_seed(0)
+    W, b = torch.randn(100, 100, dtype=DOUBLE), torch.randn(1, 100, dtype=DOUBLE)
+    W *= 0.999 / torch.linalg.eigvals(W).abs().max()
+    exact = torch.linalg.solve(torch.eye(100, dtype=DOUBLE) - W, b, left=False)
     newton, anderson = (
         solve(
             lambda z: z @ W + b,

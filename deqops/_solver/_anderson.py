@@ -11,21 +11,27 @@ from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._errors import InputError
-from deqops._solver._ring import Ring
+from deqops._solver._directions import Directions
+from deqops._tree import at_least_float32, host, row_norms
 
 from ._picard import check_damping
 
 SETBACK = 2.0
 """Memory is dropped where the residual exceeds this times the best one since the last drop."""
+LEAN = 0.1
+"""A difference that lies in the older columns by more than this part of its length depends on what is dropped."""
+ROUNDS = 2
+"""A memory is dropped after so many times its size in steps, where differences depend on what is dropped."""
 
 
 @dataclass
 class AndersonMemory:
-    """The last points and their residuals; each step writes into it."""
+    """The last differences; each step writes into it."""
 
-    ring: Ring
+    directions: Directions
     best: NDArray[np.float64]  # (problems,): the smallest residual norm since the last drop
     rested: NDArray[np.bool_]  # (problems,): the last step was no drop
+    age: NDArray[np.int64]  # (problems,): steps since the memory was empty
 
 
 @dataclass(frozen=True)
@@ -90,29 +96,72 @@ class Acceleration:
 
     def step(self, memory: AndersonMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, AndersonMemory]:
         """As `Anderson.step`."""
-        wide = torch.promote_types(z.dtype, torch.float32)
-        point, picard = z.to(wide), image.to(wide)
+        point, picard = at_least_float32(z), at_least_float32(image)
         if self.settings.damping != 1.0:
             picard = torch.lerp(point, picard, self.settings.damping)
         if memory is None:
-            floor = self.settings.regularization or (30 * torch.finfo(z.dtype).eps) ** 0.5
-            ring = Ring.begun(point, picard, self.settings.memory, floor)
-            length = self._lengths(ring)
-            return picard.to(z.dtype), AndersonMemory(ring, length, np.zeros(len(length), dtype=bool))
-        memory.ring.push(point, picard)
-        length = self._lengths(memory.ring)
-        dropped = (length / SETBACK > memory.best) & memory.rested  # a product may overflow
-        memory.best = np.where(dropped, length, np.fmin(memory.best, length))
-        memory.rested = ~dropped
-        if dropped.any():
-            memory.ring.drop(torch.from_numpy(np.flatnonzero(dropped)).to(z.device))
-        return memory.ring.combined().to(z.dtype), memory
+            memory = self._begun(point, picard, torch.finfo(z.dtype).eps)
+            return picard.to(z.dtype), memory
+        dropped = self._setbacks(memory, self._lengths(point, picard))
+        begun = self._refreshed(memory, dropped)
+        proposal = memory.directions.proposal(point, picard, begun, self.equation is None)
+        if dropped is not None:
+            proposal = torch.where(_column(dropped, z.device), picard, proposal)
+            memory.directions.forget(_numbers(dropped, z.device))
+            memory.age[dropped] = 0
+        return proposal.to(z.dtype), memory
 
     def narrowed(self, memory: AndersonMemory, rows: Tensor) -> AndersonMemory:
         """The memory of these problems alone."""
         kept = rows.cpu().numpy()
-        return AndersonMemory(memory.ring.narrowed(rows), memory.best[kept], memory.rested[kept])
+        return AndersonMemory(
+            memory.directions.narrowed(rows), memory.best[kept], memory.rested[kept], memory.age[kept]
+        )
 
-    def _lengths(self, ring: Ring) -> NDArray[np.float64]:
+    def _begun(self, point: Tensor, image: Tensor, unit: float) -> AndersonMemory:
+        floor = self.settings.regularization or (30 * unit) ** 0.5
+        directions = Directions.begun(point, image, self.settings.memory, floor)
+        length = self._lengths(point, image)
+        nothing = np.zeros(len(length), dtype=np.int64)
+        return AndersonMemory(directions, length, nothing.astype(bool), nothing)
+
+    def _setbacks(self, memory: AndersonMemory, length: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+        """The problems whose residual grew too much, or whose last proposal overflowed; None for none."""
+        dropped: NDArray[np.bool_] = (length / SETBACK > memory.best) & memory.rested  # a product may overflow
+        replaced = None if self.equation is None else self.equation.replaced
+        dropped = dropped if replaced is None else dropped | replaced
+        best = np.fmin(memory.best, length)
+        if not np.count_nonzero(dropped):
+            memory.best, memory.rested = best, np.ones_like(dropped)
+            return None
+        memory.best, memory.rested = np.where(dropped, length, best), ~dropped
+        return dropped
+
+    def _refreshed(self, memory: AndersonMemory, dropped: NDArray[np.bool_] | None) -> Tensor | None:
+        """Forget the columns of the problems whose differences depend on what is dropped; (problems, 1) bool."""
+        directions = memory.directions
+        worn = directions.dependent()
+        memory.age += 1
+        old = memory.age > ROUNDS * self.settings.memory
+        if directions.next == 0 and np.count_nonzero(old):
+            worn |= old & (directions.leaning() > LEAN**2)
+        if dropped is not None:
+            worn &= ~dropped
+        if not np.count_nonzero(worn):
+            return None
+        device = directions.rows.device
+        directions.forget(_numbers(worn, device))
+        memory.age[worn] = 1
+        return _column(worn, device)
+
+    def _lengths(self, point: Tensor, image: Tensor) -> NDArray[np.float64]:
         known = None if self.equation is None else self.equation.lengths
-        return ring.newest_lengths() if known is None else known
+        return host(row_norms(image - point)) if known is None else known
+
+
+def _numbers(problems: NDArray[np.bool_], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(problems)).to(device)
+
+
+def _column(problems: NDArray[np.bool_], device: torch.device) -> Tensor:
+    return torch.from_numpy(problems).to(device)[:, None]
