@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deqops import Anderson, Broyden, Picard, Result, Tolerance, solve
+from deqops import Broyden, Picard, Result, Tolerance, solve
 from deqops._solver._factors import CHUNK
 from tests.test_solve_anderson import run, symmetric
 

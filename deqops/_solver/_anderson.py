@@ -18,10 +18,10 @@ from ._picard import check_damping
 
 SETBACK = 2.0
 """Memory is dropped where the residual exceeds this times the best one since the last drop."""
+SLOW = 0.1
+"""Columns are not made anew where the residual shrinks to this part of itself in half a memory of steps."""
 LEAN = 0.1
 """A difference that lies in the older columns by more than this part of its length depends on what is dropped."""
-ROUNDS = 2
-"""A memory is dropped after so many times its size in steps, where differences depend on what is dropped."""
 
 
 @dataclass
@@ -32,30 +32,34 @@ class AndersonMemory:
     best: NDArray[np.float64]  # (problems,): the smallest residual norm since the last drop
     rested: NDArray[np.bool_]  # (problems,): the last step was no drop
     age: NDArray[np.int64]  # (problems,): steps since the memory was empty
+    mark: NDArray[np.float64]  # (problems,): the residual norm when half of the slots were last full
 
 
 @dataclass(frozen=True)
 class Anderson:
     """Anderson acceleration: `z <- z + b r - sum_i c_i (dz_i + b dr_i)`, c minimises `||r - sum c_i dr_i||`.
 
-    r = G(z) - z; dz_i and dr_i are the differences of the last `memory` points and of their residuals. c comes from
-    the triangular factor of the dr_i, newest first, by their inner products in float64, which change by one row a
-    step. The first column that depends on the newer ones (its orthogonal part is below `regularization` of its
-    length) is left out, and so are the older ones. Where the residual exceeds twice the best one, that problem's
-    memory is dropped, and the step is Picard's. All of this is relative: scaling a problem, z -> c z, changes
-    nothing.
+    r = G(z) - z; dz_i and dr_i are differences of successive points and of their residuals. Each new dr is made
+    orthogonal to the kept ones by Gram-Schmidt, its dz goes along, and takes the place of the oldest: what is kept is
+    orthogonal to what was dropped before, so that on symmetric linear problems three differences do what all would.
+    Where a difference lies in the older ones, so that dropping costs, and progress is slow, the columns are made anew
+    of the last half of the differences alone, each `memory / 2` steps. A difference of which less than
+    `regularization` is orthogonal to the kept ones is no column, and makes the next one begin anew. Where the residual
+    exceeds twice the best one, that problem's memory is dropped, and the step is Picard's. All of this is relative:
+    scaling a problem, z -> c z, changes nothing.
 
     Args:
-        memory: how many differences to keep, at least 1; `2 memory + 2` vectors like the state.
+        memory: how many differences to keep, at least 1; `2 memory + 4` vectors like the state.
         regularization: between 0 and 1; None for the square root of 30 units of rounding of the state's dtype, below
-            which the factor is nothing but rounding.
+            which the orthogonal part is nothing but rounding.
         damping: b of the underlying damped Picard step, above 0.
 
     Raises:
         InputError: a setting is out of range.
 
     Source: Anderson, J. ACM 12, 1965; Walker and Ni, *Anderson Acceleration for Fixed-Point Iterations*, SIAM
-    J. Numer. Anal. 49, 2011. No convergence theorem covers it in general: what it finds, the residual judges.
+    J. Numer. Anal. 49, 2011; Tang, Xu, He, Saad and Xi, *Anderson Acceleration with Truncated Gram-Schmidt*,
+    arXiv:2403.14961. No convergence theorem covers it in general: what it finds, the residual judges.
     """
 
     memory: int = 10
@@ -102,8 +106,9 @@ class Acceleration:
         if memory is None:
             memory = self._begun(point, picard, torch.finfo(z.dtype).eps)
             return picard.to(z.dtype), memory
-        dropped = self._setbacks(memory, self._lengths(point, picard))
-        begun = self._refreshed(memory, dropped)
+        length = self._lengths(point, picard)
+        dropped = self._setbacks(memory, length)
+        begun = self._refreshed(memory, length, dropped)
         proposal = memory.directions.proposal(point, picard, begun, self.equation is None)
         if dropped is not None:
             proposal = torch.where(_column(dropped, z.device), picard, proposal)
@@ -114,16 +119,15 @@ class Acceleration:
     def narrowed(self, memory: AndersonMemory, rows: Tensor) -> AndersonMemory:
         """The memory of these problems alone."""
         kept = rows.cpu().numpy()
-        return AndersonMemory(
-            memory.directions.narrowed(rows), memory.best[kept], memory.rested[kept], memory.age[kept]
-        )
+        numbers = (memory.best[kept], memory.rested[kept], memory.age[kept], memory.mark[kept])
+        return AndersonMemory(memory.directions.narrowed(rows), *numbers)
 
     def _begun(self, point: Tensor, image: Tensor, unit: float) -> AndersonMemory:
         floor = self.settings.regularization or (30 * unit) ** 0.5
         directions = Directions.begun(point, image, self.settings.memory, floor)
         length = self._lengths(point, image)
         nothing = np.zeros(len(length), dtype=np.int64)
-        return AndersonMemory(directions, length, nothing.astype(bool), nothing)
+        return AndersonMemory(directions, length, nothing.astype(bool), nothing, length)
 
     def _setbacks(self, memory: AndersonMemory, length: NDArray[np.float64]) -> NDArray[np.bool_] | None:
         """The problems whose residual grew too much, or whose last proposal overflowed; None for none."""
@@ -137,14 +141,21 @@ class Acceleration:
         memory.best, memory.rested = np.where(dropped, length, best), ~dropped
         return dropped
 
-    def _refreshed(self, memory: AndersonMemory, dropped: NDArray[np.bool_] | None) -> Tensor | None:
-        """Forget the columns of the problems whose differences depend on what is dropped; (problems, 1) bool."""
+    def _refreshed(
+        self, memory: AndersonMemory, length: NDArray[np.float64], dropped: NDArray[np.bool_] | None
+    ) -> Tensor | None:
+        """Forget the columns of the problems whose last difference lay in them, (problems, 1) bool; None for none.
+
+        Where differences depend on what is dropped, columns of the last ones alone take the place of all.
+        """
         directions = memory.directions
         worn = directions.dependent()
         memory.age += 1
-        old = memory.age > ROUNDS * self.settings.memory
-        if directions.next == 0 and np.count_nonzero(old):
-            worn |= old & (directions.leaning() > LEAN**2)
+        if directions.is_half:
+            slow = (memory.age > self.settings.memory) & (length > SLOW * memory.mark) & ~worn
+            memory.mark = length
+            if np.count_nonzero(slow) and np.count_nonzero(leaning := slow & (directions.leaning() > LEAN**2)):
+                directions.rebuild(_numbers(leaning, directions.rows.device))
         if dropped is not None:
             worn &= ~dropped
         if not np.count_nonzero(worn):

@@ -35,6 +35,7 @@ class Directions:
         self.total = rows.new_zeros(problems)  # that square
         self.none = torch.zeros_like(self.total)
         self.slots = [self._slot(number) for number in range(self.count + 2)]
+        self.along: list[Tensor] = [self.shares] * self.count  # where the difference of a slot lay in those then in use
         self.newest, self.last = -1, self.count  # the slots of the last difference, and of the last (r, g)
         self._look(0)
 
@@ -51,6 +52,38 @@ class Directions:
     def next(self) -> int:
         """The slot of the next difference."""
         return (self.newest + 1) % self.count
+
+    @property
+    def is_half(self) -> bool:
+        """The next difference begins one of the two halves of the slots, and all slots are in use."""
+        return self.used == self.count and self.next in (0, self.count // 2)
+
+    def rebuild(self, problems: Tensor) -> None:
+        """Span the differences of the half filled last alone, not what is left of older ones, (rebuilt,) int64.
+
+        Call it where `is_half`. With the differences' coordinates C in the columns and `C diag(<q, q>) C' = L L'`,
+        `L^-1 C` are the coordinates of orthonormal columns of the same span.
+        """
+        half = slice(0, self.next) if self.next else slice(self.count // 2, self.count)
+        coordinates = self._coordinates(problems, half)
+        absent = self.inverse[problems] == 0.0
+        squares = torch.where(absent, 0.0, self.inverse[problems].double().reciprocal())
+        gram = (coordinates * squares[:, None]) @ coordinates.mT + torch.diag_embed(absent[:, half].double())
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        whole = (failed == 0)[:, None] & ~absent[:, half]
+        basis = torch.linalg.solve_triangular(factor, coordinates, upper=False)
+        basis = torch.where(whole[:, :, None], basis, 0.0)
+        weights = (basis @ (squares * self.weights[problems])[:, :, None])[:, :, 0]
+        every = len(problems) == self.rows.shape[1]
+        rows = self.rows[:-2] if every else self.rows[:-2, problems]
+        rows = torch.bmm(basis.to(rows.dtype), rows.transpose(0, 1)).transpose(0, 1)
+        if every:
+            self.rows[half] = rows
+        else:
+            self.rows[half, problems] = rows
+        self.inverse[problems] = self.weights[problems] = 0.0
+        self.inverse[problems, half] = whole.to(self.inverse.dtype)
+        self.weights[problems, half] = weights.to(self.weights.dtype)
 
     def forget(self, problems: Tensor) -> None:
         """Drop the columns of these problems, (dropped,) int64."""
@@ -101,6 +134,7 @@ class Directions:
         products = torch.bmm(new.residual, self.residuals)[:, 0]
         along = products * self.inverse[:, : self.used]
         self.weights[:, : self.used] += along
+        self.along[number] = along
         self.shares, self.total, self.newest = along * products, products[:, number], number
         new.row.baddbmm_(along[:, None], self.columns, alpha=-1)
         square, moment = torch.bmm(new.residual, new.pairs[self.last - self.count])[:, 0].unbind(1)
@@ -114,9 +148,20 @@ class Directions:
         for name in ("inverse", "weights"):
             getattr(kept, name).copy_(getattr(self, name)[problems])
         kept.total, kept.shares = self.total[problems], self.shares[problems]
+        kept.along = [along[problems] for along in self.along]
         kept.newest, kept.last = self.newest, self.last
         kept._look(self.used)
         return kept
+
+    def _coordinates(self, problems: Tensor, half: slice) -> Tensor:
+        """The differences of these slots in the columns, (problems, differences, slots) float64; 0 where none is."""
+        coordinates = self.rows.new_zeros(len(problems), self.count, self.count, dtype=torch.float64)
+        for number in range(self.count)[half]:
+            along = self.along[number][problems]
+            coordinates[:, number, : along.shape[1]] = along
+            coordinates[:, number, number] = 1.0
+        present = (self.inverse[problems] != 0.0)[:, :, None]
+        return torch.where(present & present.mT, coordinates, 0.0)[:, half]
 
     def _look(self, used: int) -> None:
         """Views of the slots in use; those of a step are made once, for they cost as much as its small products."""
@@ -138,7 +183,7 @@ class Directions:
     def _base(self, point: Tensor, number: int, exact: bool) -> Tensor:
         """The image before, less all columns but the dropped one, times their weights."""
         dropped = self.slots[number]
-        if exact or number == 0:  # once a round, else rounding adds up
+        if exact or number in (0, self.count // 2):  # now and then, else rounding adds up
             dropped.weight.zero_()
             image = self.slots[self.last].image[:, None]
             return torch.baddbmm(image, self.weights[:, None, : self.used], self.images, alpha=-1)[:, 0]
