@@ -1,4 +1,4 @@
-"""The columns of Anderson's method: orthogonal, short on symmetric problems, made anew on others, each problem alone."""
+"""The columns of Anderson's method: orthogonal, few on symmetric problems, made anew on others, each problem alone."""
 
 from __future__ import annotations
 
