@@ -144,18 +144,12 @@ class Acceleration:
     def _refreshed(
         self, memory: AndersonMemory, length: NDArray[np.float64], dropped: NDArray[np.bool_] | None
     ) -> Tensor | None:
-        """Forget the columns of the problems whose last difference lay in them, (problems, 1) bool; None for none.
-
-        Where differences depend on what is dropped, columns of the last ones alone take the place of all.
-        """
+        """Forget the columns of the problems whose last difference lay in them, (problems, 1) bool; None for none."""
         directions = memory.directions
         worn = directions.dependent()
         memory.age += 1
         if directions.is_half:
-            slow = (memory.age > self.settings.memory) & (length > SLOW * memory.mark) & ~worn
-            memory.mark = length
-            if np.count_nonzero(slow) and np.count_nonzero(leaning := slow & (directions.leaning() > LEAN**2)):
-                directions.rebuild(_numbers(leaning, directions.rows.device))
+            self._rebuild(memory, length, ~worn)
         if dropped is not None:
             worn &= ~dropped
         if not np.count_nonzero(worn):
@@ -164,6 +158,16 @@ class Acceleration:
         directions.forget(_numbers(worn, device))
         memory.age[worn] = 1
         return _column(worn, device)
+
+    def _rebuild(self, memory: AndersonMemory, length: NDArray[np.float64], may: NDArray[np.bool_]) -> None:
+        """Columns of the last differences alone, where differences depend on what is dropped and progress is slow."""
+        slow = may & (memory.age > self.settings.memory) & (length > SLOW * memory.mark)
+        memory.mark = length
+        if not np.count_nonzero(slow):
+            return
+        leaning = slow & (memory.directions.leaning() > LEAN**2)
+        if np.count_nonzero(leaning):
+            memory.directions.rebuild(_numbers(leaning, memory.directions.rows.device))
 
     def _lengths(self, point: Tensor, image: Tensor) -> NDArray[np.float64]:
         known = None if self.equation is None else self.equation.lengths
