@@ -26,6 +26,11 @@ def gaussian(radius: float, size: int = 40, seed: int = 0) -> Map:
     return lambda z: z @ W + b
 
 
+def alone(G: Map, problem: int) -> Map:
+    """One of the three problems of `gaussian`, as a batch of one."""
+    return lambda z: G(z.expand(3, -1))[problem : problem + 1]
+
+
 def textbook(G: Map, z: Tensor, steps: int, memory: int) -> Tensor:
     """Type II with all of the last `memory` differences, by least squares: one problem."""
     points, images = [z], [G(z)]
@@ -52,19 +57,21 @@ def stepped(G: Map, z: Tensor, steps: int, solver: Anderson) -> tuple[Tensor, An
 
 @pytest.mark.parametrize("memory", [1, 2, 5, 10])
 def test_steps_are_the_textbooks_until_the_memory_is_full(memory: int) -> None:
-    G, b = gaussian(0.9), 0.0
+    G, start = gaussian(0.9), torch.zeros(3, 40, dtype=DOUBLE)
+    found, _ = stepped(G, start, memory + 1, Anderson(memory))
     for problem in range(3):
-        one = lambda z: G(z.expand(3, -1))[problem : problem + 1]  # noqa: B023, E731
-        start = torch.full((1, 40), b, dtype=DOUBLE)
-        found, _ = stepped(one, start, memory + 1, Anderson(memory))
-        assert torch.allclose(found, textbook(one, start, memory + 1, memory), rtol=1e-9, atol=1e-11)
+        expected = textbook(alone(G, problem), start[:1], memory + 1, memory)
+        assert torch.allclose(found[problem], expected[0], rtol=1e-9, atol=1e-11)
 
 
 def test_one_difference_is_the_textbooks_for_ever() -> None:
-    G, start = gaussian(0.5), torch.zeros(1, 40, dtype=DOUBLE)
-    one = lambda z: torch.tanh(G(z.expand(3, -1))[:1])  # noqa: E731
-    found, _ = stepped(one, start, 12, Anderson(1))
-    assert torch.allclose(found, textbook(one, start, 12, 1), rtol=1e-8, atol=1e-10)
+    linear, start = alone(gaussian(0.5), 0), torch.zeros(1, 40, dtype=DOUBLE)
+
+    def G(z: Tensor) -> Tensor:
+        return torch.tanh(linear(z))
+
+    found, _ = stepped(G, start, 12, Anderson(1))
+    assert torch.allclose(found, textbook(G, start, 12, 1), rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("steps", [9, 17, 23, 40])
@@ -110,7 +117,7 @@ def test_columns_are_made_anew_where_dropping_costs(monkeypatch: pytest.MonkeyPa
     assert 1.1 * anew < count()
 
 
-def test_a_problem_made_anew_leaves_its_companions_bits_alone() -> None:
+def test_a_problem_made_anew_leaves_its_companions_bits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Symmetric companions of problems that are not: their memory is kept while the others' is made anew."""
     W, b, _ = symmetric(0.99, size=40)
     G = gaussian(0.99)
@@ -122,11 +129,19 @@ def test_a_problem_made_anew_leaves_its_companions_bits_alone() -> None:
 
     tolerance = Tolerance(relative=1e-9)
     start = torch.zeros(3, 40, dtype=DOUBLE)
+    own, rebuilt = Directions.rebuild, list[list[int]]()
+
+    def noted(self: Directions, problems: Tensor) -> None:
+        rebuilt.append(problems.tolist())
+        own(self, problems)
+
+    monkeypatch.setattr(Directions, "rebuild", noted)
     together = solve(mixed, start, rough, tolerance=tolerance, max_evaluations=500)
+    assert [0, 2] in rebuilt
+    assert not any(1 in problems for problems in rebuilt)
     calm = solve(mixed, start, torch.zeros_like(rough), tolerance=tolerance, max_evaluations=500)
     assert torch.equal(together.value[1], calm.value[1])
     assert together.evaluations[1] == calm.evaluations[1]
-    assert together.evaluations[0] > 40  # so that its columns were made anew
 
 
 def test_rounding_does_not_add_up_over_many_steps() -> None:
@@ -177,10 +192,10 @@ def test_a_lost_proposal_empties_that_problems_memory(monkeypatch: pytest.Monkey
     own, forget, calls = Directions.proposal, Directions.forget, 0
     forgotten: list[tuple[int, list[int]]] = []
 
-    def spoilt(self: Directions, *arguments: object) -> Tensor:
+    def spoilt(self: Directions, point: Tensor, image: Tensor, begun: Tensor | None, exact: bool) -> Tensor:
         nonlocal calls
         calls += 1
-        found = own(self, *arguments)  # type: ignore[arg-type]
+        found = own(self, point, image, begun, exact)
         return torch.where(torch.tensor([[calls == 5], [False], [False]]), torch.inf, found)
 
     def noted(self: Directions, problems: Tensor) -> None:
