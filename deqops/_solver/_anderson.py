@@ -18,8 +18,6 @@ from ._picard import check_damping
 
 SETBACK = 2.0
 """Memory is dropped where the residual exceeds this times the best one since the last drop."""
-SLOW = 0.1
-"""Columns are not made anew where the residual shrinks to this part of itself in half a memory of steps."""
 LEAN = 0.1
 """A difference that lies in the older columns by more than this part of its length depends on what is dropped."""
 
@@ -32,7 +30,6 @@ class AndersonMemory:
     best: NDArray[np.float64]  # (problems,): the smallest residual norm since the last drop
     rested: NDArray[np.bool_]  # (problems,): the last step was no drop
     age: NDArray[np.int64]  # (problems,): steps since the memory was empty
-    mark: NDArray[np.float64]  # (problems,): the residual norm when half of the slots were last full
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,11 @@ class Anderson:
     r = G(z) - z; dz_i and dr_i are differences of successive points and of their residuals. Each new dr is made
     orthogonal to the kept ones by Gram-Schmidt, its dz goes along, and takes the place of the oldest: what is kept is
     orthogonal to what was dropped before, so that on symmetric linear problems three differences do what all would.
-    Where a difference lies in the older ones, so that dropping costs, and progress is slow, the columns are made anew
-    of the last half of the differences alone, each `memory / 2` steps. A difference of which less than
-    `regularization` is orthogonal to the kept ones is no column, and makes the next one begin anew. Where the residual
-    exceeds twice the best one, that problem's memory is dropped, and the step is Picard's. All of this is relative:
-    scaling a problem, z -> c z, changes nothing.
+    Where a difference lies in the older ones, so that dropping costs, the columns are made anew of the last half of the
+    differences alone, each `memory / 2` steps. A difference of which less than `regularization` is orthogonal to the
+    kept ones is no column, and makes the next one begin anew. Where the residual exceeds twice the best one, that
+    problem's memory is dropped, and the step is Picard's. All of this is relative: scaling a problem, z -> c z,
+    changes nothing.
 
     Args:
         memory: how many differences to keep, at least 1; `2 memory + 4` vectors like the state.
@@ -108,7 +105,7 @@ class Acceleration:
             return picard.to(z.dtype), memory
         length = self._lengths(point, picard)
         dropped = self._setbacks(memory, length)
-        begun = self._refreshed(memory, length, dropped)
+        begun = self._refreshed(memory, dropped)
         proposal = memory.directions.proposal(point, picard, begun, self.equation is None)
         if dropped is not None:
             proposal = torch.where(_column(dropped, z.device), picard, proposal)
@@ -119,7 +116,7 @@ class Acceleration:
     def narrowed(self, memory: AndersonMemory, rows: Tensor) -> AndersonMemory:
         """The memory of these problems alone."""
         kept = rows.cpu().numpy()
-        numbers = (memory.best[kept], memory.rested[kept], memory.age[kept], memory.mark[kept])
+        numbers = memory.best[kept], memory.rested[kept], memory.age[kept]
         return AndersonMemory(memory.directions.narrowed(rows), *numbers)
 
     def _begun(self, point: Tensor, image: Tensor, unit: float) -> AndersonMemory:
@@ -127,7 +124,7 @@ class Acceleration:
         directions = Directions.begun(point, image, self.settings.memory, floor)
         length = self._lengths(point, image)
         nothing = np.zeros(len(length), dtype=np.int64)
-        return AndersonMemory(directions, length, nothing.astype(bool), nothing, length)
+        return AndersonMemory(directions, length, nothing.astype(bool), nothing)
 
     def _setbacks(self, memory: AndersonMemory, length: NDArray[np.float64]) -> NDArray[np.bool_] | None:
         """The problems whose residual grew too much, or whose last proposal overflowed; None for none."""
@@ -141,15 +138,13 @@ class Acceleration:
         memory.best, memory.rested = np.where(dropped, length, best), ~dropped
         return dropped
 
-    def _refreshed(
-        self, memory: AndersonMemory, length: NDArray[np.float64], dropped: NDArray[np.bool_] | None
-    ) -> Tensor | None:
+    def _refreshed(self, memory: AndersonMemory, dropped: NDArray[np.bool_] | None) -> Tensor | None:
         """Forget the columns of the problems whose last difference lay in them, (problems, 1) bool; None for none."""
         directions = memory.directions
         worn = directions.dependent()
         memory.age += 1
         if directions.is_half:
-            self._rebuild(memory, length, ~worn)
+            self._rebuild(memory, ~worn)
         if dropped is not None:
             worn &= ~dropped
         if not np.count_nonzero(worn):
@@ -159,13 +154,12 @@ class Acceleration:
         memory.age[worn] = 1
         return _column(worn, device)
 
-    def _rebuild(self, memory: AndersonMemory, length: NDArray[np.float64], may: NDArray[np.bool_]) -> None:
-        """Columns of the last differences alone, where differences depend on what is dropped and progress is slow."""
-        slow = may & (memory.age > self.settings.memory) & (length > SLOW * memory.mark)
-        memory.mark = length
-        if not np.count_nonzero(slow):
+    def _rebuild(self, memory: AndersonMemory, may: NDArray[np.bool_]) -> None:
+        """Make columns of the last differences alone, where differences depend on what is dropped."""
+        full = may & (memory.age > self.settings.memory)
+        if not np.count_nonzero(full):
             return
-        leaning = slow & (memory.directions.leaning() > LEAN**2)
+        leaning = full & (memory.directions.leaning() > LEAN**2)
         if np.count_nonzero(leaning):
             memory.directions.rebuild(_numbers(leaning, memory.directions.rows.device))
 
