@@ -14,7 +14,7 @@ from deqops._adjoint import Adjoint, ImplicitAdjoint, JacobianFree, Phantom, Unr
 from deqops._errors import DeqopsError, InputError, ModelFileError, UnsupportedOperationError
 from deqops._from_torchdeq import from_torchdeq
 from deqops._layer import EquilibriumLayer
-from deqops._operators import OperatorEquation
+from deqops._operators import OperatorEquation, PreparableOperator
 from deqops._prox import prox
 from deqops._proximal import ProximalForm, ProximalLayer, ProximalOperator
 from deqops._solution import ConvergenceError, Result, Solution
@@ -55,6 +55,7 @@ __all__ = [
     "PeacemanRachford",
     "Phantom",
     "Picard",
+    "PreparableOperator",
     "ProximalForm",
     "ProximalLayer",
     "ProximalOperator",

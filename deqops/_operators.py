@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -13,6 +13,34 @@ from deqops._errors import InputError
 
 Operator = Callable[..., Any]
 """Any callable `G(state, *inputs) -> state` of the same structure."""
+
+
+@runtime_checkable
+class PreparableOperator(Protocol):
+    """An operator `G(state, *inputs)`, or T of an `OperatorEquation`, that does once what concerns its inputs alone.
+
+    A solve asks it once and applies what it gets; a certificate is about `G(state, *inputs)` itself.
+    """
+
+    def at_inputs(self, *inputs: Any) -> Callable[[Any], Any]:
+        """`state -> G(state, *inputs)`, the same function up to rounding; gradients pass through it to the weights."""
+
+
+def bound(G: Operator, *inputs: Any) -> Callable[[Any], Any]:
+    """`state -> G(state, *inputs)`; what G can do once (`PreparableOperator`) it does here.
+
+    A module with hooks is called as it is, so that they see every call.
+    """
+    # Of the class: `isinstance` of a protocol takes tens of microseconds.
+    if hasattr(type(G), "at_inputs") and not (isinstance(G, nn.Module) and hooks_of(G)):
+        return cast(PreparableOperator, G).at_inputs(*inputs)
+    return lambda state: G(state, *inputs)
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """The hooks, of torch and of PyG, that see or change the calls of this module."""
+    kinds = [value for name, value in vars(module).items() if name.endswith("_hooks") and "state_dict" not in name]
+    return [hook for kind in kinds for hook in kind.values()]
 
 
 class OperatorEquation(nn.Module):
@@ -52,10 +80,13 @@ class OperatorEquation(nn.Module):
         """`f(*inputs) + scale * T(y, *inputs)`."""
         return self._shifted(self.T(y, *inputs), self._offset(*inputs))
 
-    def at(self, *inputs: Any) -> Callable[[Any], Any]:
-        """`y -> f(*inputs) + scale * T(y, *inputs)` with f computed once, here; gradients pass through it."""
-        offset = self._offset(*inputs)
-        return lambda y: self._shifted(self.T(y, *inputs), offset)
+    def at_inputs(self, *inputs: Any) -> Callable[[Any], Any]:
+        """`y -> f(*inputs) + scale * T(y, *inputs)` with f computed once, here; gradients pass through it.
+
+        T does once what it can, too (`PreparableOperator`).
+        """
+        offset, image_of = self._offset(*inputs), bound(self.T, *inputs)
+        return lambda y: self._shifted(image_of(y), offset)
 
     def _offset(self, *inputs: Any) -> Any:
         return self.f if self.f is None or isinstance(self.f, Tensor) else self.f(*inputs)

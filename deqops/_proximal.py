@@ -85,9 +85,9 @@ class ProximalLayer(nn.Module):
 
     def forward(self, z: Tensor, *inputs: Tensor) -> Tensor:
         """`s(W z + U x + b)`."""
-        return self.at(*inputs)(z)
+        return self.at_inputs(*inputs)(z)
 
-    def at(self, *inputs: Tensor) -> Callable[[Tensor], Tensor]:
+    def at_inputs(self, *inputs: Tensor) -> Callable[[Tensor], Tensor]:
         """`z -> s(W z + c)` with W and c computed once, here; gradients pass through them."""
         offset, weight = self._offset(*inputs), self.W
         if offset is None:

@@ -18,9 +18,8 @@ from deqops._equation import Given
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
-from deqops._operators import Operator, OperatorEquation
+from deqops._operators import Operator, bound
 from deqops._precision import Autocast, without_autocast
-from deqops._proximal import ProximalLayer
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solve_inside import check_inside, solve_inside
 from deqops._solver import Anderson, Solver
@@ -99,8 +98,7 @@ def solve(
     batched = checked_roles(batched, inputs, layout)
     device = (y0 if isinstance(y0, Tensor) else pytree.tree_leaves(y0)[0]).device
     autocast = Autocast.now(device)
-    bound = _bound(G, inputs)
-    operator = _operator_on_rows(bound, layout, autocast)
+    operator = _operator_on_rows(bound(G, *inputs), layout, autocast)
     if inside:
         with without_autocast(device):
             return solve_inside(
@@ -179,16 +177,11 @@ class _NarrowableRows:
             raise InputError("batched: no input says which problems it belongs to; declare them")
         inputs = narrowed(self.inputs, self.batched, numbers, self.whole)
         self.layout = self.whole.narrowed(numbers)
-        return _operator_on_rows(_bound(self.G, inputs), self.layout, self.autocast)
+        return _operator_on_rows(bound(self.G, *inputs), self.layout, self.autocast)
 
     def representable(self, rows: Tensor) -> Tensor:
         """Rows rounded to what the leaves' dtypes can hold."""
         return self.layout.representable(rows)
-
-
-def _bound(G: Operator, inputs: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """G at these inputs; what it computes from them alone it computes once."""
-    return G.at(*inputs) if isinstance(G, OperatorEquation | ProximalLayer) else lambda state: G(state, *inputs)
 
 
 def _finite_start(y0: Any, layout: Layout) -> Tensor:
@@ -208,8 +201,8 @@ def _operator_on_rows(image_of: Callable[[Any], Any], layout: Layout, autocast: 
         nonlocal evaluated
         try:
             image = evaluate(layout.state(rows))
-        except RuntimeError as error:
-            if evaluated or type(error) is not RuntimeError:  # a later fault, out of memory, the caller's own kind
+        except (RuntimeError, IndexError) as error:  # torch raises the second for an index out of range
+            if evaluated or type(error) not in (RuntimeError, IndexError):  # a later fault, out of memory, one's own
                 raise
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"G: it fails on y0 and the inputs: {reason}; check shapes and dtypes") from error

@@ -17,6 +17,7 @@ from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, Tolerance
 from deqops._errors import InputError
 
 from ._pign import MAX_EVALUATIONS, SparseEncoder, ZeroState, dropped
+from ._propagation import convolved
 
 if TYPE_CHECKING:
     from deqops.verify import Norm
@@ -101,14 +102,14 @@ class ImplicitGraphNetwork(nn.Module):
     def iterates(self, x: Tensor, edge_index: Tensor) -> Iterator[Tensor]:
         """The states `Z <- G(Z)` from `Z = f(X)` on, without end."""
         state = encoded = self.encoded(x, edge_index)
+        image_of = self.operator.at_inputs(encoded, edge_index)
         while True:
             yield state
-            state = self.operator(state, encoded, edge_index)
+            state = image_of(state)
 
     def image_of(self, x: Tensor, edge_index: Tensor) -> Callable[[Tensor], Tensor]:
         """`Z -> G(Z)` at these inputs."""
-        encoded = self.encoded(x, edge_index)
-        return lambda state: self.operator(state, encoded, edge_index)
+        return self.operator.at_inputs(self.encoded(x, edge_index), edge_index)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Scores: (nodes, classes)."""
@@ -149,6 +150,11 @@ class ImplicitGraphStep(nn.Module):
     def forward(self, state: Tensor, encoded: Tensor, edge_index: Tensor) -> Tensor:
         """(nodes, channels)."""
         return torch.relu(self.convolution(state, edge_index) + encoded)
+
+    def at_inputs(self, encoded: Tensor, edge_index: Tensor) -> Callable[[Tensor], Tensor]:
+        """`Z -> G(Z, B, E)` with A built once."""
+        image_of = convolved(self.convolution, edge_index)
+        return lambda state: torch.relu(image_of(state) + encoded)
 
 
 def check_ignn(channels: int, hidden: int, rate: float, norm: str, steps: int, dropout: float) -> None:

@@ -118,7 +118,7 @@ class NIE(nn.Module):
 
     def iterates(self, x: Tensor) -> Iterator[Tensor]:
         """The states `y <- E x + T(y)` from `y = E x` on, without end."""
-        image_of = self.operator.at(x)
+        image_of = self.operator.at_inputs(x)
         lifted: Tensor = self.operator.f(x)  # type: ignore[operator, misc]
         state = lifted.expand(-1, self.points, -1, -1)
         while True:

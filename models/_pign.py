@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, OperatorEquation, Picard, Solver, Tolerance
 from deqops._errors import InputError
+from deqops._operators import bound
+
+from ._propagation import Propagation, convolved
 
 MAX_EVALUATIONS = 500
 OPERATORS = ("convolution", "propagation", "sage", "attention")
@@ -113,15 +116,15 @@ class PIGN(nn.Module):
 
     def iterates(self, x: Tensor, edge_index: Tensor) -> Iterator[Tensor]:
         """The states `Z <- (1 - b) Z + b G(Z)` from `Z = f(X)` on, without end."""
-        encoded: Tensor = self.operator.f(x, edge_index)  # type: ignore[operator, misc]
-        state = encoded
+        state = encoded = self.operator.f(x, edge_index)  # type: ignore[operator, misc]
+        image_of = bound(self.operator.T, x, edge_index)
         while True:
             yield state
-            state = torch.lerp(state, encoded + self.operator.T(state, x, edge_index), self.smoothing)
+            state = torch.lerp(state, encoded + image_of(state), self.smoothing)
 
     def image_of(self, x: Tensor, edge_index: Tensor) -> Callable[[Tensor], Tensor]:
         """`Z -> G(Z)` at these inputs."""
-        return self.operator.at(x, edge_index)
+        return self.operator.at_inputs(x, edge_index)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Scores: (nodes, classes)."""
@@ -190,6 +193,11 @@ class GraphConvolution(nn.Module):
         """T(Z): (nodes, channels)."""
         return torch.tanh(self.convolution(state, edge_index))
 
+    def at_inputs(self, x: Tensor, edge_index: Tensor) -> Callable[[Tensor], Tensor]:
+        """`Z -> T(Z)` with A built once."""
+        image_of = convolved(self.convolution, edge_index)
+        return lambda state: torch.tanh(image_of(state))
+
 
 class GraphSage(nn.Module):
     """T of the operator equation: `T(Z) = tanh(M Z V^T + Z W^T + b)`, one layer of GraphSAGE."""
@@ -255,6 +263,11 @@ class GraphPropagation(nn.Module):
         (source, target), weight = gcn_norm(edge_index, num_nodes=state.shape[0], dtype=state.dtype)
         messages = state.index_select(0, source) * weight[:, None]
         return self.gain * torch.zeros_like(state).index_add(0, target, messages)
+
+    def at_inputs(self, x: Tensor, edge_index: Tensor) -> Callable[[Tensor], Tensor]:
+        """`Z -> T(Z)` with A built once."""
+        product = Propagation(edge_index)
+        return lambda state: self.gain * product(state) if product.applies(state) else self(state, x, edge_index)
 
 
 @dataclass(frozen=True)

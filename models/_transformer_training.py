@@ -225,7 +225,7 @@ def error_by_iteration(model: FieldTransformer, flows: Flows, iterations: int = 
     earlier, later = flows.test
     rows = []
     with torch.no_grad():
-        image_of = model.operator.at(earlier)
+        image_of = model.operator.at_inputs(earlier)
         for count, state in enumerate(model.iterates(earlier)):
             error = float(relative_errors(model.read(earlier, state), later).double().mean())
             residual = float((image_of(state) - state).double().flatten(1).norm(dim=1).mean())

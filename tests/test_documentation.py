@@ -18,7 +18,7 @@ DOCS = Path(__file__).parent.parent / "docs"
     ("name", "snippets"),
     [
         ("migrating-from-torchdeq", 5),
-        ("solving", 7),
+        ("solving", 8),
         ("splitting", 1),
         ("not-contractive", 8),
         ("testing", 2),

@@ -77,8 +77,8 @@ def cora(planetoid: Path, quick: bool) -> Problem:
     model = train_pign(data, replace(CITATION, epochs=2 if quick else EPOCHS, select_every=0), seed=0).model
     x, edges = data.x, data.edge_index
     with torch.no_grad():
-        operator = model.operator.at(x, edges)
-        wide = model.double().operator.at(x.double(), edges)
+        operator = model.operator.at_inputs(x, edges)
+        wide = model.double().operator.at_inputs(x.double(), edges)
         start = torch.zeros(len(x), model.width)
         truth = reference(wide, start)
         offset = model.operator.f(x.double(), edges).float()
@@ -92,15 +92,15 @@ def cora(planetoid: Path, quick: bool) -> Problem:
 
 
 def propagation(jax: object, edges: Tensor, offset: Tensor, gain: float) -> object:
-    """`z -> f + gain A z` with the degrees computed at each application, as the model does."""
+    """`z -> f + gain A z` with A's entries computed once, as the model does."""
     loops = torch.arange(len(offset))
-    source, target = torch.cat([edges, torch.stack([loops, loops])], dim=1).numpy()
-    added, nodes = offset.numpy(), len(offset)
+    ends = torch.cat([edges, torch.stack([loops, loops])], dim=1)
+    ends = ends[:, torch.argsort(ends[1], stable=True)]
+    inverse = torch.bincount(ends[1]).double() ** -0.5
+    weights = (inverse[ends[0]] * inverse[ends[1]]).float().numpy()[:, None]
+    (source, target), added, nodes = ends.numpy(), offset.numpy(), len(offset)
 
     def operator(z: object) -> object:
-        ones = jax.numpy.ones_like(z, shape=(len(source),))
-        inverse = jax.ops.segment_sum(ones, target, nodes) ** -0.5
-        weights = inverse[source] * inverse[target]
-        return added + gain * jax.ops.segment_sum(z[source] * weights[:, None], target, nodes)
+        return added + gain * jax.ops.segment_sum(z[source] * weights, target, nodes, indices_are_sorted=True)
 
     return operator
