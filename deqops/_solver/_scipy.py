@@ -15,6 +15,8 @@ from ._foreign import Foreign, Image
 
 NONLIN = ("broyden1", "broyden2", "anderson", "linearmixing", "diagbroyden", "excitingmixing", "krylov")
 METHODS = ("hybr", "lm", *NONLIN, "df-sane")
+ROUNDING = 64.0
+"""Units of rounding that an image may be wrong by: MINPACK's differences are as wide as the square root of that."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,9 @@ class SciPy(Foreign):
 def _settings(method: str, unit: float) -> dict[str, Any]:
     """No stop of its own before the loop's; differences wide enough for the state's dtype."""
     if method == "hybr":
-        return {"maxfev": 10**6, "xtol": 0.0, "eps": unit}
+        return {"maxfev": 10**6, "xtol": 0.0, "eps": ROUNDING * unit}
     if method == "lm":
-        return {"maxiter": 10**6, "xtol": 0.0, "ftol": 0.0, "eps": unit}
+        return {"maxiter": 10**6, "xtol": 0.0, "ftol": 0.0, "eps": ROUNDING * unit}
     if method == "df-sane":
         return {"maxfev": 10**6, "fatol": 0.0, "ftol": 0.0}
     return {"maxiter": 10**6, "fatol": 1e-300, **({"jac_options": {"rdiff": unit**0.5}} if method == "krylov" else {})}
