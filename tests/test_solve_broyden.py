@@ -17,16 +17,20 @@ DOUBLE = torch.float64
 
 
 def textbook(W: Tensor, b: Tensor, solver: Broyden, steps: int) -> list[Tensor]:
-    """z_0 .. z_steps of Broyden's method for F(z) = tanh(z W + b) - z with H as a dense matrix."""
+    """z_0 .. z_steps of Broyden's method for F(z) = tanh(z W + b) - z with H as a dense matrix, a third forgotten."""
     start = -solver.damping * torch.eye(len(W), dtype=DOUBLE)
     z, H = torch.zeros(len(W), dtype=DOUBLE), start
-    F, points = torch.tanh(z @ W + b) - z, [z]
-    for number in range(steps):
+    F, points, kept = torch.tanh(z @ W + b) - z, [z], 0
+    for _ in range(steps):
         step = -H @ F
         z = z + step
         change = torch.tanh(z @ W + b) - z - F
         F = F + change
-        H = start if number and number % solver.memory == 0 else H
+        if kept == solver.memory:
+            kept = 2 * solver.memory // 3
+            left, sizes, right = torch.linalg.svd(torch.linalg.solve(start, H - start, left=False))
+            H = start + (left[:, :kept] * sizes[:kept]) @ right[:kept] @ start
+        kept += 1
         H = H + torch.outer(step - H @ change, step @ H) / (step @ H @ change)
         points.append(z)
     return points
@@ -93,17 +97,21 @@ def test_scaling_the_problem_changes_nothing(scale: float, dtype: torch.dtype) -
     assert (count(scale) - count(1.0)).abs().max() <= (0 if math.frexp(scale)[0] == 0.5 else 2)
 
 
-@pytest.mark.parametrize("memory", [1, 4, 10**9])
-def test_memory_grows_with_the_steps_done(memory: int) -> None:
+@pytest.mark.parametrize(
+    ("memory", "counts"),
+    [(1, [0, 1, 1, 1, 1, 1, 1]), (4, [0, 1, 2, 3, 4, 3, 4]), (10**9, [0, 1, 2, 3, 4, 5, 6])],
+    ids=["1", "4", "all"],
+)
+def test_memory_grows_with_the_steps_done(memory: int, counts: list[int]) -> None:
     """Two vectors a step, up to `memory` of them, however many are allowed."""
     W, b, _ = symmetric(0.9, size=8)
     solver = Broyden(memory=memory)
     z, kept = torch.zeros_like(b), None
-    for steps in range(7):
+    for count in counts:
         z, kept = solver.step(kept, z, torch.tanh(z @ W + b))
         assert kept is not None
         factors = kept.factors
-        assert factors.count == (0 if steps == 0 else (steps - 1) % memory + 1)
+        assert factors.count == count
         assert sum(map(len, (factors.changes, factors.steps))) == 2 * -(-factors.count // CHUNK)
 
 
@@ -148,7 +156,7 @@ def test_a_denominator_of_rounding_is_left_out() -> None:
         assert torch.equal(new.factors.changes[0][0, 0], torch.zeros(2))
 
 
-def test_hard_layer_in_a_batch_where_every_memory_is_begun_anew() -> None:
+def test_hard_layer_in_a_batch_where_every_memory_is_full() -> None:
     basis = torch.linalg.qr(torch.randn(40, 40, dtype=DOUBLE))[0]
     b = torch.randn(6, 40, dtype=DOUBLE)
     exact = torch.linalg.solve(torch.eye(40, dtype=DOUBLE) - 0.9 * basis, b, left=False)
@@ -162,3 +170,31 @@ def test_hard_layer_in_a_batch_where_every_memory_is_begun_anew() -> None:
         )
         assert int(solution.evaluations.min()) > memory
         assert torch.allclose(solution.value, exact, atol=1e-7)
+
+
+@pytest.mark.parametrize("memory", [8, 30])
+def test_a_full_memory_costs_few_evaluations(memory: int) -> None:
+    """Starting anew from -b I after every `memory` steps took three times as many as remembering all."""
+    counts = []
+    for steps in (memory, 1000):
+        W = torch.randn(100, 100, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+        b = torch.randn(1, 100, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+        W = W * (0.99 / torch.linalg.eigvals(W).abs().max())
+        counts.append(int(run(W, b, Broyden(memory=steps), relative=1e-8).evaluations))
+    assert counts[0] < 1.7 * counts[1]
+
+
+def test_a_problem_without_progress_goes_on_without_factors() -> None:
+    """Its residual was not halved in 20 steps: H = -b I once its memory is full; its companion keeps the factors."""
+    solver, flat = Broyden(memory=4), torch.randn(60, 9, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    z, kept = torch.zeros(2, 9, dtype=DOUBLE), None
+    empty = []
+    for step in range(60):
+        residual = torch.stack([flat[step] / torch.linalg.vector_norm(flat[step]), 0.9**step * flat[step]])
+        z, kept = solver.step(kept, z, z + residual)
+        if kept.factors.count > 1:
+            older = kept.factors.steps[0][:, : kept.factors.count - 1]
+            empty.append([step, *(not bool(problem.any()) for problem in older)])
+    assert [step for step, stuck, _ in empty if stuck and step <= 20] == []
+    assert any(stuck for step, stuck, _ in empty if step > 20)
+    assert not any(companion for _, _, companion in empty)

@@ -23,6 +23,10 @@ Broyden's residuals are not monotone: on linear problems of rate 0.999 smaller l
 """
 DEGENERATE = 10.0
 """A factor is left out where its denominator is below this many units of rounding of ||s|| or ||H y||."""
+KEPT = 2 / 3
+"""The part of a full memory that goes on, as the matrix of that rank nearest to it."""
+PATIENCE = 20
+"""Steps in which a residual is to be halved: a problem that did not goes on without factors, once memory is full."""
 
 
 @dataclass
@@ -35,6 +39,9 @@ class BroydenMemory:
     factors: Factors
     best: NDArray[np.float64]  # (problems,): the smallest residual norm since the last drop
     rested: NDArray[np.bool_]  # (problems,): the last step was no drop
+    low: NDArray[np.float64]  # (problems,): the smallest residual norm up to the last look at progress
+    lately: NDArray[np.float64]  # (problems,): and since
+    since: int = 0  # steps since that look
 
 
 @dataclass(frozen=True)
@@ -44,22 +51,25 @@ class Broyden:
     H starts as -b I, so that the first step is Picard's damped one. With s the last step and y the change of F,
     `H <- (I + w s^T) H`, `w = (s - H y) / (s^T H y)`: the inverse of the matrix that maps s to y and is nearest
     to the one before, in the Frobenius norm. Kept are the factors, never H: two vectors like the state for each
-    step done. After `memory` steps H starts anew from -b I and the newest step. A factor whose denominator is
-    nothing but rounding beside s or H y is left out. Where the residual exceeds 1000 times the best one, that
-    problem's factors are dropped, and the step is Picard's damped one. All of this is relative: scaling a
-    problem, z -> c z, changes nothing.
+    step done. After `memory` steps the product of the factors goes on as I plus the matrix of rank 2/3 `memory`
+    nearest to the rest of it, in the Frobenius norm; for a problem that did not halve its residual in 20 steps or
+    more, as I alone. A factor whose denominator is nothing but rounding beside s or H y is left out. Where the
+    residual exceeds 1000 times the best one, that problem's factors are dropped, and the step is Picard's damped
+    one. All of this is relative: scaling a problem, z -> c z, changes nothing.
 
     Args:
-        memory: how many steps to remember before starting anew, at least 1; `2 memory + 3` vectors like the
-            state at most.
+        memory: how many steps to remember before forgetting a third, at least 1 (which forgets that one);
+            `2 memory + 3` vectors like the state, in blocks of 16, and half as many more while it forgets.
         damping: b of the first step, above 0.
 
     Raises:
         InputError: a setting is out of range.
 
     Source: Broyden, Math. Comp. 19, 1965; Kelley, *Iterative Methods for Linear and Nonlinear Equations*, SIAM
-    1995, chapter 7 (factors and restart). Without restarts it converges superlinearly from near an equilibrium where
-    I - J is regular; from afar no theorem covers it: what it finds, the residual judges.
+    1995, chapter 7 (factors); van de Rotten, *A Limited Memory Broyden Method to Solve High-Dimensional Systems of
+    Nonlinear Equations*, thesis, Leiden 2003, chapter 3 (reduction of the rank). With all steps remembered
+    it converges superlinearly from near an equilibrium where I - J is regular; from afar no theorem covers it: what
+    it finds, the residual judges.
     """
 
     memory: int = 30
@@ -101,7 +111,9 @@ class QuasiNewton:
         length = self._lengths(residual)
         if memory is None:
             factors, rested = Factors.none(len(z), z.device), np.zeros(len(z), dtype=bool)
-            memory = BroydenMemory(point, residual, -self.settings.damping * residual, factors, length, rested)
+            none = np.full(len(z), np.inf)
+            applied = -self.settings.damping * residual
+            memory = BroydenMemory(point, residual, applied, factors, length, rested, length, none)
         else:
             self._update(memory, point, residual, length)
         return (point - memory.applied).to(z.dtype), memory
@@ -116,14 +128,16 @@ class QuasiNewton:
             memory.factors.narrowed(rows),
             memory.best[kept],
             memory.rested[kept],
+            memory.low[kept],
+            memory.lately[kept],
+            memory.since,
         )
 
     def _update(self, memory: BroydenMemory, point: Tensor, residual: Tensor, length: NDArray[np.float64]) -> None:
         """Take over the newest point and its factor; no factors for a problem set back (never twice in a row)."""
         start = -self.settings.damping * residual
         if memory.factors.count == self.settings.memory:
-            memory.factors = Factors.none(len(point), point.device)
-            memory.applied = -self.settings.damping * memory.residual
+            self._make_room(memory)
         dropped = (length / SETBACK > memory.best) & memory.rested  # a product may overflow
         applied = memory.factors.applied(start)
         change, step = _factor(point - memory.point, applied - memory.applied)  # H y = H r - H r_old
@@ -135,6 +149,17 @@ class QuasiNewton:
             memory.applied[rows] = start[rows]
         memory.point, memory.residual = point, residual
         memory.best, memory.rested = np.where(dropped, length, np.fmin(memory.best, length)), ~dropped
+        memory.lately, memory.since = np.fmin(memory.lately, length), memory.since + 1
+
+    def _make_room(self, memory: BroydenMemory) -> None:
+        """Reduce the rank of a full memory; no factors for a problem without progress."""
+        memory.factors.reduce(int(KEPT * self.settings.memory))
+        if memory.since >= PATIENCE:
+            stuck = np.flatnonzero(memory.lately > memory.low / 2)
+            if len(stuck):
+                memory.factors.drop(torch.from_numpy(stuck).to(memory.point.device))
+            memory.low, memory.lately, memory.since = memory.lately, np.full(len(memory.low), np.inf), 0
+        memory.applied = memory.factors.applied(-self.settings.damping * memory.residual)
 
     def _lengths(self, residual: Tensor) -> NDArray[np.float64]:
         known = None if self.equation is None else self.equation.lengths

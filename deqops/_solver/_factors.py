@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 CHUNK = 16
-"""Factors a block of memory has room for: memory grows with the factors, and no factor is ever copied."""
+"""Factors a block of memory has room for: memory grows with the factors, and appending copies none."""
+JITTER = 30.0
+"""Units of rounding of its trace that are added to a Gram matrix."""
 
 
 class Factors:
@@ -66,6 +68,37 @@ class Factors:
                 block[problems] = 0.0
         self.products[problems] = 0.0
 
+    def reduce(self, kept: int) -> None:
+        """Make the product the identity plus the matrix of rank `kept` nearest to the rest, by its sum of squares.
+
+        With the columns s_j of S and w_j of W the product is `I + W T S^T`, T the inverse of the triangular matrix
+        of `applied`. `S T^T = Q R` with `R^T R` the Gram matrix of the left side; the left singular vectors of
+        `R W^T`, from its Gram matrix, turn both sides to their largest parts. A problem for which one of these is not
+        finite gets the identity.
+        """
+        if kept == 0:
+            self.changes, self.steps, self.products, self.count = [], [], self.products[:, :0, :0], 0
+            return
+        left, right = self._turns(kept)
+        self.changes = _combined(self._used(self.changes), left)
+        self.steps = _combined(self._used(self.steps), right)
+        room = CHUNK * len(self.changes)
+        self.products = left.new_zeros(len(left), room, room)  # what is left is a sum
+        self.count = kept
+        lost = (~(left.isfinite() & right.isfinite()).flatten(1).all(dim=1)).nonzero()[:, 0]
+        if len(lost):
+            self.drop(lost)
+
+    def _turns(self, kept: int) -> tuple[Tensor, Tensor]:
+        """What W and S are multiplied by from the right, (problems, count, kept) float64; NaN where it is lost."""
+        matrix = self.products[:, : self.count, : self.count]
+        one = torch.eye(self.count, dtype=matrix.dtype, device=matrix.device).expand_as(matrix)
+        mixed = torch.linalg.solve_triangular(matrix, one, upper=False, unitriangular=True)  # T
+        unit = torch.finfo(self.steps[0].dtype).eps
+        factor = _root(mixed @ _gram(self._used(self.steps)) @ mixed.mT, unit)  # R, upper triangular
+        largest = _eigenvectors(factor @ _gram(self._used(self.changes)) @ factor.mT)[:, :, -kept:]
+        return factor.mT @ largest, mixed.mT @ torch.linalg.solve_triangular(factor, largest, upper=True)
+
     def narrowed(self, rows: Tensor) -> Factors:
         """Those of these problems alone."""
         changes, steps = ([block[rows] for block in blocks] for blocks in (self.changes, self.steps))
@@ -80,3 +113,54 @@ def _inner(blocks: list[Tensor], vectors: Tensor) -> Tensor:
     """The inner products of all vectors of the blocks with one, (problems, vectors)."""
     parts = [torch.bmm(vectors[:, None], block.mT)[:, 0] for block in blocks]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _gram(blocks: list[Tensor]) -> Tensor:
+    """The inner products of all vectors of the blocks with each other, (problems, vectors, vectors) float64."""
+    rows = [torch.cat([torch.bmm(block, other.mT) for other in blocks], dim=2) for block in blocks]
+    return torch.cat(rows, dim=1).to(torch.float64)
+
+
+def _combined(blocks: list[Tensor], weights: Tensor) -> list[Tensor]:
+    """Sums of the vectors, one for each column of the weights, in blocks of CHUNK; the last has room for more."""
+    combined = []
+    for start in range(0, weights.shape[2], CHUNK):
+        part = weights[:, :, start : start + CHUNK].mT.to(blocks[0].dtype)
+        target = blocks[0].new_zeros(len(weights), CHUNK, blocks[0].shape[2])
+        sums, first = target[:, : part.shape[1]], 0
+        for block in blocks:
+            sums.baddbmm_(part[:, :, first : first + block.shape[1]], block)
+            first += block.shape[1]
+        combined.append(target)
+    return combined
+
+
+def _finite(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Which are finite, (problems, 1, 1), and 0 in place of the others: LAPACK raises for all of them then."""
+    sound = matrices.isfinite().flatten(1).all(dim=1)[:, None, None]
+    return sound, torch.where(sound, (matrices + matrices.mT) / 2, 0.0)
+
+
+def _root(gram: Tensor, unit: float) -> Tensor:
+    """R with `R^T R` a Gram matrix made a little larger, so that rounding does not spoil it; NaN where it is none."""
+    sound, gram = _finite(gram)
+    size = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
+    jitter = torch.where(size > 0, JITTER * unit * size, 1.0)
+    factor, failed = torch.linalg.cholesky_ex(gram + torch.diag_embed(jitter[:, None].expand(gram.shape[:2])))
+    return torch.where(sound & (failed == 0)[:, None, None], factor, torch.nan).mT
+
+
+def _eigenvectors(matrices: Tensor) -> Tensor:
+    """The eigenvectors of symmetric matrices, smallest eigenvalue first; NaN where there are none or LAPACK fails."""
+    sound, matrices = _finite(matrices)
+    return torch.where(sound, _columns(matrices), torch.nan)
+
+
+def _columns(matrices: Tensor) -> Tensor:
+    try:
+        vectors: Tensor = torch.linalg.eigh(matrices)[1]
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # one of them did not converge
+        if len(matrices) == 1:
+            return torch.full_like(matrices, torch.nan)
+        return torch.cat([_columns(matrix[None]) for matrix in matrices.unbind()])
+    return vectors
