@@ -126,9 +126,9 @@ class _Run:
         self.result = np.full(problems, RUNNING, dtype=np.int64)
         self.evaluations = np.zeros(problems, dtype=np.int64)
         self.unit: float | None = None  # the coarsest unit of rounding in G, once it was asked for
-        self.point: Tensor | None = None
+        self.point: Tensor | None = None  # of all problems, once rows were dropped; before, an ended row is still in z
         self.value: Tensor | None = None
-        self.residual: Tensor | None = None
+        self.residual = np.zeros(problems)
 
     @property
     def finished(self) -> bool:
@@ -169,7 +169,7 @@ class _Run:
         if observed:
             self._observe(verdict.residual)
         if status is not None:
-            self._take(status, verdict.residual)
+            self._take(status)
         if self.rounds % PATIENCE == 0:
             self.watch.notice(verdict.lengths, self.ended)
 
@@ -199,6 +199,7 @@ class _Run:
 
     def narrow(self, narrow: Narrow, solver: NarrowingSolver, memory: Any) -> Any:
         """Go on with the running rows alone; returns their memory."""
+        self.point = self.z if self.point is None else self.point
         kept = np.flatnonzero(~self.ended)
         rows = torch.from_numpy(kept).to(self.z.device)
         self.numbers, self.ended, self.extra = self.numbers[kept], self.ended[kept], self.extra[kept]
@@ -220,11 +221,13 @@ class _Run:
         return last if np.count_nonzero(last) else self.none
 
     def rollout(self, trace: list[Tensor]) -> Rollout:
-        if self.point is None or self.value is None or self.residual is None:
+        if self.value is None:
             raise RuntimeError("a rollout is asked for before a problem has ended")
-        device = self.point.device
-        result, evaluations = (torch.from_numpy(a).to(device) for a in (self.result, self.evaluations))
-        return Rollout(self.point, self.value, result, self.residual, evaluations, trace)
+        point = self.z if self.point is None else self.point
+        result, evaluations = (torch.from_numpy(a).to(point.device) for a in (self.result, self.evaluations))
+        wide = torch.promote_types(point.dtype, torch.float32)
+        residual = torch.from_numpy(self.residual).to(device=point.device, dtype=wide)
+        return Rollout(point, self.value, result, residual, evaluations, trace)
 
     def _mend(self, status: NDArray[np.int64], may: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         """Where a step overflowed, the image before takes its place, for one more evaluation; which rows, or None."""
@@ -255,7 +258,7 @@ class _Run:
         full[torch.from_numpy(self.numbers[going]).to(residual.device)] = residual[rows]
         self.seen.append(full)
 
-    def _take(self, status: NDArray[np.int64], residual: Tensor) -> None:
+    def _take(self, status: NDArray[np.int64]) -> None:
         """Keep what the problems that end now computed; where the image is not finite, z itself is the value."""
         new = (status != RUNNING) & ~self.ended
         rows = np.flatnonzero(new)
@@ -264,31 +267,27 @@ class _Run:
         numbers = self.numbers[rows]
         self.result[numbers], self.evaluations[numbers] = status[rows], self.spent[rows]
         broken = status == NONFINITE
-        lost = torch.from_numpy(broken).to(self.z.device) if np.count_nonzero(broken) else None
-        value = self.image if lost is None else torch.where(lost[:, None], self.z, self.image)
-        residual = residual if lost is None else torch.where(lost, torch.inf, residual)
-        if len(self.ended) == len(self.result):
-            self._keep(new, rows, value, residual)
+        self.residual[numbers] = np.where(broken, np.inf, self.lengths)[rows]
+        value = self.image
+        if np.count_nonzero(broken):
+            value = torch.where(torch.from_numpy(broken).to(self.z.device)[:, None], self.z, self.image)
+        if self.point is None:
+            self._keep(new, value)
         else:
-            self._store(rows, numbers, value, residual)
+            self._store(rows, numbers, value)
         self.ended |= new
         self.frozen = torch.from_numpy(self.ended).to(self.z.device)[:, None]
 
-    def _keep(self, new: NDArray[np.bool_], rows: NDArray[np.int64], value: Tensor, residual: Tensor) -> None:
+    def _keep(self, new: NDArray[np.bool_], value: Tensor) -> None:
         """Keep these rows while no row was dropped; what the others hold is written over when they end."""
-        if self.point is None or self.value is None or self.residual is None:
-            self.point, self.residual = self.z, residual
-            self.value = value if len(rows) == len(new) else value.clone()  # G may write into what it returned before
-            return
-        chosen = torch.from_numpy(new).to(value.device)
-        self.point = torch.where(chosen[:, None], self.z, self.point)
-        self.value = torch.where(chosen[:, None], value, self.value)
-        self.residual = torch.where(chosen, residual, self.residual)
+        if self.value is None:
+            self.value = value if np.count_nonzero(new) == len(new) else value.clone()  # G may write into what it gave
+        else:
+            self.value = torch.where(torch.from_numpy(new).to(value.device)[:, None], value, self.value)
 
-    def _store(self, rows: NDArray[np.int64], numbers: NDArray[np.int64], value: Tensor, residual: Tensor) -> None:
-        if self.point is None or self.value is None or self.residual is None:
+    def _store(self, rows: NDArray[np.int64], numbers: NDArray[np.int64], value: Tensor) -> None:
+        if self.point is None or self.value is None:
             raise RuntimeError("rows were dropped before one has ended")
         source, target = (torch.from_numpy(a).to(value.device) for a in (rows, numbers))
         self.point = self.point.index_copy(0, target, self.z[source])
         self.value = self.value.index_copy(0, target, value[source])
-        self.residual = self.residual.index_copy(0, target, residual[source])
