@@ -17,26 +17,22 @@ DOUBLE = torch.float64
 
 
 def textbook(W: Tensor, b: Tensor, solver: Broyden, steps: int) -> list[Tensor]:
-    """z_0 .. z_steps of Broyden's method for F(z) = tanh(z W + b) - z with H as a dense matrix, a third forgotten."""
+    """z_0 .. z_steps of Broyden's method for F(z) = tanh(z W + b) - z with a dense H; `memory` is 1 or enough."""
     start = -solver.damping * torch.eye(len(W), dtype=DOUBLE)
     z, H = torch.zeros(len(W), dtype=DOUBLE), start
-    F, points, kept = torch.tanh(z @ W + b) - z, [z], 0
+    F, points = torch.tanh(z @ W + b) - z, [z]
     for _ in range(steps):
         step = -H @ F
         z = z + step
         change = torch.tanh(z @ W + b) - z - F
         F = F + change
-        if kept == solver.memory:
-            kept = 2 * solver.memory // 3
-            left, sizes, right = torch.linalg.svd(torch.linalg.solve(start, H - start, left=False))
-            H = start + (left[:, :kept] * sizes[:kept]) @ right[:kept] @ start
-        kept += 1
+        H = start if solver.memory == 1 else H
         H = H + torch.outer(step - H @ change, step @ H) / (step @ H @ change)
         points.append(z)
     return points
 
 
-@pytest.mark.parametrize("solver", [Broyden(), Broyden(damping=0.6), Broyden(memory=3), Broyden(4, 0.6)], ids=repr)
+@pytest.mark.parametrize("solver", [Broyden(), Broyden(damping=0.6), Broyden(memory=1), Broyden(1, 0.6)], ids=repr)
 def test_iterates_are_the_textbooks(solver: Broyden) -> None:
     W, b, _ = symmetric(0.9, size=12)
     points: list[Tensor] = []

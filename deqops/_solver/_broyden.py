@@ -24,7 +24,7 @@ Broyden's residuals are not monotone: on linear problems of rate 0.999 smaller l
 DEGENERATE = 10.0
 """A factor is left out where its denominator is below this many units of rounding of ||s|| or ||H y||."""
 KEPT = 2 / 3
-"""The part of a full memory that goes on, as the matrix of that rank nearest to it."""
+"""The part of a full memory that goes on, as a matrix of that rank."""
 PATIENCE = 20
 """Steps in which a residual is to be halved: a problem that did not goes on without factors, once memory is full."""
 
@@ -51,8 +51,8 @@ class Broyden:
     H starts as -b I, so that the first step is Picard's damped one. With s the last step and y the change of F,
     `H <- (I + w s^T) H`, `w = (s - H y) / (s^T H y)`: the inverse of the matrix that maps s to y and is nearest
     to the one before, in the Frobenius norm. Kept are the factors, never H: two vectors like the state for each
-    step done. After `memory` steps the product of the factors goes on as I plus the matrix of rank 2/3 `memory`
-    nearest to the rest of it, in the Frobenius norm; for a problem that did not halve its residual in 20 steps or
+    step done. After `memory` steps the product of the factors goes on as I plus a matrix of rank 2/3 `memory`, near
+    the nearest to the rest of it in the Frobenius norm; for a problem that did not halve its residual in 20 steps or
     more, as I alone. A factor whose denominator is nothing but rounding beside s or H y is left out. Where the
     residual exceeds 1000 times the best one, that problem's factors are dropped, and the step is Picard's damped
     one. All of this is relative: scaling a problem, z -> c z, changes nothing.

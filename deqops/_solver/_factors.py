@@ -7,6 +7,8 @@ from torch import Tensor
 
 CHUNK = 16
 """Factors a block of memory has room for: memory grows with the factors, and appending copies none."""
+SWEEPS = 2
+"""Products with a matrix that turn a space to its largest eigenvectors: more make the kept part no better in use."""
 JITTER = 30.0
 """Units of rounding of its trace that are added to a Gram matrix."""
 
@@ -69,12 +71,12 @@ class Factors:
         self.products[problems] = 0.0
 
     def reduce(self, kept: int) -> None:
-        """Make the product the identity plus the matrix of rank `kept` nearest to the rest, by its sum of squares.
+        """Make the product the identity plus a matrix of rank `kept`, near the one nearest to the rest.
 
         With the columns s_j of S and w_j of W the product is `I + W T S^T`, T the inverse of the triangular matrix
-        of `applied`. `S T^T = Q R` with `R^T R` the Gram matrix of the left side; the left singular vectors of
-        `R W^T`, from its Gram matrix, turn both sides to their largest parts. A problem for which one of these is not
-        finite gets the identity.
+        of `applied`. `S T^T = Q R` with `R^T R` the Gram matrix of the left side. Both sides are turned to the largest
+        left singular vectors of `R W^T`: roughly, by subspace iteration on its Gram matrix, for LAPACK's would take
+        longer than all steps between two reductions. A problem for which one of these is not finite gets the identity.
         """
         if kept == 0:
             self.changes, self.steps, self.products, self.count = [], [], self.products[:, :0, :0], 0
@@ -96,7 +98,7 @@ class Factors:
         mixed = torch.linalg.solve_triangular(matrix, one, upper=False, unitriangular=True)  # T
         unit = torch.finfo(self.steps[0].dtype).eps
         factor = _root(mixed @ _gram(self._used(self.steps)) @ mixed.mT, unit)  # R, upper triangular
-        largest = _eigenvectors(factor @ _gram(self._used(self.changes)) @ factor.mT)[:, :, -kept:]
+        largest = _largest(factor @ _gram(self._used(self.changes)) @ factor.mT, kept)
         return factor.mT @ largest, mixed.mT @ torch.linalg.solve_triangular(factor, largest, upper=True)
 
     def narrowed(self, rows: Tensor) -> Factors:
@@ -150,17 +152,11 @@ def _root(gram: Tensor, unit: float) -> Tensor:
     return torch.where(sound & (failed == 0)[:, None, None], factor, torch.nan).mT
 
 
-def _eigenvectors(matrices: Tensor) -> Tensor:
-    """The eigenvectors of symmetric matrices, smallest eigenvalue first; NaN where there are none or LAPACK fails."""
+def _largest(matrices: Tensor, count: int) -> Tensor:
+    """Orthonormal vectors near the largest eigenvectors of symmetric matrices; NaN where one is not finite."""
     sound, matrices = _finite(matrices)
-    return torch.where(sound, _columns(matrices), torch.nan)
-
-
-def _columns(matrices: Tensor) -> Tensor:
-    try:
-        vectors: Tensor = torch.linalg.eigh(matrices)[1]
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # one of them did not converge
-        if len(matrices) == 1:
-            return torch.full_like(matrices, torch.nan)
-        return torch.cat([_columns(matrix[None]) for matrix in matrices.unbind()])
-    return vectors
+    size = matrices.shape[1]
+    vectors = torch.eye(size, dtype=matrices.dtype, device=matrices.device)[:, size - count :]  # the newest factors
+    for _ in range(SWEEPS):
+        vectors = torch.linalg.qr(matrices @ vectors)[0]
+    return torch.where(sound, vectors, torch.nan)
