@@ -103,6 +103,19 @@ def test_three_differences_do_what_all_would_where_the_layer_is_symmetric() -> N
     assert counts[0] <= 62 + 4
 
 
+@pytest.mark.parametrize("memory", [3, 4, 7])
+def test_each_proposal_is_the_image_less_the_weighted_columns(memory: int) -> None:
+    """Where it is made from the last proposal, what a dropped column had added to that is taken back."""
+    G, point = gaussian(0.9), torch.zeros(3, 40, dtype=DOUBLE)
+    directions = Directions.begun(point, G(point), memory, 1e-7)
+    point = G(point)
+    for _ in range(2 * memory + 3):
+        image = G(point)
+        point = directions.proposal(point, image, None, exact=False)
+        added = torch.einsum("pc,pcn->pn", directions.weights[:, : directions.used], directions.images)
+        assert torch.allclose(point, image - added, rtol=1e-11, atol=1e-11)
+
+
 def test_columns_are_made_anew_where_dropping_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Truncation alone loses its way on layers far from symmetric."""
     G, start = gaussian(0.999), torch.zeros(3, 40, dtype=DOUBLE)
