@@ -14,7 +14,7 @@ Results = Mapping[str, Sequence[Row]]
 Verdict = tuple[bool, str]
 PEERS = ("torchdeq ", "scipy ", "jaxopt ", "optimistix ")
 PER_ITERATION = 2.2
-"""States that Broyden may add to its peak with each iteration: two factors, and a little that is not like the state."""
+"""States that Broyden may add to its peak with each iteration: two vectors, and a little that is not like the state."""
 
 
 def named(rows: Sequence[Row], method: str) -> Row:
