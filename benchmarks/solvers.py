@@ -7,8 +7,9 @@ them ("rows"), the true error (the worst problem's, relative, in l2, against flo
 wall time over that of a bare loop of as many applications. Then the wall time to a true error of 1e-5: the loosest
 tolerance that reaches it counts, each peer at its best setting. At the end, each target is met or not.
 
-Times are medians, taken in turns, and beside them the shortest ones ("at best"): where the two ratios differ much,
-the machine was not quiet. On operators of a few microseconds they are the price of a step's small kernels.
+Times are medians, taken in turns, the short ones each after an untimed run of its own, and beside them the shortest
+ones ("at best"): where the two ratios differ much, the machine was not quiet. On operators of a few microseconds they
+are the price of a step's small kernels.
 Peers under jax are compiled before they are timed, and compared to a loop that is compiled too. Packages that are
 missing are named and left out. Problem d needs Cora's files (--planetoid FOLDER, with Cora/raw in it).
 """
