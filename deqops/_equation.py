@@ -10,13 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from deqops._errors import InputError
+from deqops._derivative import Product, Recorded, Rows, agree, backward_product, forward_product, recorded
 from deqops._graph_layout import Layout
-from deqops._transforms import dual_level
-
-Rows = Callable[[Tensor], Tensor]
 
 
 class Progress(Protocol):
@@ -62,6 +58,12 @@ class Equation:
     """Evaluations beyond the loop's own since the solve began, (problems,) int64; None where there are none."""
     progress: Progress | None = field(default=None, init=False)
     """The loop's own; None where a solver is used without one."""
+    records: bool = field(default=False, init=False)
+    """The loop is to keep the graph of each evaluation, for products with derivatives; what asks for them sets it."""
+    evaluation: Recorded | None = field(default=None, init=False)
+    """The loop's last one; None where it has no graph, or not of all rows."""
+    _ready: tuple[Tensor, Product | None] | None = field(default=None, init=False)
+    _is_trusted: bool = field(default=False, init=False)  # products from a graph have been seen to be right
 
     @property
     def left(self) -> Tensor | None:
@@ -87,23 +89,42 @@ class Equation:
         self.extra = counted if self.extra is None else self.extra + counted
 
     def jvp(self, z: Tensor, direction: Tensor, wanted: Tensor) -> Tensor:
-        """`J(z) direction`, by forward differentiation; one evaluation for each wanted problem.
+        """`J(z) direction`; one evaluation for each wanted problem.
+
+        By forward differentiation of one more evaluation, or for a third of its price from the graph of the loop's own
+        evaluation of z, once both have said the same.
 
         Args:
-            z: (problems, unknowns). G gets a copy, for it may write into its argument.
+            z: (problems, unknowns).
             direction: (problems, unknowns), rounded to z's dtype.
             wanted: the problems whose product is used, (problems,) bool.
 
         Raises:
             InputError: G has an operation without a forward derivative, or one is being computed already.
         """
-        with dual_level():
-            dual = forward_ad.make_dual(z.clone(), direction.to(z.dtype, copy=True))  # type: ignore[no-untyped-call]
-            try:
-                image = self.image(dual)
-            except NotImplementedError as error:
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(f"G: it has no forward derivative ({reason}); use Broyden() or Anderson()") from error
-            tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
         self.charge(wanted)
-        return torch.zeros_like(z) if tangent is None else tangent
+        product = self._recorded_product(z)
+        backward = None if product is None else product(direction)
+        if backward is not None and self._is_trusted:
+            return backward
+        forward = forward_product(self.image, z, direction)
+        if product is not None:
+            self.records = self._is_trusted = backward is not None and agree(forward, backward, direction)
+        return forward
+
+    def _recorded_product(self, z: Tensor) -> Product | None:
+        """Products from the graph of the evaluation of z, made ready once; None where there are none.
+
+        Once they are trusted, G is evaluated anew where rows were dropped or replaced since: for less than a product.
+        """
+        if self._ready is not None and self._ready[0] is z:
+            return self._ready[1]
+        evaluation, self.evaluation = self.evaluation, None
+        if evaluation is None or evaluation.z is not z:
+            evaluation = recorded(self.image, z)[1] if self._is_trusted else None
+        if evaluation is None:
+            return None
+        product = backward_product(evaluation)
+        self.records = product is not None
+        self._ready = z, product
+        return product

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deqops._derivative import recorded
 from deqops._equation import Equation, Given
 from deqops._precision import CoarsestUnit, uncompiled
 from deqops._solution import RUNNING, Result
@@ -152,7 +153,7 @@ class _Run:
 
     def evaluate(self, observed: bool) -> None:
         """Apply G, judge, and take over what has ended."""
-        self.image = self._observed_image() if self.watch.is_puzzled else self.operator(self.z)
+        self.image = self._observed_image() if self.watch.is_puzzled else self._image()
         self.rounds += 1
         last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)
@@ -173,13 +174,21 @@ class _Run:
         if self.rounds % PATIENCE == 0:
             self.watch.notice(verdict.lengths, self.ended)
 
+    def _image(self) -> Tensor:
+        """G(z); its graph too, where the solver differentiates."""
+        if not self.equation.records:
+            return self.operator(self.z)
+        image, self.equation.evaluation = recorded(self.operator, self.z)
+        self.equation.records = self.equation.evaluation is not None
+        return image
+
     def _observed_image(self) -> Tensor:
         """G(z), and the watch learns in which precision G computes; it is looked at once."""
         image = None
         if self.unit is None:
             self.unit, image = self._looked_at()
         self.watch.learn(self.unit)
-        return self.operator(self.z) if image is None else image
+        return self._image() if image is None else image
 
     def _looked_at(self) -> tuple[float, Tensor | None]:
         """The coarsest unit in G and the image; what is known without looking where nothing can be seen."""
@@ -211,7 +220,7 @@ class _Run:
             self.equation.extra = self.equation.extra[rows]
         self.z, self.image, self.frozen = self.z[rows], self.image[rows], None
         self.watch.narrow(kept)
-        return solver.narrowed(memory, rows)
+        return None if memory is None else solver.narrowed(memory, rows)  # None before a solver's first step
 
     def _last(self) -> NDArray[np.bool_]:
         """The rows that may not be evaluated again; `none` itself where all may."""

@@ -55,7 +55,8 @@ def test_the_slow_problems_go_on_alone(solver: Solver) -> None:
     assert set(whole.rows) == {16}
     assert G.rows[0] == 16
     assert G.rows[-1] <= 4
-    assert sum(G.rows) < 0.7 * sum(whole.rows)
+    share = 0.9 if isinstance(solver, NewtonKrylov) else 0.7  # most of Newton's work is products, no calls of G
+    assert sum(G.rows) < share * sum(whole.rows)
     assert dropped.results == kept.results == [Result.CONVERGED] * 16
     assert (dropped.evaluations - kept.evaluations).abs().max() <= 1
     assert torch.allclose(dropped.value, kept.value, rtol=1e-9, atol=1e-9)
@@ -68,6 +69,20 @@ def test_the_slow_problems_go_on_alone(solver: Solver) -> None:
         assert seen == int(dropped.evaluations[number]) or isinstance(solver, NewtonKrylov)
         assert residuals[seen - 1] == dropped.residual[number]
         assert residuals[seen:].isnan().all()
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+def test_most_problems_may_end_before_the_first_step(solver: Solver) -> None:
+    """As after a warm start: there is no memory yet that could be narrowed."""
+    W, x, rates = problem()
+    x[:10] = 0.0
+    options = {"solver": solver, "tolerance": Tolerance(relative=1e-9), "max_evaluations": 500}
+    with torch.no_grad():
+        dropped = solve(Recording(W), torch.zeros_like(x), x, rates, batched=("problem", "problem"), **options)
+        kept = solve(Recording(W), torch.zeros_like(x), x, rates, **options)
+    assert dropped.evaluations[:10].tolist() == [1] * 10
+    assert (dropped.evaluations - kept.evaluations).abs().max() <= 1
+    assert torch.allclose(dropped.value, kept.value, rtol=1e-9, atol=1e-9)
 
 
 def test_nothing_is_dropped_without_a_declaration() -> None:

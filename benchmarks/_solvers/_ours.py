@@ -41,7 +41,9 @@ def ours(name: str, declared: bool = True) -> Method:
         def counted() -> Outcome:
             counter = Counter(problem)
             found = solution(problem, counter, solver, tolerance, declared)
-            return Outcome(found.value, counter.evaluations, counter.rows, found.converged)
+            spent = found.evaluations  # products with derivatives count, though they are no calls of the operator
+            evaluations, rows = max(counter.evaluations, int(spent.max())), max(counter.rows, int(spent.sum()))
+            return Outcome(found.value, evaluations, rows, found.converged)
 
         operator = problem.bound()
         return Task(

@@ -14,6 +14,8 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 DEGENERATE = 10.0
 """A column is nothing but rounding below this many units of rounding of its length."""
+ENOUGH = 0.5**0.5
+"""Of the length of J v that is left across the basis: then it is orthogonal enough."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,21 @@ class Reduced:
 
 @dataclass
 class _Krylov:
-    """Arnoldi's basis of J and the QR factorisation `H = Q R` of I - J in it, by Givens rotations."""
+    """Arnoldi's basis of J and the QR factorisation `H = Q R` of I - J in it, by Givens rotations.
 
-    basis: Tensor  # (problems, room, unknowns), orthonormal rows; grows as needed
-    turned: Tensor  # (problems, size + 1, size + 1): Q^T
-    triangle: Tensor  # (problems, size, size): R
-    goal: Tensor  # (problems, size + 1): Q^T e_1; the last entry's magnitude is what is left of r
+    All three have room for more, which doubles where it is used up.
+    """
+
+    basis: Tensor  # (problems, room, unknowns): size + 1 orthonormal rows
+    turned: Tensor  # (problems, room, room): Q^T, of order size + 1; 0 beyond
+    triangle: Tensor  # (problems, room, room): R, of order size; 0 beyond
     sound: Tensor  # (problems,) bool: the newest column is independent
     size: int
+
+    @property
+    def goal(self) -> Tensor:
+        """`Q^T e_1`, (problems, size + 1); the last entry's magnitude is what is left of r."""
+        return self.turned[:, : self.size + 1, 0]
 
 
 def gmres(product: Product, target: Tensor, enough: Tensor, most: Tensor) -> Reduced:
@@ -49,14 +58,16 @@ def gmres(product: Product, target: Tensor, enough: Tensor, most: Tensor) -> Red
         most: the largest number of products, (problems,) int64; 0 for a problem that is not solved.
 
     Source: Saad and Schultz, SIAM J. Sci. Stat. Comput. 7, 1986. The spaces of J and of I - J are the same, and
-    J v loses less to cancellation; Gram-Schmidt twice is orthogonal to rounding (Giraud, Langou, Rozloznik and van
-    den Eshof, Numer. Math. 101, 2005).
+    J v loses less to cancellation; Gram-Schmidt, twice where needed (Daniel, Gragg, Kaufman and Stewart, Math. Comp.
+    30, 1976), is orthogonal to rounding (Giraud, Langou, Rozloznik and van den Eshof, Numer. Math. 101, 2005).
     """
     active = most > 0
     found = Reduced(torch.zeros_like(target), torch.ones_like(enough))
     krylov = _begin(target)
     while bool(active.any()):
-        direction = torch.where(active[:, None], krylov.basis[:, krylov.size], 0.0)
+        direction = krylov.basis[:, krylov.size]
+        if not bool(active.all()):
+            direction = torch.where(active[:, None], direction, 0.0)
         image = product(direction, active).to(target.dtype)
         exhausted = _extend(krylov, image)
         left = torch.where(krylov.sound, krylov.goal[:, -1].abs(), krylov.goal[:, -2].abs())
@@ -69,69 +80,78 @@ def gmres(product: Product, target: Tensor, enough: Tensor, most: Tensor) -> Red
 
 
 def _begin(target: Tensor) -> _Krylov:
-    one = target.new_ones(target.shape[0], 1)
-    empty = target.new_zeros(target.shape[0], 0, 0)
-    sound = torch.ones_like(one[:, 0], dtype=torch.bool)
-    return _Krylov(target[:, None], one[:, :, None], empty, one, sound, 0)
+    problems = target.shape[0]
+    sound = torch.ones(problems, dtype=torch.bool, device=target.device)
+    return _Krylov(target[:, None], target.new_ones(problems, 1, 1), target.new_zeros(problems, 1, 1), sound, 0)
 
 
 def _extend(krylov: _Krylov, image: Tensor) -> Tensor:
     """Take over J v of the newest v; which problems' spaces cannot grow, (problems,) bool."""
     size = krylov.size
-    basis = krylov.basis[:, : size + 1]
     length = torch.linalg.vector_norm(image, dim=1)
-    rest, inside = _orthogonalised(basis, image)
-    beyond = torch.linalg.vector_norm(rest, dim=1)
+    rest, inside, beyond = _orthogonalised(krylov.basis[:, : size + 1], image, length)
     floor = DEGENERATE * torch.finfo(image.dtype).eps
     grows = (beyond > floor * length) & length.isfinite()
-    beyond = torch.where(grows, beyond, 0.0)
-    _remember(krylov, torch.where(grows[:, None], rest / torch.where(grows, beyond, 1.0)[:, None], 0.0))
-    column = -inside
+    if not bool(grows.all()):
+        beyond, rest = torch.where(grows, beyond, 0.0), torch.where(grows[:, None], rest, 0.0)
+    _remember(krylov, rest / torch.where(beyond > 0, beyond, 1.0)[:, None])
+    column = inside.neg_()
     column[:, size] += 1.0  # H of I - J from that of J
     _rotate(krylov, column, -beyond, floor * (1 + length))
     exhausted: Tensor = ~grows
     return exhausted
 
 
-def _orthogonalised(basis: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    """What of J v is across the basis, and its components along it: Gram-Schmidt twice, inside a problem."""
+def _orthogonalised(basis: Tensor, image: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What of J v is across the basis, its components along it, and the length of the former; inside a problem.
+
+    By Gram-Schmidt, twice where the first time takes more than it leaves.
+    """
     row = image[:, None]  # products of rows with matrices take a tenth of the time of those with columns
-    first = torch.bmm(row, basis.mT)
-    rest = row - torch.bmm(first, basis)
-    second = torch.bmm(rest, basis.mT)
-    return (rest - torch.bmm(second, basis))[:, 0], (first + second)[:, 0]
+    inside = torch.bmm(row, basis.mT)
+    rest = torch.baddbmm(row, inside, basis, alpha=-1)
+    beyond = torch.linalg.vector_norm(rest[:, 0], dim=1)
+    again = ~(beyond > ENOUGH * length)
+    if bool(again.any()):
+        second = torch.where(again[:, None, None], torch.bmm(rest, basis.mT), 0.0)
+        rest = torch.where(again[:, None, None], torch.baddbmm(rest, second, basis, alpha=-1), rest)
+        inside = inside + second
+        beyond = torch.linalg.vector_norm(rest[:, 0], dim=1)
+    return rest[:, 0], inside[:, 0], beyond
 
 
 def _remember(krylov: _Krylov, vector: Tensor) -> None:
-    """Append a basis vector; the room doubles where it is used up."""
+    """Append a basis vector."""
     krylov.size += 1
     room = krylov.basis.shape[1]
     if krylov.size == room:
         krylov.basis = pad(krylov.basis, (0, 0, 0, room))
+        krylov.turned, krylov.triangle = (pad(known, (0, room, 0, room)) for known in (krylov.turned, krylov.triangle))
     krylov.basis[:, krylov.size] = vector
 
 
 def _rotate(krylov: _Krylov, column: Tensor, beyond: Tensor, floor: Tensor) -> None:
     """Append the column (column, beyond) to H; one more rotation makes it triangular."""
-    turned = torch.bmm(column[:, None], krylov.turned.mT)[:, 0]  # (problems, size)
-    pivot = turned[:, -1]
+    size = krylov.size
+    turned = torch.bmm(column[:, None], krylov.turned[:, :size, :size].mT)[:, 0]
+    pivot = turned[:, -1].clone()
     length = torch.hypot(pivot, beyond)
     safe = torch.where(length > 0, length, 1.0)
-    cosine, sine = torch.where(length > 0, pivot / safe, 1.0)[:, None], (beyond / safe)[:, None]
+    cosine, sine = torch.where(length > 0, pivot / safe, 1.0), beyond / safe
     krylov.sound = (length > floor) & length.isfinite()
-    krylov.triangle = pad(krylov.triangle, (0, 1, 0, 1))
-    krylov.triangle[:, :, -1] = torch.cat([turned[:, :-1], length[:, None]], dim=1)
-    rows = pad(krylov.turned, (0, 1, 0, 1))
-    rows[:, -1, -1] = 1.0
-    upper, lower = rows[:, -2].clone(), rows[:, -1].clone()
-    rows[:, -2], rows[:, -1] = cosine * upper + sine * lower, cosine * lower - sine * upper
-    krylov.turned, krylov.goal = rows, rows[:, :, 0]
+    turned[:, -1] = length
+    krylov.triangle[:, :size, size - 1] = turned
+    upper, lower = krylov.turned[:, size - 1], krylov.turned[:, size]
+    torch.mul(upper[:, :size], -sine[:, None], out=lower[:, :size])
+    upper[:, :size] *= cosine[:, None]
+    upper[:, size], lower[:, size] = sine, cosine
 
 
 def _solution(krylov: _Krylov) -> Tensor:
     """The smallest residual's step in the space so far; a last column that depends on the others is left out."""
-    triangle, goal = krylov.triangle.clone(), krylov.goal[:, :-1].clone()
+    size = krylov.size
+    triangle, goal = krylov.triangle[:, :size, :size].clone(), krylov.goal[:, :-1].clone()
     triangle[:, -1, -1] = torch.where(krylov.sound, triangle[:, -1, -1], 1.0)
     goal[:, -1] = torch.where(krylov.sound, goal[:, -1], 0.0)
     weights = torch.linalg.solve_triangular(triangle, goal[:, :, None], upper=True)
-    return torch.bmm(weights.mT, krylov.basis[:, : krylov.size])[:, 0]
+    return torch.bmm(weights.mT, krylov.basis[:, :size])[:, 0]

@@ -49,7 +49,8 @@ class NewtonMemory:
 class NewtonKrylov:
     """Inexact Newton steps on `F(z) = G(z) - z`: `z <- z + t s`, `(I - J) s = F` solved roughly by GMRES.
 
-    Jacobian-vector products come from forward differentiation of G; each counts as an evaluation. GMRES stops at
+    Jacobian-vector products come from forward differentiation of G, or where that says the same from two backward
+    passes through the evaluation at hand, for a third of the price; each counts as an evaluation. GMRES stops at
     a relative residual of the forcing term: `forcing` at first, then `0.9 (||F_k|| / ||F_(k-1)||)^2` with Eisenstat
     and Walker's safeguards, at most `forcing`, and never below the state's rounding. t = 1 is shortened, by the
     parabola through what is known of ||F||^2, until `||F(z + t s)|| <= (1 - decrease t (1 - e)) ||F(z)||`, e GMRES's
@@ -88,6 +89,7 @@ class NewtonKrylov:
 
     def prepared(self, equation: Equation) -> Newton:
         """The solver with the equation's derivatives."""
+        equation.records = True
         return Newton(self, equation)
 
     def init(self, z: Tensor) -> Any:

@@ -1,0 +1,103 @@
+"""Products with an operator's derivative by the state at a point: forward, or from the graph of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from deqops._errors import InputError
+from deqops._transforms import dual_level, is_transformed
+from deqops._tree import plain_row_norms
+
+Rows = Callable[[Tensor], Tensor]
+Product = Callable[[Tensor], Tensor | None]
+"""v to J v, (problems, unknowns) both; None where a backward pass of G has no derivative."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """An evaluation with its graph.
+
+    Attributes:
+        z: the point, (problems, unknowns), as the solve has it.
+        leaf: the same numbers, which the graph begins with.
+        image: G of them, with the graph.
+    """
+
+    z: Tensor
+    leaf: Tensor
+    image: Tensor
+
+
+def recorded(operator: Rows, z: Tensor) -> tuple[Tensor, Recorded | None]:
+    """G(z), and its graph; None where G refuses to be recorded, or where nothing records."""
+    if is_transformed():
+        return operator(z), None
+    try:
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(False):
+            leaf = z.detach().requires_grad_()
+            image = operator(leaf.clone())  # G may write into its argument
+    except Exception:  # a fault of G's own comes again
+        return operator(z), None
+    return image.detach(), Recorded(z, leaf, image) if image.requires_grad else None
+
+
+def forward_product(operator: Rows, z: Tensor, direction: Tensor) -> Tensor:
+    """`J(z) direction` by forward differentiation of one more evaluation.
+
+    Args:
+        operator: G.
+        z: (problems, unknowns). G gets a copy, for it may write into its argument.
+        direction: (problems, unknowns), rounded to z's dtype.
+
+    Raises:
+        InputError: G has an operation without a forward derivative, or one is being computed already.
+    """
+    with dual_level():
+        dual = forward_ad.make_dual(z.clone(), direction.to(z.dtype, copy=True))  # type: ignore[no-untyped-call]
+        try:
+            image = operator(dual)
+        except NotImplementedError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"G: it has no forward derivative ({reason}); use Broyden() or Anderson()") from error
+        tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+    return torch.zeros_like(z) if tangent is None else tangent
+
+
+def backward_product(evaluation: Recorded) -> Product | None:
+    """`v -> J(z) v` from the graph, for as much as one evaluation each; None where G has no backward pass.
+
+    `J^T u` is a backward pass, linear in u, and `J v` the derivative of `<J^T u, v>` by u: another one.
+    """
+    leaf, image = evaluation.leaf, evaluation.image
+    try:
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(False):
+            u = torch.zeros_like(image).requires_grad_()
+            (pulled,) = torch.autograd.grad(image, leaf, u, create_graph=True, allow_unused=True)
+    except RuntimeError:
+        return None
+    if pulled is None or not pulled.requires_grad:
+        return None
+
+    def product(v: Tensor) -> Tensor | None:
+        try:
+            (moved,) = torch.autograd.grad(pulled, u, v.to(pulled.dtype), retain_graph=True, allow_unused=True)
+        except RuntimeError:
+            return None
+        return torch.zeros_like(pulled) if moved is None else moved
+
+    return product
+
+
+def agree(one: Tensor, other: Tensor, direction: Tensor) -> bool:
+    """Whether two ways to compute J v say the same, up to half of the digits.
+
+    They do not where G switches gradients off, which forward differentiation does not heed, and where a custom
+    function's backward pass cannot be differentiated: torch then leaves terms out without a word.
+    """
+    limit = torch.finfo(other.dtype).eps ** 0.5 * (plain_row_norms(direction) + plain_row_norms(one))
+    return not bool((plain_row_norms(one - other) > limit).any())

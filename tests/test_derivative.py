@@ -1,0 +1,198 @@
+"""Products with an operator's derivative: from the graph of an evaluation where they are right, else forward."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deqops import InputError, NewtonKrylov, Solution, Tolerance, solve
+from deqops._derivative import agree, backward_product, forward_product, recorded
+from tests.test_equation import in_place
+
+DOUBLE = torch.float64
+Map = Callable[[Tensor], Tensor]
+W = 0.8 * torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0), dtype=DOUBLE))[0]
+B = torch.randn(3, 6, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
+
+
+class Once(torch.autograd.Function):
+    """sin, whose backward pass torch cannot differentiate."""
+
+    @staticmethod
+    def forward(z: Tensor) -> Tensor:
+        return torch.sin(z)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * torch.cos(ctx.saved_tensors[0])
+
+    @staticmethod
+    def jvp(ctx: Any, t: Tensor) -> Tensor:
+        return t * torch.cos(ctx.saved_tensors[0])
+
+
+def held(z: Tensor) -> Tensor:
+    """Part of it without gradients: backward passes do not see that part."""
+    with torch.no_grad():
+        part = torch.sin(z @ W)
+    return 0.5 * part + 0.1 * z + B
+
+
+def refusing(z: Tensor) -> Tensor:
+    if z.requires_grad:
+        raise RuntimeError("not with gradients")
+    return torch.tanh(z @ W + B)
+
+
+def through_numpy(z: Tensor) -> Tensor:
+    return 0.5 * torch.from_numpy(z.numpy()) + B
+
+
+def counted(G: Map) -> tuple[Map, list[int]]:
+    calls = [0]
+
+    def g(z: Tensor) -> Tensor:
+        calls[0] += 1
+        return G(z)
+
+    return g, calls
+
+
+def newton(G: Map, **settings: Any) -> Solution:
+    with torch.no_grad():
+        return solve(
+            G,
+            torch.zeros(3, 6, dtype=DOUBLE),
+            solver=NewtonKrylov(forcing=1e-10),
+            tolerance=Tolerance(relative=1e-12),
+            **settings,
+        )
+
+
+@pytest.mark.parametrize(
+    "G",
+    [
+        lambda z: torch.tanh(z @ W + B),
+        lambda z: torch.relu(z @ W) * torch.sigmoid(z) + B,
+        lambda z: nn.functional.layer_norm(z @ W + B, (6,)),
+        lambda z: torch.softmax(z, dim=1) @ W + torch.cat([z[:, 3:], z[:, :3].square()], dim=1),
+    ],
+    ids=["tanh", "gated", "layer norm", "softmax"],
+)
+def test_both_ways_say_the_same(G: Map) -> None:
+    z, v = (torch.randn(3, 6, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed)) for seed in (2, 3))
+    image, evaluation = recorded(G, z)
+    assert evaluation is not None
+    product = backward_product(evaluation)
+    assert product is not None
+    backward, forward = product(v), forward_product(G, z, v)
+    assert backward is not None
+    assert torch.equal(image, G(z))
+    assert not image.requires_grad
+    assert torch.allclose(backward, forward, rtol=1e-12, atol=1e-12)
+    assert agree(forward, backward, v)
+
+
+def test_operations_in_place_are_recorded_and_the_point_stays_as_it_was() -> None:
+    z, v = torch.randn(2, 3, dtype=DOUBLE), torch.randn(2, 3, dtype=DOUBLE)
+    kept = z.clone()
+    _, evaluation = recorded(in_place, z)
+    product = None if evaluation is None else backward_product(evaluation)
+    assert product is not None
+    moved = product(v)
+    assert moved is not None
+    assert torch.allclose(moved, forward_product(in_place, z, v), atol=1e-12)
+    assert torch.equal(z, kept)
+
+
+def test_the_operator_is_called_for_the_first_product_alone() -> None:
+    G, calls = counted(lambda z: torch.tanh(z @ W + B))
+    found = newton(G)
+    points = calls[0] - 1
+    assert int(found.evaluations.max()) > points + 6
+    assert points <= 6
+
+
+@pytest.mark.parametrize(
+    "G", [held, refusing, lambda z: 0.5 * Once.apply(z) + B], ids=["held", "refusing", "once differentiable"]
+)
+def test_where_a_backward_pass_is_wrong_or_missing_products_are_forward(G: Map) -> None:
+    """The derivative is the whole one: Newton's steps are as few as for any other layer."""
+    g, calls = counted(G)
+    found = newton(g)
+    assert torch.allclose(found.value, G(found.value), atol=1e-11)
+    assert calls[0] >= int(found.evaluations.max())
+    assert int(found.evaluations.max()) <= 50
+
+
+def test_an_operator_beyond_torch_is_solved_by_picards_steps() -> None:
+    found = newton(through_numpy, max_evaluations=500)
+    assert torch.allclose(found.value, 2 * B, atol=1e-9)
+
+
+def test_an_operation_without_forward_derivative_is_told() -> None:
+    class Opaque(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, z: Tensor) -> Tensor:
+            return 0.5 * z + 1
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            return 0.5 * gradients[0]
+
+    with pytest.raises(InputError, match=r"no forward derivative .*Anderson"):
+        newton(Opaque.apply)
+
+
+def test_a_fault_of_the_operator_is_its_own() -> None:
+    def faulty(z: Tensor) -> Tensor:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        newton(faulty)
+
+
+def test_nothing_is_left_of_the_graphs() -> None:
+    layer, kept = nn.Linear(6, 6).double(), list[weakref.ref[Tensor]]()
+    with torch.no_grad():
+        layer.weight.copy_(W)
+
+    def G(z: Tensor) -> Tensor:
+        image = torch.tanh(layer(z))
+        kept.append(weakref.ref(image))
+        return image
+
+    found = newton(G)
+    gc.collect()
+    assert layer.weight.grad is None
+    assert not found.value.requires_grad
+    assert not any(image() is not None and image() is not found.value for image in kept)
+
+
+def test_problems_that_are_dropped_on_the_way_change_nothing() -> None:
+    """Their products' graph is that of an evaluation of those that are left."""
+    b = torch.cat([B, torch.zeros(9, 6, dtype=DOUBLE)])
+    tolerance = Tolerance(relative=1e-12)
+    with torch.no_grad():
+        found = solve(
+            lambda z, b: torch.tanh(z @ W + b),
+            torch.zeros_like(b),
+            b,
+            batched=("problem",),
+            solver=NewtonKrylov(forcing=1e-10),
+            tolerance=tolerance,
+        )
+    assert torch.allclose(found.value[:3], newton(lambda z: torch.tanh(z @ W + B)).value, atol=1e-12)
+    assert found.evaluations[3:].tolist() == [1] * 9
