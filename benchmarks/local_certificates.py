@@ -203,6 +203,8 @@ def models(options: argparse.Namespace) -> Iterator[Line]:
         line = Line(f"transformer, {options.tokens} tokens", math.nan)
         line.ask(layer, torch.randn(1, options.tokens, 64))
         yield line
+    if not options.graph_seeds:
+        return
     if not options.root.is_dir():
         print(f"{options.root}: no such folder; Cora is left out (--root)")
         return
@@ -225,7 +227,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20, help="test images to certify; 0 leaves the digits out")
     parser.add_argument("--epochs", type=int, default=12, help="on the digits")
     parser.add_argument("--graph-epochs", type=int, default=100, help="on Cora")
-    parser.add_argument("--graph-seeds", type=int, default=5, help="models of each kind on Cora")
+    parser.add_argument("--graph-seeds", type=int, default=5, help="models of each kind on Cora; 0 leaves it out")
     parser.add_argument("--penalty", type=float, default=4.0, help="weight of the penalty on the Jacobian, on Cora")
     parser.add_argument("--tokens", type=int, default=16, help="of the transformer block; 0 leaves it out")
     parser.add_argument("--root", type=Path, default=Path("../shared/planetoid"), help="where Cora/raw is")

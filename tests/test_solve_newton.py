@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deqops import Anderson, ImplicitAdjoint, InputError, NewtonKrylov, Picard, Result, Solution, Tolerance, solve
 from deqops._equation import Equation
-from deqops._solver._gmres import _begin, _extend, gmres
+from deqops._solver._gmres import _begin, _extend, _orthogonalised, gmres
 from tests.test_solve_anderson import symmetric
 
 DOUBLE = torch.float64
@@ -72,6 +72,25 @@ def test_gmres_on_singular_problems_breaks_down_without_noise(J: Tensor) -> None
     found = gmres(lambda v, _: v @ J.mT, r, torch.zeros(1), torch.tensor([9]))
     assert not bool(found.left < 1 - 1e-6)
     assert bool((found.step == 0).all()) or bool(found.left.isnan())
+
+
+@given(inside=st.sampled_from([0.0, 0.5, 1.0, 1e3, 1e9]), count=st.integers(1, 20), seed=st.integers(0, 99))
+def test_gmres_directions_are_orthogonal_however_much_lay_in_the_others(inside: float, count: int, seed: int) -> None:
+    """The companion, of which nothing lay there, is not touched again."""
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(2, 30, 30, generator=generator, dtype=DOUBLE))[0].mT
+    image = basis[:, count:].sum(dim=1)
+    image[0] += inside * basis[0, :count].sum(dim=0)
+    length = torch.linalg.vector_norm(image, dim=1)
+    rest, along, beyond = _orthogonalised(basis[:, :count], image, length)
+    left = (basis[:, :count] @ rest[:, :, None]).abs().amax(dim=(1, 2))
+    assert (left <= 1e-14 * beyond).all()
+    assert torch.allclose(beyond, torch.full_like(beyond, (30 - count) ** 0.5), rtol=1e-6)
+    assert torch.allclose(
+        rest + (along[:, None] @ basis[:, :count])[:, 0], image, rtol=0, atol=1e-14 * (1 + inside) * 30
+    )
+    alone = _orthogonalised(basis[1:, :count], image[1:], length[1:])
+    assert all(torch.equal(one[0], both[1]) for one, both in zip(alone, (rest, along, beyond), strict=True))
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 5])
