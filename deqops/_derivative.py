@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,12 +39,26 @@ def recorded(operator: Rows, z: Tensor) -> tuple[Tensor, Recorded | None]:
     if is_transformed():
         return operator(z), None
     try:
-        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(False):
+        with _recording():
             leaf = z.detach().requires_grad_()
             image = operator(leaf.clone())  # G may write into its argument
-    except Exception:  # a fault of G's own comes again
+    except (RuntimeError, InputError) as error:
+        if type(error) not in (RuntimeError, InputError):  # out of memory, or G's own
+            raise
         return operator(z), None
     return image.detach(), Recorded(z, leaf, image) if image.requires_grad else None
+
+
+@contextmanager
+def _recording() -> Iterator[None]:
+    """Record a graph of one's own: a caller's hooks on what graphs keep (checkpoints, offloading) are not for it."""
+    own = torch.autograd.graph.saved_tensors_hooks(Tensor.detach, _same)  # a result kept as it is would keep itself
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(False), own:
+        yield
+
+
+def _same(kept: Tensor) -> Tensor:
+    return kept
 
 
 def forward_product(operator: Rows, z: Tensor, direction: Tensor) -> Tensor:
@@ -75,7 +90,7 @@ def backward_product(evaluation: Recorded) -> Product | None:
     """
     leaf, image = evaluation.leaf, evaluation.image
     try:
-        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(False):
+        with _recording():
             u = torch.zeros_like(image).requires_grad_()
             (pulled,) = torch.autograd.grad(image, leaf, u, create_graph=True, allow_unused=True)
     except RuntimeError:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from deqops import InputError, NewtonKrylov, Solution, Tolerance, solve
 from deqops._derivative import agree, backward_product, forward_product, recorded
@@ -156,12 +157,47 @@ def test_an_operation_without_forward_derivative_is_told() -> None:
         newton(Opaque.apply)
 
 
-def test_a_fault_of_the_operator_is_its_own() -> None:
-    def faulty(z: Tensor) -> Tensor:
-        raise ZeroDivisionError
+@pytest.mark.parametrize("error", [ZeroDivisionError, type("Own", (RuntimeError,), {})])
+def test_a_fault_of_the_operator_is_its_own(error: type[Exception]) -> None:
+    """Not tried again: it may not come a second time."""
+    calls = 0
 
-    with pytest.raises(ZeroDivisionError):
+    def faulty(z: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise error
+        return 0.5 * z
+
+    with pytest.raises(error):
         newton(faulty)
+    assert calls == 1
+
+
+def test_a_checkpoint_around_a_solve_keeps_nothing_of_its_graphs() -> None:
+    """Its hooks would compute everything anew where a product is taken."""
+    layer, calls = nn.Linear(6, 6).double(), [0]
+    with torch.no_grad():
+        layer.weight.copy_(W)
+
+    def G(z: Tensor, x: Tensor) -> Tensor:
+        calls[0] += 1
+        return torch.tanh(layer(z) + x)
+
+    def value(x: Tensor) -> Tensor:
+        found = solve(G, torch.zeros_like(x), x, solver=NewtonKrylov(), tolerance=Tolerance(relative=1e-11))
+        return found.value
+
+    gradients = []
+    for run in (value, lambda x: checkpoint(value, x, use_reentrant=False)):
+        calls[0] = 0
+        layer.zero_grad()
+        result = run(B)
+        assert calls[0] <= 12
+        result.square().sum().backward()
+        assert layer.weight.grad is not None
+        gradients.append(layer.weight.grad.clone())
+    assert torch.allclose(*gradients, rtol=1e-9, atol=1e-12)
 
 
 def test_nothing_is_left_of_the_graphs() -> None:

@@ -34,6 +34,7 @@ from deqops import (
     Unrolled,
     solve,
 )
+from tests.test_derivative import Once
 
 TIGHT = Tolerance(relative=1e-13)
 IMPLICIT = ImplicitAdjoint(tolerance=TIGHT)
@@ -553,25 +554,6 @@ def test_an_operator_that_switches_gradients_off_has_two_derivatives() -> None:
 
 
 def test_an_operation_without_a_second_derivative_is_named() -> None:
-    class Once(torch.autograd.Function):
-        @staticmethod
-        def forward(z: Tensor) -> Tensor:
-            return torch.sin(z)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-            ctx.save_for_backward(*inputs)
-            ctx.save_for_forward(*inputs)
-
-        @staticmethod
-        @torch.autograd.function.once_differentiable
-        def backward(ctx: Any, g: Tensor) -> Tensor:
-            return g * torch.cos(ctx.saved_tensors[0])
-
-        @staticmethod
-        def jvp(ctx: Any, t: Tensor) -> Tensor:
-            return t * torch.cos(ctx.saved_tensors[0])
-
     def f(x: Tensor) -> Tensor:
         value: Tensor = solve(lambda z: 0.5 * Once.apply(z) + x, torch.zeros_like(x), adjoint=IMPLICIT).value
         return value
