@@ -132,15 +132,15 @@ class Directions:
         torch.sub(now.both, last.both, out=new.both)
         new.inverse.zero_()
         products = torch.bmm(new.residual, self.residuals)[:, 0]
-        along = products * self.inverse[:, : self.used]
-        self.weights[:, : self.used] += along
+        along = products * self.inverse_in_use
+        self.weights_in_use.add_(along)
         self.along[number] = along
         self.shares, self.total, self.newest = along * products, products[:, number], number
         new.row.baddbmm_(along[:, None], self.columns, alpha=-1)
         square, moment = torch.bmm(new.residual, new.pairs[self.last - self.count])[:, 0].unbind(1)
         torch.where(square > self.floor**2 * self.total, square.reciprocal(), self.none, out=new.inverse)
         torch.mul(moment, new.inverse, out=new.weight)
-        return proposal.addcmul_(new.image, (1.0 - new.weight)[:, None])
+        return proposal.addcmul_(new.image, 1.0 - new.factor)
 
     def narrowed(self, problems: Tensor) -> Directions:
         """That of these problems alone."""
@@ -170,15 +170,17 @@ class Directions:
         self.columns = self.rows[:used].transpose(0, 1)  # (problems, used, 2 unknowns)
         self.residuals = self.columns[:, :, :unknowns].mT  # (problems, unknowns, used)
         self.images = self.columns[:, :, unknowns:]  # (problems, used, unknowns)
+        self.inverse_in_use, self.weights_in_use = self.inverse[:, :used], self.weights[:, :used]
 
     def _slot(self, number: int) -> _Slot:
         both, unknowns = self.rows[number], self.rows.shape[2] // 2
         halves = both[:, None], both[:, None, :unknowns], both[:, unknowns:]
         if number >= self.count:
-            return _Slot(both, *halves, self.none, self.none, [])
+            return _Slot(both, *halves, self.none, self.none, self.none, [])
         pairs = [self.rows[number :: last - number][:2] for last in (self.count, self.count + 1)]
         beside = [pair[:, :, :unknowns].permute(1, 2, 0) for pair in pairs]
-        return _Slot(both, *halves, self.inverse[:, number], self.weights[:, number], beside)
+        weight = self.weights[:, number]
+        return _Slot(both, *halves, self.inverse[:, number], weight, weight[:, None], beside)
 
     def _base(self, point: Tensor, number: int, exact: bool) -> Tensor:
         """The image before, less all columns but the dropped one, times their weights."""
@@ -186,8 +188,8 @@ class Directions:
         if exact or number in (0, self.count // 2):  # now and then, else rounding adds up
             dropped.weight.zero_()
             image = self.slots[self.last].image[:, None]
-            return torch.baddbmm(image, self.weights[:, None, : self.used], self.images, alpha=-1)[:, 0]
-        return torch.addcmul(point, dropped.image, dropped.weight[:, None])
+            return torch.baddbmm(image, self.weights_in_use[:, None], self.images, alpha=-1)[:, 0]
+        return torch.addcmul(point, dropped.image, dropped.factor)
 
     def _write(self, slot: _Slot, point: Tensor, image: Tensor) -> None:
         residual = torch.sub(image, point, out=slot.residual[:, 0])
@@ -206,6 +208,7 @@ class _Slot:
     image: Tensor  # (problems, unknowns)
     inverse: Tensor  # (problems,)
     weight: Tensor  # (problems,)
+    factor: Tensor  # the same, (problems, 1)
     pairs: list[Tensor]  # its residual beside that of the point, for each of the two: (problems, unknowns, 2)
 
 
