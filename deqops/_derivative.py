@@ -108,11 +108,23 @@ def backward_product(evaluation: Recorded) -> Product | None:
     return product
 
 
-def agree(one: Tensor, other: Tensor, direction: Tensor) -> bool:
-    """Whether two ways to compute J v say the same, up to half of the digits.
+def difference(operator: Rows, evaluation: Recorded, direction: Tensor) -> Tensor:
+    """`(G(z + h v) - G(z)) / h`, about `J v`, by one more evaluation; h is half of the digits of z or G(z)."""
+    z, image = evaluation.z, evaluation.image.detach()
+    size, length = torch.maximum(plain_row_norms(z), plain_row_norms(image)), plain_row_norms(direction)
+    step = torch.finfo(z.dtype).eps ** 0.5 * torch.where(size > 0, size, 1.0) / torch.where(length > 0, length, 1.0)
+    moved = z + (step[:, None] * direction).to(z.dtype)
+    with torch.no_grad():
+        quotient: Tensor = (operator(moved) - image) / step[:, None]
+    return quotient
+
+
+def agree(one: Tensor, other: Tensor, direction: Tensor, accuracy: float | None = None) -> bool:
+    """Whether two ways to compute J v say the same, up to half of the digits or this relative accuracy.
 
     They do not where G switches gradients off, which forward differentiation does not heed, and where a custom
     function's backward pass cannot be differentiated: torch then leaves terms out without a word.
     """
-    limit = torch.finfo(other.dtype).eps ** 0.5 * (plain_row_norms(direction) + plain_row_norms(one))
+    part = torch.finfo(other.dtype).eps ** 0.5 if accuracy is None else accuracy
+    limit = part * (plain_row_norms(direction) + plain_row_norms(one))
     return not bool((plain_row_norms(one - other) > limit).any())

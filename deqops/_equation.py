@@ -11,8 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deqops._derivative import Product, Recorded, Rows, agree, backward_product, forward_product, recorded
+from deqops._derivative import Product, Recorded, Rows, agree, backward_product, difference, forward_product, recorded
+from deqops._errors import InputError
 from deqops._graph_layout import Layout
+
+ROUGHLY = 0.05
+"""How far a difference of images may be from a product with the derivative, relative: its steps are finite."""
 
 
 class Progress(Protocol):
@@ -63,6 +67,7 @@ class Equation:
     evaluation: Recorded | None = field(default=None, init=False)
     """The loop's last one; None where it has no graph, or not of all rows."""
     _ready: tuple[Tensor, Product | None] | None = field(default=None, init=False)
+    _recorded: Recorded | None = field(default=None, init=False)  # what the products that are ready come from
     _is_trusted: bool = field(default=False, init=False)  # products from a graph have been seen to be right
 
     @property
@@ -92,7 +97,8 @@ class Equation:
         """`J(z) direction`; one evaluation for each wanted problem.
 
         By forward differentiation of one more evaluation, or for a third of its price from the graph of the loop's own
-        evaluation of z, once both have said the same.
+        evaluation of z, once both have said the same; where G has no forward derivative, once a difference of images
+        has.
 
         Args:
             z: (problems, unknowns).
@@ -107,10 +113,22 @@ class Equation:
         backward = None if product is None else product(direction)
         if backward is not None and self._is_trusted:
             return backward
-        forward = forward_product(self.image, z, direction)
+        try:
+            forward = forward_product(self.image, z, direction)
+        except InputError:
+            if backward is None or not self._is_about_right(backward, direction):
+                raise
+            self._is_trusted = True
+            return backward
         if product is not None:
             self.records = self._is_trusted = backward is not None and agree(forward, backward, direction)
         return forward
+
+    def _is_about_right(self, backward: Tensor, direction: Tensor) -> bool:
+        """Whether a product from the last graph is what the images say, for want of forward differentiation."""
+        if self._recorded is None:
+            return False
+        return agree(difference(self.image, self._recorded, direction), backward, direction, ROUGHLY)
 
     def _recorded_product(self, z: Tensor) -> Product | None:
         """Products from the graph of the evaluation of z, made ready once; None where there are none.
@@ -124,7 +142,7 @@ class Equation:
             evaluation = recorded(self.image, z)[1] if self._is_trusted else None
         if evaluation is None:
             return None
-        product = backward_product(evaluation)
+        self._recorded, product = evaluation, backward_product(evaluation)
         self.records = product is not None
         self._ready = z, product
         return product

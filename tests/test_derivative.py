@@ -143,18 +143,35 @@ def test_an_operator_beyond_torch_is_solved_by_picards_steps() -> None:
     assert torch.allclose(found.value, 2 * B, atol=1e-9)
 
 
-def test_an_operation_without_forward_derivative_is_told() -> None:
+def without_forward(wrong: bool) -> Map:
+    """`z / 2 + b` with a backward pass alone, which may be that of another map."""
+
     class Opaque(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, z: Tensor) -> Tensor:
-            return 0.5 * z + 1
+            return 0.5 * z + B
 
         @staticmethod
         def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-            return 0.5 * gradients[0]
+            return (2.0 if wrong else 0.5) * gradients[0]
 
+    return Opaque.apply
+
+
+def test_without_a_forward_derivative_products_come_from_graphs_that_the_images_confirm() -> None:
+    G, calls = counted(without_forward(wrong=False))
+    found = newton(G)
+    assert torch.allclose(found.value, 2 * B, atol=1e-11)
+    assert calls[0] <= int(found.evaluations.max()) + 1  # the forward product that failed
     with pytest.raises(InputError, match=r"no forward derivative .*Anderson"):
-        newton(Opaque.apply)
+        newton(without_forward(wrong=True))
+
+
+def test_products_of_sparse_matrices_have_no_forward_derivative() -> None:
+    A = (0.4 * torch.eye(3, dtype=DOUBLE) + 0.1).to_sparse()
+    found = newton(lambda z: torch.tanh(torch.sparse.mm(A, z)) + B, batch_dims=0)
+    assert torch.allclose(found.value, torch.tanh(A.to_dense() @ found.value) + B, atol=1e-11)
+    assert int(found.evaluations) < 60
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, type("Own", (RuntimeError,), {})])

@@ -49,8 +49,8 @@ class NewtonMemory:
 class NewtonKrylov:
     """Inexact Newton steps on `F(z) = G(z) - z`: `z <- z + t s`, `(I - J) s = F` solved roughly by GMRES.
 
-    Jacobian-vector products come from forward differentiation of G, or where that says the same from two backward
-    passes through the evaluation at hand, for a third of the price; each counts as an evaluation. GMRES stops at
+    Jacobian-vector products come from forward differentiation of G, or where that (else a difference of images) says
+    the same from two backward passes through the evaluation at hand; each counts as an evaluation. GMRES stops at
     a relative residual of the forcing term: `forcing` at first, then `0.9 (||F_k|| / ||F_(k-1)||)^2` with Eisenstat
     and Walker's safeguards, at most `forcing`, and never below the state's rounding. t = 1 is shortened, by the
     parabola through what is known of ||F||^2, until `||F(z + t s)|| <= (1 - decrease t (1 - e)) ||F(z)||`, e GMRES's
@@ -65,7 +65,8 @@ class NewtonKrylov:
         decrease: of the residual that is asked for, between 0 and 1/2.
 
     Raises:
-        InputError: a setting is out of range; (by the solve) G has an operation without a forward derivative.
+        InputError: a setting is out of range; (by the solve) G has an operation without a forward derivative, and
+            none that its backward passes give.
 
     Source: Eisenstat and Walker, *Choosing the Forcing Terms in an Inexact Newton Method*, SIAM J. Sci. Comput. 17,
     1996, choice 2; Kelley, *Iterative Methods for Linear and Nonlinear Equations*, SIAM 1995, chapters 6 and 8. It
