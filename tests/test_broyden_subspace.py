@@ -64,7 +64,8 @@ def test_directions_are_orthonormal_and_hold_what_was_admitted(
     gram = U @ U.T
     assert torch.allclose(gram, torch.diag(gram.diagonal().round()), rtol=0, atol=100 * unit)
     assert set(gram.diagonal().round().tolist()) <= {0.0, 1.0}
-    assert int(gram.trace().round()) == torch.linalg.matrix_rank(vectors[picks] / scale, tol=20 * unit * 60) or near < 1
+    if near in (0.0, 1.0):  # else rounding decides
+        assert int(gram.trace().round()) == torch.linalg.matrix_rank(vectors[picks] / scale, tol=20 * unit * 60)
 
 
 @given(count=st.integers(3, CHUNK + 8), rank=st.integers(0, CHUNK + 6), held=st.integers(1, 2), seed=st.integers(0, 99))

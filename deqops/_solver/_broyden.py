@@ -67,8 +67,8 @@ class Broyden:
 
     Source: Broyden, Math. Comp. 19, 1965; Kelley, *Iterative Methods for Linear and Nonlinear Equations*, SIAM
     1995, chapter 7; van de Rotten, *A Limited Memory Broyden Method to Solve High-Dimensional Systems of Nonlinear
-    Equations*, thesis, Leiden 2003, chapter 3 (reduction of the rank); Halko, Martinsson and Tropp, *Finding Structure
-    with Randomness*, SIAM Review 53, 2011 (its subspace). With all steps remembered it converges superlinearly from
+    Equations*, thesis, Leiden 2003, chapter 3 (reduction of the rank); Saad, *Numerical Methods for Large Eigenvalue
+    Problems*, SIAM 2011, chapter 5 (subspace iteration). With all steps remembered it converges superlinearly from
     near an equilibrium where I - J is regular; from afar no theorem covers it: what it finds, the residual judges.
     """
 
