@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -17,36 +16,6 @@ from deqops._tree import plain_row_norms
 Rows = Callable[[Tensor], Tensor]
 Product = Callable[[Tensor], Tensor | None]
 """v to J v, (problems, unknowns) both; None where a backward pass of G has no derivative."""
-
-
-@dataclass(frozen=True, eq=False)
-class Recorded:
-    """An evaluation with its graph.
-
-    Attributes:
-        z: the point, (problems, unknowns), as the solve has it.
-        leaf: the same numbers, which the graph begins with.
-        image: G of them, with the graph.
-    """
-
-    z: Tensor
-    leaf: Tensor
-    image: Tensor
-
-
-def recorded(operator: Rows, z: Tensor) -> tuple[Tensor, Recorded | None]:
-    """G(z), and its graph; None where G refuses to be recorded, or where nothing records."""
-    if is_transformed():
-        return operator(z), None
-    try:
-        with _recording():
-            leaf = z.detach().requires_grad_()
-            image = operator(leaf.clone())  # G may write into its argument
-    except (RuntimeError, InputError) as error:
-        if type(error) not in (RuntimeError, InputError):  # out of memory, or G's own
-            raise
-        return operator(z), None
-    return image.detach(), Recorded(z, leaf, image) if image.requires_grad else None
 
 
 @contextmanager
@@ -74,29 +43,46 @@ def forward_product(operator: Rows, z: Tensor, direction: Tensor) -> Tensor:
     """
     with dual_level():
         dual = forward_ad.make_dual(z.clone(), direction.to(z.dtype, copy=True))  # type: ignore[no-untyped-call]
-        try:
-            image = operator(dual)
-        except NotImplementedError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"G: it has no forward derivative ({reason}); use Broyden() or Anderson()") from error
-        tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+        tangent = tangent_at(operator, dual, "Broyden() or Anderson()")
     return torch.zeros_like(z) if tangent is None else tangent
 
 
-def backward_product(evaluation: Recorded) -> Product | None:
-    """`v -> J(z) v` from the graph, for as much as one evaluation each; None where G has no backward pass.
+def tangent_at(operator: Rows, point: Tensor, instead: str) -> Tensor | None:
+    """The tangent of G at a point that may have one, within a level of forward differentiation; None for 0.
+
+    Raises:
+        InputError: G has an operation without a forward derivative; it says what to use instead.
+    """
+    try:
+        image = operator(point)
+    except NotImplementedError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"G: it has no forward derivative ({reason}); use {instead}") from error
+    tangent: Tensor | None = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+    return tangent
+
+
+def backward_product(operator: Rows, z: Tensor) -> Product | None:
+    """`v -> J(z) v` from the graph of one more evaluation, for about as much as that each; None where there is none.
 
     `J^T u` is a backward pass, linear in u, and `J v` the derivative of `<J^T u, v>` by u: another one.
     """
-    leaf, image = evaluation.leaf, evaluation.image
+    if is_transformed():
+        return None
     try:
         with _recording():
+            leaf = z.detach().requires_grad_()
+            image = operator(leaf.clone())  # G may write into its argument
             u = torch.zeros_like(image).requires_grad_()
             (pulled,) = torch.autograd.grad(image, leaf, u, create_graph=True, allow_unused=True)
-    except RuntimeError:
+    except (RuntimeError, InputError) as error:
+        if type(error) not in (RuntimeError, NotImplementedError, InputError):  # out of memory, or G's own
+            raise
         return None
     if pulled is None or not pulled.requires_grad:
         return None
+    with suppress(RuntimeError):  # of some views
+        (image if image._base is None else image._base).detach_()  # G may keep it: the graph is not for it
 
     def product(v: Tensor) -> Tensor | None:
         try:
@@ -108,13 +94,13 @@ def backward_product(evaluation: Recorded) -> Product | None:
     return product
 
 
-def difference(operator: Rows, evaluation: Recorded, direction: Tensor) -> Tensor:
-    """`(G(z + h v) - G(z)) / h`, about `J v`, by one more evaluation; h is half of the digits of z or G(z)."""
-    z, image = evaluation.z, evaluation.image.detach()
-    size, length = torch.maximum(plain_row_norms(z), plain_row_norms(image)), plain_row_norms(direction)
-    step = torch.finfo(z.dtype).eps ** 0.5 * torch.where(size > 0, size, 1.0) / torch.where(length > 0, length, 1.0)
-    moved = z + (step[:, None] * direction).to(z.dtype)
+def difference(operator: Rows, z: Tensor, direction: Tensor) -> Tensor:
+    """`(G(z + h v) - G(z)) / h`, about `J v`, by two more evaluations; h is half of the digits of z or G(z)."""
     with torch.no_grad():
+        image = operator(z.clone()).clone()  # G may write into what it gets, and into what it gave
+        size, length = torch.maximum(plain_row_norms(z), plain_row_norms(image)), plain_row_norms(direction)
+        step = torch.finfo(z.dtype).eps ** 0.5 * torch.where(size > 0, size, 1.0) / torch.where(length > 0, length, 1.0)
+        moved = z + (step[:, None] * direction).to(z.dtype)
         quotient: Tensor = (operator(moved) - image) / step[:, None]
     return quotient
 
@@ -122,9 +108,11 @@ def difference(operator: Rows, evaluation: Recorded, direction: Tensor) -> Tenso
 def agree(one: Tensor, other: Tensor, direction: Tensor, accuracy: float | None = None) -> bool:
     """Whether two ways to compute J v say the same, up to half of the digits or this relative accuracy.
 
-    They do not where G switches gradients off, which forward differentiation does not heed, and where a custom
-    function's backward pass cannot be differentiated: torch then leaves terms out without a word.
+    Problems where the first is not finite do not count, and all being 0 says nothing. They do not agree where G
+    switches gradients off, which forward differentiation does not heed, and where a custom function's backward pass
+    cannot be differentiated: torch then leaves terms out without a word.
     """
     part = torch.finfo(other.dtype).eps ** 0.5 if accuracy is None else accuracy
-    limit = part * (plain_row_norms(direction) + plain_row_norms(one))
-    return not bool((plain_row_norms(one - other) > limit).any())
+    size = plain_row_norms(one)
+    same = plain_row_norms(one - other) <= part * (plain_row_norms(direction) + size)  # false for NaN
+    return bool((same | ~size.isfinite()).all() and (size.isfinite() & (size > 0)).any())

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deqops._derivative import Product, Recorded, Rows, agree, backward_product, difference, forward_product, recorded
+from deqops._derivative import Product, Rows, agree, backward_product, difference, forward_product
 from deqops._errors import InputError
 from deqops._graph_layout import Layout
 
@@ -62,13 +62,9 @@ class Equation:
     """Evaluations beyond the loop's own since the solve began, (problems,) int64; None where there are none."""
     progress: Progress | None = field(default=None, init=False)
     """The loop's own; None where a solver is used without one."""
-    records: bool = field(default=False, init=False)
-    """The loop is to keep the graph of each evaluation, for products with derivatives; what asks for them sets it."""
-    evaluation: Recorded | None = field(default=None, init=False)
-    """The loop's last one; None where it has no graph, or not of all rows."""
-    _ready: tuple[Tensor, Product | None] | None = field(default=None, init=False)
-    _recorded: Recorded | None = field(default=None, init=False)  # what the products that are ready come from
-    _is_trusted: bool = field(default=False, init=False)  # products from a graph have been seen to be right
+    _seen: tuple[Tensor, Tensor, Tensor] | None = field(default=None, init=False)  # z, v, J v: the last forward product
+    _ready: tuple[Tensor, Product | None] | None = field(default=None, init=False)  # z, and products from its graph
+    _graphs: bool | None = field(default=None, init=False)  # whether such products are right; None where not known
 
     @property
     def left(self) -> Tensor | None:
@@ -96,9 +92,10 @@ class Equation:
     def jvp(self, z: Tensor, direction: Tensor, wanted: Tensor) -> Tensor:
         """`J(z) direction`; one evaluation for each wanted problem.
 
-        By forward differentiation of one more evaluation, or for a third of its price from the graph of the loop's own
-        evaluation of z, once both have said the same; where G has no forward derivative, once a difference of images
-        has.
+        The first is by forward differentiation of one more evaluation. If another at the same z is wanted, both come
+        from the graph of one more evaluation too, for a third of the price; where they said the same the first time,
+        products go on like that. Where G has no forward derivative, a difference of images has to say it, for three
+        evaluations that are not counted.
 
         Args:
             z: (problems, unknowns).
@@ -109,40 +106,36 @@ class Equation:
             InputError: G has an operation without a forward derivative, or one is being computed already.
         """
         self.charge(wanted)
-        product = self._recorded_product(z)
-        backward = None if product is None else product(direction)
-        if backward is not None and self._is_trusted:
-            return backward
-        try:
-            forward = forward_product(self.image, z, direction)
-        except InputError:
-            if backward is None or not self._is_about_right(backward, direction):
-                raise
-            self._is_trusted = True
-            return backward
+        if self._graphs is None and self._seen is not None and self._seen[0] is z:
+            _, before, seen = self._seen
+            self._graphs = self._confirmed(z, before, seen, None)
+        product = self._from_graph(z, direction) if self._graphs else None
         if product is not None:
-            self.records = self._is_trusted = backward is not None and agree(forward, backward, direction)
-        return forward
-
-    def _is_about_right(self, backward: Tensor, direction: Tensor) -> bool:
-        """Whether a product from the last graph is what the images say, for want of forward differentiation."""
-        if self._recorded is None:
-            return False
-        return agree(difference(self.image, self._recorded, direction), backward, direction, ROUGHLY)
-
-    def _recorded_product(self, z: Tensor) -> Product | None:
-        """Products from the graph of the evaluation of z, made ready once; None where there are none.
-
-        Once they are trusted, G is evaluated anew where rows were dropped or replaced since: for less than a product.
-        """
-        if self._ready is not None and self._ready[0] is z:
-            return self._ready[1]
-        evaluation, self.evaluation = self.evaluation, None
-        if evaluation is None or evaluation.z is not z:
-            evaluation = recorded(self.image, z)[1] if self._is_trusted else None
-        if evaluation is None:
-            return None
-        self._recorded, product = evaluation, backward_product(evaluation)
-        self.records = product is not None
-        self._ready = z, product
+            return product
+        try:
+            product = forward_product(self.image, z, direction)
+        except InputError:
+            if self._graphs is not None or not self._confirmed(z, direction, None, ROUGHLY):
+                raise
+            self._graphs, product = True, self._from_graph(z, direction)
+            if product is None:
+                raise
+            return product
+        self._seen = z, direction, product
         return product
+
+    def _confirmed(self, z: Tensor, direction: Tensor, known: Tensor | None, accuracy: float | None) -> bool:
+        """Whether products from a graph are what is known, or about what images say."""
+        product = self._from_graph(z, direction)
+        if product is None:
+            return False
+        known = difference(self.image, z, direction) if known is None else known
+        return agree(known, product, direction, accuracy)
+
+    def _from_graph(self, z: Tensor, direction: Tensor) -> Tensor | None:
+        """The product from the graph of z, made ready once; None where there is none."""
+        if self._ready is None or self._ready[0] is not z:
+            self._ready = None  # its graph goes before the next is made
+            self._ready = z, backward_product(self.image, z)
+        product = self._ready[1]
+        return None if product is None else product(direction)

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deqops._derivative import recorded
 from deqops._equation import Equation, Given
 from deqops._precision import CoarsestUnit, uncompiled
 from deqops._solution import RUNNING, Result
@@ -153,7 +152,7 @@ class _Run:
 
     def evaluate(self, observed: bool) -> None:
         """Apply G, judge, and take over what has ended."""
-        self.image = self._observed_image() if self.watch.is_puzzled else self._image()
+        self.image = self._observed_image() if self.watch.is_puzzled else self.operator(self.z)
         self.rounds += 1
         last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)
@@ -174,21 +173,13 @@ class _Run:
         if self.rounds % PATIENCE == 0:
             self.watch.notice(verdict.lengths, self.ended)
 
-    def _image(self) -> Tensor:
-        """G(z); its graph too, where the solver differentiates."""
-        if not self.equation.records:
-            return self.operator(self.z)
-        image, self.equation.evaluation = recorded(self.operator, self.z)
-        self.equation.records = self.equation.evaluation is not None
-        return image
-
     def _observed_image(self) -> Tensor:
         """G(z), and the watch learns in which precision G computes; it is looked at once."""
         image = None
         if self.unit is None:
             self.unit, image = self._looked_at()
         self.watch.learn(self.unit)
-        return self._image() if image is None else image
+        return self.operator(self.z) if image is None else image
 
     def _looked_at(self) -> tuple[float, Tensor | None]:
         """The coarsest unit in G and the image; what is known without looking where nothing can be seen."""

@@ -9,6 +9,7 @@ from torch.autograd import forward_ad
 from deqops._adjoint._base import Rows
 from deqops._adjoint._linearised import Linearised
 from deqops._adjoint._many_gradients import ManyGradients, is_many
+from deqops._derivative import tangent_at
 from deqops._errors import InputError
 from deqops._tree import plain_row_norms
 
@@ -46,12 +47,7 @@ def _forward(operator: Rows, rows: Tensor, direction: Tensor) -> Tensor:
     tangents = []
     with torch.no_grad(), forward_ad._set_fwd_grad_enabled(True):
         for point in (forward_ad.make_dual(rows.clone(), direction), rows):  # type: ignore[no-untyped-call]
-            try:
-                image = operator(point)
-            except NotImplementedError as error:
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(f"G: it has no forward derivative ({reason}); use torch.func.jacrev") from error
-            tangent = forward_ad.unpack_dual(image).tangent  # type: ignore[no-untyped-call]
+            tangent = tangent_at(operator, point, "torch.func.jacrev")
             tangents.append(torch.zeros_like(rows) if tangent is None else tangent)
     with forward_ad._set_fwd_grad_enabled(False):
         product = tangents[0] - tangents[1]

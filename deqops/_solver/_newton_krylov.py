@@ -50,7 +50,7 @@ class NewtonKrylov:
     """Inexact Newton steps on `F(z) = G(z) - z`: `z <- z + t s`, `(I - J) s = F` solved roughly by GMRES.
 
     Jacobian-vector products come from forward differentiation of G, or where that (else a difference of images) says
-    the same from two backward passes through the evaluation at hand; each counts as an evaluation. GMRES stops at
+    the same from two backward passes through one evaluation a step; each counts as an evaluation. GMRES stops at
     a relative residual of the forcing term: `forcing` at first, then `0.9 (||F_k|| / ||F_(k-1)||)^2` with Eisenstat
     and Walker's safeguards, at most `forcing`, and never below the state's rounding. t = 1 is shortened, by the
     parabola through what is known of ||F||^2, until `||F(z + t s)|| <= (1 - decrease t (1 - e)) ||F(z)||`, e GMRES's
@@ -90,7 +90,6 @@ class NewtonKrylov:
 
     def prepared(self, equation: Equation) -> Newton:
         """The solver with the equation's derivatives."""
-        equation.records = True
         return Newton(self, equation)
 
     def init(self, z: Tensor) -> Any:
