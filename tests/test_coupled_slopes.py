@@ -19,7 +19,7 @@ from deqops.verify._chain import Chain, chain_of
 from deqops.verify._chain_gain import chain_gain
 from deqops.verify._coupled_gain import _of_the_state, coupled_gain
 from deqops.verify._coupling import Coupling
-from deqops.verify._coupling_search import Choice, proposal
+from deqops.verify._coupling_search import Choice, _balanced, proposal
 from deqops.verify._jacobian import Function
 from deqops.verify._later_layers import squares_of_later_layers
 from deqops.verify._local import followed_jacobian
@@ -212,30 +212,42 @@ def drawn(seed: int, *shape: int) -> Tensor:
 @settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), order=st.sampled_from(["linf", "l2"]))
 def test_what_follows_the_state_is_below_the_matrix_for_it_exactly(seed: int, order: str) -> None:
-    F = drawn(seed, 3, 4, 4)
-    F = F + F.mT
+    G = drawn(seed, 3, 2, 3)
+    F = torch.cat([torch.cat([torch.zeros(3, 2, 2), G / 2], 2), torch.cat([G.mT / 2, torch.zeros(3, 3, 3)], 2)], 1)
     if order == "l2":
-        L = drawn(seed + 1, 4, 4)
+        L = drawn(seed + 1, 5, 5)
         factors = L, torch.linalg.solve(L, F)
     else:
-        sizes, axes = torch.linalg.eigh(F)
-        factors = axes * sizes.abs().sqrt()[:, None, :], sizes.sign()
-    above = _of_the_state(order, MidRad.exact(F), factors)
+        side = drawn(seed + 1, 3, 2, 2)
+        factors = side, torch.linalg.solve(side, G).mT
+    above = _of_the_state(order, MidRad.exact(G), factors)
     top = rational_matrix(above.mid) + fmpq_mat(
-        4, 4, [rational(v) for v in torch.diag(above.rad.sum(dim=1)).reshape(-1).tolist()]
+        5, 5, [rational(v) for v in torch.diag(above.rad.sum(dim=1)).reshape(-1).tolist()]
     )
     corners = [list(t) for t in itertools.product((-1.0, 1.0), repeat=3)]
     unit = [[1.0, 0, 0], [0, -1.0, 0], [0.6, 0.0, -0.8], [0.28, 0.96, 0.0], [-0.6, 0.48, 0.64]]
     for t in corners if order == "linf" else unit:
-        moved = sum((rational(x) * rational_matrix(f) for x, f in zip(t, F, strict=True)), fmpq_mat(4, 4))
+        moved = sum((rational(x) * rational_matrix(f) for x, f in zip(t, F, strict=True)), fmpq_mat(5, 5))
         assert is_positive_semidefinite((top - moved + (top - moved).transpose()) / 2)
 
 
 def test_an_error_in_the_factors_is_paid_for() -> None:
-    F = torch.diag(torch.tensor([1.0, -2.0], dtype=DOUBLE))[None]
-    none = torch.zeros(1, 2, 2, dtype=DOUBLE)
-    for order, factors in (("linf", (none, torch.ones(1, 2, dtype=DOUBLE))), ("l2", (none[0], none))):
-        assert float(_of_the_state(order, MidRad.exact(F), factors).lower().diagonal().min()) >= 2
+    """Of factors that are 0 all is error: `u_1 x_1 - 2 u_2 x_2 <= |u|^2 + |x|^2`, and no smaller multiple will do."""
+    G = torch.diag(torch.tensor([1.0, -2.0], dtype=DOUBLE))[None]
+    none, nothing = torch.zeros(1, 2, 2, dtype=DOUBLE), torch.zeros(1, 4, 4, dtype=DOUBLE)
+    for order, factors in (("linf", (none, none)), ("l2", (nothing[0], nothing))):
+        assert float(_of_the_state(order, MidRad.exact(G), factors).lower().diagonal().min()) >= 1
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 4), (3, 4, 2), (2, 3, 3), (2, 1, 1)])
+def test_balanced_factors_are_exact_and_as_long_on_both_sides(shape: tuple[int, ...]) -> None:
+    """Then `|U^T u|^2 + |V^T x|^2` is least in the mean: twice the sum of the singular values."""
+    B = drawn(4, *shape)
+    left, right = _balanced(B)
+    assert torch.allclose(left @ right.mT, B, rtol=0, atol=1e-13)
+    least = 2 * torch.linalg.svdvals(B).sum(dim=-1)
+    assert torch.allclose(left.square().sum(dim=(1, 2)) + right.square().sum(dim=(1, 2)), least, rtol=1e-10)
+    assert torch.equal(_balanced(torch.zeros(1, 2, 2, dtype=DOUBLE))[1], torch.zeros(1, 2, 2, dtype=DOUBLE))
 
 
 @settings(max_examples=12)

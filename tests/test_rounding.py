@@ -62,6 +62,35 @@ def test_directed_operations_at_the_edges_of_binary64(name: str) -> None:
             assert upper != -math.inf, (x, y)
 
 
+def test_sums_of_nonnegatives_are_bounded_within_two_units() -> None:
+    drawn = doubles(4000).abs()
+    near = drawn[::2] * (1 + torch.rand(2000, generator=seeded(1), dtype=torch.float64) * 2.0**-30)
+    pairs = [(a, b) for a in EDGES for b in EDGES]
+    pairs += list(zip(drawn[::2].tolist(), [*drawn[1:2000:2].tolist(), *near[1000:].tolist()], strict=True))
+    a, b = (torch.tensor(column, dtype=torch.float64).abs() for column in zip(*pairs, strict=True))
+    for x, y, upper in zip(a.tolist(), b.tolist(), rounding.plus_up(a, b).tolist(), strict=True):
+        assert upper == math.inf or Fraction(x) + Fraction(y) <= Fraction(upper), (x, y)
+        assert upper <= math.nextafter(math.nextafter(x + y, math.inf), math.inf), (x, y)
+        assert upper > 0 or x + y == 0
+    assert rounding.plus_up(0.0, torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-500, 2.0**-530, 2.0**-540])
+def test_errors_of_products_are_bounded_and_not_loosely(scale: float) -> None:
+    """Products that underflow included; where a row of A is 0 and nothing underflows, the error is 0."""
+    A, B = (torch.randn(4, 4, generator=seeded(k), dtype=torch.float64) * scale for k in (1, 2))
+    A[0] = 0
+    bound = rounding.product_error_up(A.abs(), B.abs())
+    computed, least = A @ B, Fraction(2) ** -1074
+    for i in range(4):
+        for j in range(4):
+            terms = [Fraction(float(A[i, k])) * Fraction(float(B[k, j])) for k in range(4)]
+            found, size = Fraction(float(bound[i, j])), sum(map(abs, terms))
+            assert abs(Fraction(float(computed[i, j])) - sum(terms)) <= found
+            assert found <= 7 * size / 2**53 + 12 * least
+    assert scale != 1.0 or bool((bound[0] == 0).all())
+
+
 def test_directed_square_roots() -> None:
     x = torch.cat([doubles(2000).abs(), torch.tensor(EDGES, dtype=torch.float64)])
     low, high = rounding.sqrt_down(x).tolist(), rounding.sqrt_up(x).tolist()

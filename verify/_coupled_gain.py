@@ -9,9 +9,9 @@ and `sigma_i = middle_i + rows_i . t + r_i`, `|r_i| <= rest_i`, t in a unit ball
 `(u, x)` bound each part:
 
 1. `middle` as it stands;
-2. `sum_k t_k F_k`, `F_k` the form of `sum_i p_i rows_ik q_i`: over a box by `sum_k X_k` with `X_k >= +-F_k` (the matrix
-   cube of Ben-Tal and Nemirovski, *On tractable approximations of uncertain linear matrix inequalities affected by
-   interval uncertainty*, SIAM J. Optim. 12, 2002), over an l2 ball by Cauchy and Schwarz;
+2. `sum_k t_k u^T G_k x`, `u^T G_k x = sum_i p_i rows_ik q_i`: over a box by `sum_k (|A_k^T u|^2 + |C_k^T x|^2) / 2`,
+   `A_k C_k^T = G_k` (the matrix cube of Ben-Tal and Nemirovski, *On tractable approximations of uncertain linear matrix
+   inequalities affected by interval uncertainty*, SIAM J. Optim. 12, 2002), over an l2 ball by Cauchy and Schwarz;
 3. `rest_i |p_i q_i| <= rest_i (a_i p_i^2 + q_i^2 / a_i) / 2`;
 4. `|p_i (V_w w)_i| <= (p_i^2 / b_i + b_i (V_w w)_i^2) / 2`, the second part bounded through `|w_j| <= |v_j|`, layer by
    layer from the last.
@@ -140,28 +140,33 @@ def _blocks(top: MidRad, cross: MidRad, bottom: MidRad) -> MidRad:
 
 
 def _forms(second: MidRad, inner: MidRad, rows: Tensor) -> MidRad:
-    """The F_k, (n, N, N)."""
+    """The G_k, (n, outputs, n)."""
     scaled = midrad.mul(MidRad.exact(rows.T[:, :, None]), inner.apply_exact(lambda t: t[None]))
-    cross = midrad.matmul(second.apply_exact(lambda t: t[None]), scaled).apply_exact(lambda t: t / 2)
-    count, m, n = cross.shape
+    return midrad.matmul(second.apply_exact(lambda t: t[None]), scaled)
+
+
+def _of_the_state(order: str, G: MidRad, factors: tuple[Tensor, Tensor]) -> MidRad:
+    """Enclosure of a matrix whose form is at least `sum_k t_k u^T G_k x` for every t in the unit ball."""
+    return _over_ball(G, *factors) if order == "l2" else _over_cube(G, *factors)
+
+
+def _over_cube(G: MidRad, A: Tensor, C: Tensor) -> MidRad:
+    """`G_k = A_k C_k^T + E_k`: `2 |u^T G_k x| <= |A_k^T u|^2 + |C_k^T x|^2 + ||E_k|| (|u|^2 + |x|^2)`."""
+    sides = [MidRad.exact(side.permute(1, 0, 2).reshape(side.shape[1], -1)) for side in (A, C)]
+    squares = [midrad.matmul(side, _transposed(side)) for side in sides]
+    none = MidRad.exact(torch.zeros(A.shape[1], C.shape[1], dtype=torch.float64))
+    errors = midrad.sub(G, midrad.matmul(MidRad.exact(A), MidRad.exact(C.mT)))
+    return _shifted(_blocks(squares[0], none, squares[1]).apply_exact(lambda t: t / 2), errors)
+
+
+def _over_ball(G: MidRad, L: Tensor, D: Tensor) -> MidRad:
+    """With F_k the form of G_k in (u, x), `F_k = sym(L D_k) + E_k`.
+
+    `sum_k t_k F_k <= (L L^T + sum_k D_k^T D_k) / 2 + sum_k ||E_k|| I`.
+    """
+    count, m, n = G.shape
     zero = [MidRad.exact(torch.zeros(count, size, size, dtype=torch.float64)) for size in (m, n)]
-    return _blocks(zero[0], cross, zero[1])
-
-
-def _of_the_state(order: str, F: MidRad, factors: tuple[Tensor, Tensor]) -> MidRad:
-    """Enclosure of a matrix that is at least `sum_k t_k F_k` for every t in the unit ball."""
-    return _over_ball(F, *factors) if order == "l2" else _over_cube(F, *factors)
-
-
-def _over_cube(F: MidRad, G: Tensor, signs: Tensor) -> MidRad:
-    """`F_k = G_k S_k G_k^T + E_k` with signs S_k: `+-F_k <= G_k G_k^T + ||E_k|| I`."""
-    split = midrad.matmul(MidRad.exact(G * signs[:, None, :]), MidRad.exact(G.mT))
-    side = G.permute(1, 0, 2).reshape(G.shape[1], -1)
-    return _shifted(midrad.matmul(MidRad.exact(side), MidRad.exact(side.T)), midrad.sub(F, split))
-
-
-def _over_ball(F: MidRad, L: Tensor, D: Tensor) -> MidRad:
-    """`F_k = sym(L D_k) + E_k`: `sum_k t_k F_k <= (L L^T + sum_k D_k^T D_k) / 2 + sum_k ||E_k|| I`."""
+    F = _blocks(zero[0], G.apply_exact(lambda t: t / 2), zero[1])
     product = midrad.matmul(MidRad.exact(L), MidRad.exact(D))
     symmetric = midrad.add(product, _transposed(product)).apply_exact(lambda t: t / 2)
     stacked = D.reshape(-1, D.shape[-1])
@@ -172,6 +177,10 @@ def _over_ball(F: MidRad, L: Tensor, D: Tensor) -> MidRad:
 
 
 def _shifted(matrix: MidRad, errors: MidRad) -> MidRad:
-    """With `sum_k ||E_k||` on the diagonal, `||E|| <= max_i sum_j |e_ij|` of symmetric matrices."""
-    sizes = sum_up(errors.magnitude(), dim=-1).amax(dim=-1)
-    return midrad.add(matrix, MidRad.exact(float(sum_up(sizes)) * torch.eye(matrix.shape[0], dtype=torch.float64)))
+    """With `sum_k ||E_k||` on the diagonal: of E in (u, x), more than enough for the same of `u^T E x`.
+
+    `||E||^2` is at most the largest `sum_j |e_ij|` times the largest `sum_i |e_ij|`; the larger of them is taken.
+    """
+    sizes = errors.magnitude()
+    largest = torch.maximum(*(sum_up(sizes, dim=dim).amax(dim=-1) for dim in (-1, -2)))
+    return midrad.add(matrix, MidRad.exact(float(sum_up(largest)) * torch.eye(matrix.shape[0], dtype=torch.float64)))

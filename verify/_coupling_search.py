@@ -184,10 +184,10 @@ class _Search:
 
     def total(self, Z: Tensor) -> Tensor:
         """The sum of all forms, in floats."""
-        lines, m, (half, inverse) = self._lines, self._outputs, _roots(Z)
+        lines, m = self._lines, self._outputs
         a, b, share, scale = self._numbers(Z)
         later = squares_of_later_layers(self._coupling.chain, b, share, scale)
-        total = self._of_the_state(half, inverse)
+        total = self._of_the_state(Z)
         total += (self._p.T * (lines.rest * a / 2 + later[0])) @ self._p
         total += (self._q.T * (lines.rest / a / 2 + later[1])) @ self._q
         middle = (self._p.T * (lines.middle / 2)) @ self._q
@@ -198,8 +198,7 @@ class _Search:
 
     def choice(self, Z: Tensor, rho: float) -> Choice:
         """The numbers for Z, and the factors of part 2."""
-        half, inverse = _roots(Z)
-        return Choice(rho, self._lines, *self._numbers(Z), self._factors(half, inverse))
+        return Choice(rho, self._lines, *self._numbers(Z), self._factors(Z))
 
     def _numbers(self, Z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """a, b, share and scale."""
@@ -215,6 +214,32 @@ class _Search:
         balance = (costs[0] / costs[1]) ** 0.5 if min(costs) > 0 else 1.0
         return q / p, b * balance, share, scale
 
+    def _of_the_state(self, Z: Tensor) -> Tensor:
+        left, right = self._factors(Z)
+        if self._coupling.order == "l2":
+            stacked = right.reshape(-1, self.size)
+            return (left @ left.T + stacked.T @ stacked) / 2
+        sides = (side.permute(1, 0, 2).reshape(side.shape[1], -1) for side in (left, right))
+        return torch.block_diag(*(side @ side.T / 2 for side in sides))  # type: ignore[no-untyped-call, no-any-return]
+
+    def _factors(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        return self._over_ball(*_roots(Z)) if self._coupling.order == "l2" else self._over_cube(Z)
+
+    def _over_cube(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        """A_k and C_k with `G_k = A_k C_k^T`, `|A_k^T u|^2 + |C_k^T x|^2` least in the mean."""
+        m = self._outputs
+        (half_u, inverse_u), (half_x, inverse_x) = _roots(Z[:m, :m]), _roots(Z[m:, m:])
+        p, q = self._p[:, :m] @ half_u, self._q[:, m:] @ half_x
+        left, right = _balanced(p.T @ (self._lines.rows.T[:, :, None] * q))
+        return inverse_u @ left, inverse_x @ right
+
+    def _over_ball(self, half: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        plain, moved = self._forms(torch.eye(self.size, dtype=torch.float64)), self._forms(half)
+        side = moved.reshape(-1, self.size)
+        sizes, axes = torch.linalg.eigh(side.T @ side)
+        L = inverse @ (axes * sizes.clamp(min=1e-24 * float(sizes[-1]) + 1e-300) ** 0.25)
+        return L, torch.linalg.solve(L, plain)
+
     def _forms(self, half: Tensor) -> Tensor:
         """`half F_k half`, (n, N, N)."""
         p, q = self._p @ half, self._q @ half
@@ -222,25 +247,17 @@ class _Search:
         symmetric: Tensor = (product + product.mT) / 2
         return symmetric
 
-    def _of_the_state(self, half: Tensor, inverse: Tensor) -> Tensor:
-        if self._coupling.order == "l2":
-            L, D = self._factors(half, inverse)
-            stacked = D.reshape(-1, self.size)
-            return (L @ L.T + stacked.T @ stacked) / 2
-        sizes, axes = torch.linalg.eigh(self._forms(half))
-        side = (axes * sizes.abs().sqrt()[:, None, :]).permute(1, 0, 2).reshape(self.size, -1)
-        above: Tensor = inverse @ (side @ side.T) @ inverse
-        return above
 
-    def _factors(self, half: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-        if self._coupling.order == "l2":
-            plain, moved = self._forms(torch.eye(self.size, dtype=torch.float64)), self._forms(half)
-            side = moved.reshape(-1, self.size)
-            sizes, axes = torch.linalg.eigh(side.T @ side)
-            L = inverse @ (axes * sizes.clamp(min=1e-24 * float(sizes[-1]) + 1e-300) ** 0.25)
-            return L, torch.linalg.solve(L, plain)
-        sizes, axes = torch.linalg.eigh(self._forms(half))
-        return inverse @ (axes * sizes.abs().sqrt()[:, None, :]), sizes.sign()
+def _balanced(B: Tensor) -> tuple[Tensor, Tensor]:
+    """U and V with `B = U V^T`, whose columns are orthogonal and as long in U as in V."""
+    if B.shape[-2] > B.shape[-1]:
+        right, left = _balanced(B.mT)
+        return left, right
+    axes = torch.linalg.eigh(B @ B.mT)[1]
+    images = B.mT @ axes
+    lengths = torch.linalg.vector_norm(images, dim=-2, keepdim=True)
+    roots = lengths.clamp(min=1e-12 * float(lengths.max()) + 1e-150).sqrt()
+    return axes * roots, images / roots
 
 
 def _roots(Z: Tensor) -> tuple[Tensor, Tensor]:

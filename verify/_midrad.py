@@ -26,6 +26,8 @@ from ._rounding import (
     gamma,
     matmul_up,
     mul_up,
+    plus_up,
+    product_error_up,
     sub_down,
     sub_up,
     sum_up,
@@ -71,7 +73,8 @@ class MidRad:
 
     def magnitude(self) -> Tensor:
         """Upper bound of |x|."""
-        return torch.where(self.rad == 0, self.mid.abs(), add_up(self.mid.abs(), self.rad))
+        size = self.mid.abs()
+        return size if self.is_exact() else torch.where(self.rad == 0, size, plus_up(size, self.rad))
 
     def mignitude(self) -> Tensor:
         """Lower bound of |x|, at least 0."""
@@ -103,18 +106,23 @@ def _is_power_of_two(x: Tensor) -> Tensor:
 
 def _product_error(a: Tensor, b: Tensor, product: Tensor) -> Tensor:
     """Bound of |fl(ab) - ab|: 0 where a factor is 0 or a power of two and nothing underflows."""
-    scaling = (_is_power_of_two(a) | _is_power_of_two(b)) & (product.abs() >= 2.0**-1021)
+    size = product.abs()
+    scaling = (_is_power_of_two(a) | _is_power_of_two(b)) & (size >= 2.0**-1021)
     exact = scaling | (a == 0) | (b == 0)
-    error = add_up(mul_up(product.abs(), U), TINY)
+    error = plus_up(size * U, TINY)  # half of TINY for the product, half for this one
     return torch.where(exact & product.isfinite(), torch.zeros_like(error), error)
 
 
 def add(a: MidRad, b: MidRad) -> MidRad:
     """a + b."""
     mid, error = two_sum(a.mid, b.mid)
-    infinite = mid.isinf() & (a.mid.isinf() | b.mid.isinf())
-    error = torch.where(infinite, torch.zeros_like(mid), error.abs())
-    return MidRad(mid, add_up(add_up(a.rad, b.rad), torch.where(error.isnan(), math.inf, error)))
+    error.abs_()
+    if not bool(error.sum().isfinite()):  # of finite numbers alone a finite sum is made
+        infinite = mid.isinf() & (a.mid.isinf() | b.mid.isinf())
+        error = torch.where(infinite, 0.0, torch.where(error.isnan(), math.inf, error))
+    exact = a.is_exact(), b.is_exact()
+    spread = a.rad if exact[1] else b.rad if exact[0] else plus_up(a.rad, b.rad)
+    return MidRad(mid, plus_up(error, spread) if not all(exact) else error)
 
 
 def neg(a: MidRad) -> MidRad:
@@ -130,8 +138,12 @@ def sub(a: MidRad, b: MidRad) -> MidRad:
 def mul(a: MidRad, b: MidRad) -> MidRad:
     """a * b."""
     mid = a.mid * b.mid
-    spread = add_up(mul_up(a.mid.abs(), b.rad), mul_up(a.rad, add_up(b.mid.abs(), b.rad)))
-    return MidRad(mid, add_up(spread, _product_error(a.mid, b.mid, mid)))
+    rad = _product_error(a.mid, b.mid, mid)
+    if not b.is_exact():
+        rad = plus_up(rad, mul_up(a.mid.abs(), b.rad))
+    if not a.is_exact():
+        rad = plus_up(rad, mul_up(a.rad, plus_up(b.mid.abs(), b.rad)))
+    return MidRad(mid, rad)
 
 
 def div(a: MidRad, b: MidRad) -> MidRad:
@@ -139,9 +151,9 @@ def div(a: MidRad, b: MidRad) -> MidRad:
     q = a.mid / b.mid
     least = b.mignitude()
     scaling = _is_power_of_two(b.mid) & ((q.abs() >= 2.0**-1021) | (a.mid == 0)) & q.isfinite()
-    local = mul_up(add_up(mul_up(q.abs(), U), TINY), b.mid.abs())
+    local = mul_up(plus_up(q.abs() * U, TINY), b.mid.abs())
     local = torch.where(scaling | ((a.mid == 0) & (least > 0)), torch.zeros_like(local), local)
-    rad = div_up(add_up(local, add_up(a.rad, mul_up(q.abs(), b.rad))), least)
+    rad = div_up(plus_up(local, plus_up(a.rad, mul_up(q.abs(), b.rad))), least)
     return _without_zero_divisor(q, rad, least)
 
 
@@ -160,14 +172,12 @@ def absolute(a: MidRad) -> MidRad:
 def matmul(a: MidRad, b: MidRad) -> MidRad:
     """a @ b with torch.matmul's shapes: radius `|A| rB + rA (|B| + rB) + gamma |A||B|`."""
     mid = a.mid @ b.mid
-    k = a.mid.shape[-1]
     left, right = a.mid.abs(), b.mid.abs()
-    rad = mul_up(matmul_up(left, right), gamma(k + 2))
-    rad = torch.where(rad > 0, add_up(rad, float(k + 1) * TINY), rad)
-    if bool((b.rad != 0).any()):
-        rad = add_up(rad, matmul_up(left, b.rad))
-    if bool((a.rad != 0).any()):
-        rad = add_up(rad, matmul_up(a.rad, add_up(right, b.rad)))
+    rad = product_error_up(left, right)
+    if not b.is_exact():
+        rad = plus_up(rad, matmul_up(left, b.rad))
+    if not a.is_exact():
+        rad = plus_up(rad, matmul_up(a.rad, plus_up(right, b.rad)))
     return _open_if_overflown(mid, rad)
 
 
@@ -184,7 +194,7 @@ def sum_(x: MidRad, dims: Any, keepdim: bool) -> MidRad:
     mid = x.mid.sum(dim=axes, keepdim=keepdim)
     terms = max(x.mid.numel() // max(mid.numel(), 1), 1)
     rounding = mul_up(sum_up(x.mid.abs(), axes, keepdim=keepdim), gamma(terms))
-    return _open_if_overflown(mid, add_up(sum_up(x.rad, axes, keepdim=keepdim), rounding))
+    return _open_if_overflown(mid, plus_up(sum_up(x.rad, axes, keepdim=keepdim), rounding))
 
 
 def mean(x: MidRad, dims: Any, keepdim: bool) -> MidRad:
@@ -222,7 +232,7 @@ def index_add(base: MidRad, dim: int, index: Tensor, source: MidRad) -> MidRad:
     spread = torch.where(spread == 0, spread, mul_up(spread, grown))
     if not additions:
         return MidRad(mid, spread)
-    return _open_if_overflown(mid, add_up(spread, mul_up(moduli, gamma(additions))))
+    return _open_if_overflown(mid, plus_up(spread, mul_up(moduli, gamma(additions))))
 
 
 _COMPARISONS = {
