@@ -75,6 +75,22 @@ def test_sums_of_nonnegatives_are_bounded_within_two_units() -> None:
     assert rounding.plus_up(0.0, torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
 
 
+def test_products_of_nonnegatives_are_bounded_within_two_units() -> None:
+    """One by one and all together: who underflows decides for all."""
+    drawn = doubles(2000).abs().tolist()
+    pairs = [(abs(a), abs(b)) for a in EDGES for b in EDGES] + list(zip(drawn[::2], drawn[1::2], strict=True))
+    a, b = (torch.tensor(column, dtype=torch.float64) for column in zip(*pairs, strict=True))
+    alone = [float(rounding.times_up(x, y)) for x, y in zip(a, b, strict=True)]
+    for uppers in (alone, rounding.times_up(a, b).tolist()):
+        for (x, y), upper in zip(pairs, uppers, strict=True):
+            assert upper == math.inf or Fraction(x) * Fraction(y) <= Fraction(upper), (x, y)
+            assert upper <= math.nextafter(math.nextafter(x * y, math.inf), math.inf), (x, y)
+            assert upper > 0 or x == 0 or y == 0, (x, y)
+    assert bool(rounding.times_up(torch.tensor([0.0, 1.0]), math.inf).isnan()[0])
+    row = torch.tensor([0.0, 1.0, 2.0**-1000], dtype=torch.float64)
+    assert rounding.times_up(torch.tensor([[0.0], [2.0]]), row).count_nonzero() == 2
+
+
 @pytest.mark.parametrize("scale", [1.0, 2.0**-500, 2.0**-530, 2.0**-540])
 def test_errors_of_products_are_bounded_and_not_loosely(scale: float) -> None:
     """Products that underflow included; where a row of A is 0 and nothing underflows, the error is 0."""

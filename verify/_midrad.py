@@ -31,6 +31,7 @@ from ._rounding import (
     sub_down,
     sub_up,
     sum_up,
+    times_up,
     two_sum,
 )
 
@@ -82,7 +83,7 @@ class MidRad:
 
     def is_exact(self) -> bool:
         """Whether every radius is 0."""
-        return not bool((self.rad != 0).any())
+        return not int(torch.count_nonzero(self.rad))  # NaN counts
 
     def is_finite(self) -> bool:
         """Whether every midpoint and radius is a number."""
@@ -91,6 +92,11 @@ class MidRad:
     def apply_exact(self, movement: Callable[[Tensor], Tensor]) -> MidRad:
         """The same movement of entries applied to midpoints and radii."""
         return MidRad(movement(self.mid), movement(self.rad))
+
+
+def _is_finite(x: Tensor) -> bool:
+    """Whether x is known to hold numbers alone, by their sum; a sum that overflows tells nothing."""
+    return math.isfinite(x.sum())
 
 
 def _ends(x: Tensor) -> tuple[float, float]:
@@ -117,7 +123,7 @@ def add(a: MidRad, b: MidRad) -> MidRad:
     """a + b."""
     mid, error = two_sum(a.mid, b.mid)
     error.abs_()
-    if not bool(error.sum().isfinite()):  # of finite numbers alone a finite sum is made
+    if not _is_finite(error):
         infinite = mid.isinf() & (a.mid.isinf() | b.mid.isinf())
         error = torch.where(infinite, 0.0, torch.where(error.isnan(), math.inf, error))
     exact = a.is_exact(), b.is_exact()
@@ -140,9 +146,9 @@ def mul(a: MidRad, b: MidRad) -> MidRad:
     mid = a.mid * b.mid
     rad = _product_error(a.mid, b.mid, mid)
     if not b.is_exact():
-        rad = plus_up(rad, mul_up(a.mid.abs(), b.rad))
+        rad = plus_up(rad, times_up(a.mid.abs(), b.rad))
     if not a.is_exact():
-        rad = plus_up(rad, mul_up(a.rad, plus_up(b.mid.abs(), b.rad)))
+        rad = plus_up(rad, times_up(a.rad, plus_up(b.mid.abs(), b.rad)))
     return MidRad(mid, rad)
 
 
@@ -151,9 +157,9 @@ def div(a: MidRad, b: MidRad) -> MidRad:
     q = a.mid / b.mid
     least = b.mignitude()
     scaling = _is_power_of_two(b.mid) & ((q.abs() >= 2.0**-1021) | (a.mid == 0)) & q.isfinite()
-    local = mul_up(plus_up(q.abs() * U, TINY), b.mid.abs())
+    local = times_up(plus_up(q.abs() * U, TINY), b.mid.abs())
     local = torch.where(scaling | ((a.mid == 0) & (least > 0)), torch.zeros_like(local), local)
-    rad = div_up(plus_up(local, plus_up(a.rad, mul_up(q.abs(), b.rad))), least)
+    rad = div_up(plus_up(local, plus_up(a.rad, times_up(q.abs(), b.rad))), least)
     return _without_zero_divisor(q, rad, least)
 
 
@@ -183,6 +189,8 @@ def matmul(a: MidRad, b: MidRad) -> MidRad:
 
 def _open_if_overflown(mid: Tensor, rad: Tensor) -> MidRad:
     """The whole line where the midpoint is no number, whatever the radius."""
+    if _is_finite(mid):
+        return MidRad(mid, rad)
     return MidRad(mid, torch.where(mid.isfinite(), rad, math.inf))
 
 
