@@ -43,7 +43,7 @@ from ._one_problem import distinct_problems, one_problem
 from ._rounding import add_up, check_environment, div_up, mul_up, sum_up
 
 LARGEST_WORK = 2.0**30
-"""`n (n + outputs)^3` over all problems up to which this is done, n unknowns of one: some seconds."""
+"""Multiplications of what follows the state, over all problems, up to which this is done: some seconds."""
 _MARGINS = (1e-9, 1e-7, 1e-5)
 
 
@@ -64,7 +64,9 @@ def coupled_gain(jacobian: Jacobian, forms: LinearForms, batch_dims: int, below:
     for number in range(len(same)):
         one = one_problem(jacobian, number, batch_dims)
         chain = chain_of(one)
-        if chain is None or not chain.layers or not chain.is_finite() or _work(chain) * len(same) > LARGEST_WORK:
+        if chain is None or not chain.layers or not chain.is_finite():
+            return None
+        if _work(chain, forms.reach.order) * len(same) > LARGEST_WORK:
             return None
         found = _bounded(Coupling.of(_short(chain), one, forms, number if batch_dims else None), below)
         if found is None:
@@ -79,8 +81,10 @@ def _short(chain: Chain) -> Chain:
     return replace(chain, Y=chain.Y.apply_exact(lambda t: t[kept])) if bool(kept.any()) else chain
 
 
-def _work(chain: Chain) -> float:
-    return chain.unknowns * float(chain.unknowns + chain.Y.shape[0]) ** 3
+def _work(chain: Chain, order: str) -> float:
+    """Over a ball the G_k stand in (u, x) together, over a box apart."""
+    both = chain.unknowns * float(chain.unknowns + chain.Y.shape[0]) ** 3
+    return both if order == "l2" else both / 8
 
 
 def _bounded(coupling: Coupling, below: float) -> float | None:
