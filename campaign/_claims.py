@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deqops.verify import Ball, Certificate, Norm, Verdict, _theorems, certify, check
+from deqops.verify import Ball, Box, Certificate, Norm, Verdict, _theorems, certify, check
 
 from ._drawing import Random
 from ._judge import is_known, judge
@@ -21,7 +21,7 @@ _DAMPINGS = (0.5, 0.25, 0.75, 0.9, 1.0, 1.25, 1.5, -0.25)
 
 
 def case(seed: int, number: int) -> Tally:
-    """One operator: any request, then contraction in plain and weighted norms, then in a ball."""
+    """One operator: any request, then contraction in plain and weighted norms, then in a ball or a box."""
     rng = np.random.default_rng([seed, 3, number])
     tally = Tally()
     operator, certificate, asked = drawn(rng)
@@ -63,12 +63,12 @@ def _described(options: dict[str, Any]) -> str:
 def _contractions(rng: Random, operator: Operator) -> list[dict[str, Any]]:
     """Claims of contraction: in each plain norm, in given weights, and on a ball."""
     norms: list[str | Norm] = ["l1", "l2", "linf", _weighted(rng, operator)]
-    ball = {"theorem": "local_picard", "norm": _norm(rng, operator), "region": _ball(rng, operator)}
-    return [*({"theorem": "picard", "norm": norm} for norm in norms), ball]
+    local = {"theorem": "local_picard", "norm": _norm(rng, operator), "region": _region(rng, operator)}
+    return [*({"theorem": "picard", "norm": norm} for norm in norms), local]
 
 
 def _shown(value: Any) -> str:
-    return str(value.describe()) if isinstance(value, Norm | Ball) else repr(value)
+    return str(value.describe()) if isinstance(value, Norm | Ball | Box) else repr(value)
 
 
 def _request(rng: Random, operator: Operator) -> dict[str, Any]:
@@ -80,13 +80,13 @@ def _request(rng: Random, operator: Operator) -> dict[str, Any]:
     if kind < 0.5:
         return {"theorem": "monotone", "norm": str(rng.choice(["auto", "l2", "weighted_l2"]))}
     if kind < 0.65:
-        return {"theorem": "local_picard", "norm": _norm(rng, operator), "region": _ball(rng, operator)}
+        return {"theorem": "local_picard", "norm": _norm(rng, operator), "region": _region(rng, operator)}
     if kind < 0.73:
         return {"norm": _norm(rng, operator)}
     if kind < 0.94 and _FURTHER:
         return _further(rng, operator)
     if kind < 0.97:
-        return {"region": _ball(rng, operator), "damping": float(rng.choice(_DAMPINGS))}
+        return {"region": _region(rng, operator), "damping": float(rng.choice(_DAMPINGS))}
     return {"damping": float(rng.choice(_DAMPINGS))}
 
 
@@ -95,7 +95,8 @@ def _further(rng: Random, operator: Operator) -> dict[str, Any]:
     theorem = _FURTHER[int(rng.integers(len(_FURTHER)))]
     region = getattr(_theorems, "THEOREMS", {})[theorem].region
     local = region == "ball" or (region == "any" and rng.random() < 0.5)
-    options: dict[str, Any] = {"theorem": theorem, **({"region": _ball(rng, operator)} if local else {})}
+    drawn = _region if region == "any" else _ball
+    options: dict[str, Any] = {"theorem": theorem, **({"region": drawn(rng, operator)} if local else {})}
     if region == "any":
         options["norm"] = str(rng.choice(["auto", "linf", "weighted_linf"]))
         options["damping"] = float(rng.choice(_DAMPINGS))
@@ -113,17 +114,29 @@ def _weighted(rng: Random, operator: Operator) -> Norm:
     return Norm(order, (weights,))
 
 
+def _region(rng: Random, operator: Operator) -> Ball | Box:
+    """A ball, or a box of other widths in each coordinate, some of them 0 on a side."""
+    center, radius = _center(rng, operator), float(10.0 ** rng.uniform(-6, 2))
+    if rng.random() < 0.6:
+        return Ball(center, radius)
+    shares = (torch.from_numpy(rng.uniform(-0.1, 1, tuple(center.shape))).clamp(min=0) for _ in range(2))
+    below, above = (radius * share for share in shares)
+    return Box(center - below, center + above)
+
+
 def _ball(rng: Random, operator: Operator) -> Ball:
+    return Ball(_center(rng, operator), float(10.0 ** rng.uniform(-6, 2)))
+
+
+def _center(rng: Random, operator: Operator) -> Tensor:
     """Around a point that damped Picard steps reached, or around anything."""
     state = operator.state
     if rng.random() < 0.8:
         for _ in range(60):
             state = (state + operator.graph(state, *operator.inputs)) / 2
     state = torch.where(state.isfinite() & (state.abs() < 1e6), state, torch.zeros_like(state))
-    center: Tensor = state.double() + float(rng.choice([0.0, 1e-8, 1e-3])) * torch.from_numpy(
-        rng.standard_normal(tuple(state.shape))
-    )
-    return Ball(center, float(10.0 ** rng.uniform(-6, 2)))
+    moved: Tensor = float(rng.choice([0.0, 1e-8, 1e-3])) * torch.from_numpy(rng.standard_normal(tuple(state.shape)))
+    return state.double() + moved
 
 
 CLAIMS = Section("claims", "operators known exactly, six calls of certify each", 20_000, 25, case)

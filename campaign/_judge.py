@@ -16,7 +16,7 @@ from flint import ctx, fmpq
 
 from . import _judge_numbers
 from ._exact import Rational, RationalMatrix, identity, is_semidefinite, is_stable, norm_at_most, rational
-from ._judge_numbers import Facts
+from ._judge_numbers import Box, Facts
 from ._layers import ORDERS, PRECISION, Layer, conjugated, damped, distance, limit
 from ._operators import Operator
 
@@ -45,7 +45,7 @@ def judge(document: dict[str, Any], operator: Operator) -> list[str]:
 
 def is_known(document: dict[str, Any]) -> bool:
     """Whether the region is of a kind that is judged here."""
-    return document["region"]["kind"] in ("global", "ball")
+    return document["region"]["kind"] in ("global", "ball", "box")
 
 
 def _identity(document: dict[str, Any], operator: Operator) -> list[str]:
@@ -87,8 +87,9 @@ class _Judge:
 
     def certified(self) -> list[str]:
         """What a certified claim implies and is not so."""
-        if self._document["region"]["kind"] != "global":
-            return self._local()
+        kind = self._document["region"]["kind"]
+        if kind != "global":
+            return self._local() if kind == "ball" else self._local_in_boxes()
         wrong = self._one_equilibrium(self._layer.equilibria())
         claim = self._document["claim"]
         if claim["kind"] == "contraction" and self._document["rate"] is None:
@@ -125,6 +126,7 @@ class _Judge:
             {name: self._states(name, listed[name], evidence) for name in states},
             self._points(region["center"], self._problems) if ball else [],
             _number(region["radius"]) if ball else fmpq(0),
+            self._boxes() if region["kind"] == "box" else [],
         )
 
     def _states(self, name: str, names: list[str], evidence: dict[str, Any]) -> list[Point]:
@@ -256,6 +258,29 @@ class _Judge:
                 points.append([v + step * reach if j == i else v for j, v in enumerate(center)])
         return points
 
+    # ------------------------------------------------------------------------------------------------ boxes
+
+    def _boxes(self) -> list[Box]:
+        """One per problem."""
+        ends = (self._points(self._document["region"][side], self._problems) for side in ("lower", "upper"))
+        return [Box(*pair) for pair in zip(*ends, strict=True)]
+
+    def _local_in_boxes(self) -> list[str]:
+        wrong, found = [], self._layer.equilibria()
+        for box in self._boxes():
+            inside = None if found is None else [y for y in found if box.holds(y)]
+            if inside is not None and len(inside) != 1:
+                wrong.append(f"the box holds {len(inside)} equilibria")
+        if self._document["theorem"] != "local_picard":
+            return wrong + self._further(_judge_numbers.THEOREMS, self._document["theorem"])
+        outside = _number(self._document["evidence"]["outside"])
+        for box in self._boxes():
+            points = box.points()
+            wrong += self._rates([M for M in map(self._layer.at, points) if M is not None], points)
+            wrong += _judge_numbers.kept(self._layer, box, outside)
+        b = self._damping()
+        return wrong if 0 < b <= 1 else [*wrong, "a damping that leaves the box"]
+
     # ------------------------------------------------------------------------------------------ refutations
 
     def refuted(self) -> list[str]:
@@ -300,6 +325,8 @@ class _Judge:
             center = self._points(region["center"], self._problems)[number]
             if not all(self._within(point, center, region) for point in (y, z)):
                 wrong.append("a point lies outside the ball")
+        if region["kind"] == "box" and any(self._boxes()[number].misses(point) for point in (y, z)):
+            wrong.append("a point lies outside the box")
         return wrong
 
     def _norm(self, entry: dict[str, Any]) -> tuple[str, Point | None]:

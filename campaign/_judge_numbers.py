@@ -13,8 +13,40 @@ from ._exact import Rational, RationalMatrix, identity, is_semidefinite, is_stab
 from ._layers import Layer, conjugated, damped, distance, limit
 
 Point = list[Rational]
+_NONE = fmpq(0)
+_CORNERS = 16  # of a box, at most
 _TINY = fmpq(1, 2**200)  # more than the balls of an orbit are wide
 _STARTS = (fmpq(0), fmpq(1, 3), fmpq(-1000), fmpq(10**9))
+
+
+@dataclass(frozen=True)
+class Box:
+    """All points between two, entry by entry."""
+
+    lower: Point
+    upper: Point
+
+    def holds(self, y: list[Any], margin: Rational = _NONE) -> bool:
+        """Whether y is certainly inside, no nearer to a side than the margin."""
+        return all(
+            v - low >= margin and high - v >= margin for low, v, high in zip(self.lower, y, self.upper, strict=True)
+        )
+
+    def misses(self, y: list[Any], margin: Rational = _NONE) -> bool:
+        """Whether y is certainly outside, or nearer to a side than the margin."""
+        return any(
+            v - low < margin or high - v < margin for low, v, high in zip(self.lower, y, self.upper, strict=True)
+        )
+
+    def points(self) -> list[Point]:
+        """The middle, corners, and points near the middle of two opposite sides of each coordinate."""
+        middle = [(low + high) / 2 for low, high in zip(self.lower, self.upper, strict=True)]
+        sides = list(zip(self.lower, self.upper, strict=True))
+        found = [middle, *(list(corner) for corner in itertools.islice(itertools.product(*sides), _CORNERS))]
+        for i, (low, high) in enumerate(sides):
+            for share in (fmpq(99, 100), fmpq(1, 2**30), fmpq(-1, 2**30), fmpq(-99, 100)):
+                found.append([v + share * (high - low) / 2 if j == i else v for j, v in enumerate(middle)])
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +64,7 @@ class Facts:
         points: the evidence's states by name, one point per problem.
         centers: of the ball, one per problem; none for the whole space.
         radius: of the ball, 0 for the whole space.
+        boxes: one per problem; none where the region is no box.
     """
 
     layer: Layer
@@ -44,6 +77,7 @@ class Facts:
     points: dict[str, list[Point]]
     centers: list[Point]
     radius: Rational
+    boxes: list[Box]
 
     def within(self, y: list[Any], center: Point) -> bool:
         """Whether a state is certainly in the ball around a centre."""
@@ -170,10 +204,11 @@ def in_ball(facts: Facts) -> list[str]:
 
 
 def componentwise(facts: Facts) -> list[str]:
-    """T13: x, at slope matrices that G has in the region; the box's image and the factor at points of a ball."""
+    """T13: x, at slope matrices that G has in the region; the region's image, and the factor at points of a ball."""
     x, wrong = facts.points["vector"][0], [] if not facts.centers else in_ball(facts)
     points = [y for center in facts.centers for y in _around(facts, center) if facts.within(y, center)]
-    slopes = [facts.layer.at(y) for y in points] if facts.centers else facts.layer.reached
+    points += [y for box in facts.boxes for y in box.points()]
+    slopes = [facts.layer.at(y) for y in points] if points else facts.layer.reached
     for M in slopes:
         if M is not None and any(_grown(row, x) > facts.numbers["contraction"] * v for row, v in _rows(M, x)):
             wrong.append("x grows by more than the contraction")
@@ -187,7 +222,16 @@ def componentwise(facts: Facts) -> list[str]:
         images = [distance(facts.layer(y), center, facts.order, facts.weights) for y in here]
         if any(v > limit(facts.numbers["image"], facts.order) for v in images) or facts.numbers["image"] > facts.radius:
             wrong.append("the box is not mapped into itself, or further than stated")
+    for box in facts.boxes:
+        wrong += kept(facts.layer, box, facts.numbers["image"])
     return wrong[:3]
+
+
+def kept(layer: Layer, box: Box, outside: Rational) -> list[str]:
+    """How far no image may be beyond the box; below 0 where all are inside."""
+    if outside > 0 or any(box.misses(layer(y), -outside) for y in box.points()):
+        return ["the box is not mapped into itself, or further than stated"]
+    return []
 
 
 def _rows(matrix: RationalMatrix, x: Point) -> Iterator[tuple[Point, Rational]]:

@@ -319,6 +319,17 @@ def test_t9_refute_an_eigenvalue_inside_a_box() -> None:
     assert check(certificate, layer, z, z).accepted
 
 
+@pytest.mark.parametrize(
+    "region", [Box(zeros(1, 2), matrix([[0, 1]])), Box(zeros(1, 2), zeros(1, 2)), Ball(zeros(1, 2), 5e-324)]
+)
+@pytest.mark.parametrize("norm", ["auto", "l2"])
+def test_t9_refute_finds_nothing_inside_a_flat_box(region: Box | Ball, norm: str) -> None:
+    """The eigenvalue 4 belongs to a direction in which the box is a point; no two states of it are moved apart."""
+    G = Activated(torch.diag(torch.tensor([4.0, 0.5], dtype=torch.float64)), torch.tanh)
+    found = certify(G, zeros(1, 2), zeros(1, 2), region=region, norm=norm)
+    assert found.verdict is Verdict.UNKNOWN or isinstance(region, Ball)
+
+
 def test_t9_refute_says_nothing_of_what_is_outside() -> None:
     """tanh(4 z) expands near 0, and the box is away from there."""
     layer, x = Activated(matrix([[4.0]]), torch.tanh), zeros(1, 1)

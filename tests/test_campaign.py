@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from dataclasses import replace
@@ -236,6 +237,35 @@ def test_the_judge_sees_a_local_claim_made_everywhere_and_a_free_weight() -> Non
     wider = copy.deepcopy(document)
     wider["region"]["radius"] = wider["claim"]["region"]["radius"] = (100.0).hex()
     assert "the ball holds 2 equilibria" in judge(wider, trap)
+
+
+def test_the_judge_sees_a_claim_about_a_box_that_is_too_good() -> None:
+    layer, box = (
+        _half(),
+        Box(torch.full((1, 2), 1.5, dtype=torch.float64), torch.full((1, 2), 6.0, dtype=torch.float64)),
+    )
+    document = _document(layer, theorem="local_picard", norm="linf", region=box)
+    assert document["verdict"] == "certified"
+    assert judge(document, layer) == []
+    for name, value in (("bound", 0.5), ("outside", -1.0), ("outside", 1.0)):
+        better = copy.deepcopy(document)
+        better["evidence"][name] = value.hex()
+        assert judge(better, layer) != [], name
+    elsewhere = copy.deepcopy(document)
+    moved = np.array([[5.5, 5.5]]).tobytes()
+    elsewhere["witnesses"]["box_lower_0"]["data"] = base64.b64encode(moved).decode()
+    assert "the box holds 0 equilibria" in judge(elsewhere, layer)
+
+
+def test_the_judge_sees_a_witness_outside_of_its_box() -> None:
+    expanding = _single(2 * _half().inputs[0], _half().inputs[1])
+    box = Box(torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64))
+    document = _document(expanding, theorem="local_picard", norm="l2", region=box)
+    assert document["verdict"] == "refuted"
+    assert judge(document, expanding) == []
+    narrower = copy.deepcopy(document)
+    narrower["witnesses"]["box_upper_0"]["data"] = base64.b64encode(np.full((1, 2), 2.0**-20).tobytes()).decode()
+    assert "a point lies outside the box" in judge(narrower, expanding)
 
 
 def test_the_judge_sees_monotone_numbers_that_are_too_good() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from deqops._errors import InputError
 
 from ._norm import Norm
-from ._rounding import exact_float64
+from ._rounding import TINY, exact_float64
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Ball:
     def leaves(self) -> tuple[Tensor, ...]:
         """The centre's leaves."""
         return self.center if isinstance(self.center, tuple) else (self.center,)
+
+    def core(self) -> Ball:
+        """A ball that is next to nothing of this one, of no particular norm."""
+        return Ball(self.center, max(1e-12 * self.radius, TINY))
 
     def describe(self) -> str:
         """The region in words."""

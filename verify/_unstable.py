@@ -46,8 +46,9 @@ def eigenvalue_witness(problem: Problem, inputs: tuple[object, ...], region: Reg
     """A box inside the region where every slope matrix of one problem has an eigenvalue of modulus > 1."""
     iteration = Iteration(problem)
     for point in _points(problem, inputs, iteration, region):
-        radius = _BOX * max(1.0, float(point.abs().max()))
-        radius = min(radius, _BOX * _room(region))
+        radius = min(_BOX * max(1.0, float(point.abs().max())), _BOX * _room(region))
+        if radius == 0:  # a flat box has nothing inside
+            return None
         slopes = iteration.jacobian(point, radius)
         for number in range(min(iteration.problems, _MOST_PROBLEMS)):
             found = _growing(slopes, number)

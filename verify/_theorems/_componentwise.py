@@ -99,7 +99,7 @@ def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
         yield componentwise(problem, _norm(given, vector), vector, problem.jacobian, None, request.damping)
         return
     # In a box whose shape is left open, its shape is the vector's: proposed where slopes are those at the centre.
-    at_center = local_jacobian(problem, Ball(ball.center, 1e-12 * ball.radius), Norm("linf"))
+    at_center = local_jacobian(problem, ball.core(), Norm("linf"))
     norm = _norm(given, proposed_vector(at_center, problem.batch_dims))
     jacobian = local_jacobian(problem, ball, norm)
     vector = proposed_vector(jacobian, problem.batch_dims)

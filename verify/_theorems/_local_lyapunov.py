@@ -76,7 +76,7 @@ def _attempt(problem: Problem, request: Request) -> Iterator[Finding]:
     if request.norm == "weighted_l2" or any(_is_weighted(norm) for norm in (request.norm, ball.norm)):
         raise InputError('norm: theorem "local_lyapunov" finds its own quadratic norm; give the ball in plain l2')
     _refuse_large(problem)
-    form = proposed_form(damped_slopes(problem, Ball(ball.center, 1e-12 * ball.radius), damping).mid)
+    form = proposed_form(damped_slopes(problem, ball.core(), damping).mid)
     yield local_lyapunov(problem, ball, damping, form)
 
 
