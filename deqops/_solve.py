@@ -86,8 +86,11 @@ def solve(
         ConvergenceError: a problem did not converge (unless `throw=False`); it carries the solution.
         InputError: an argument does not fit, or G changes the state's structure.
     """
-    if not callable(G):
-        raise InputError(f"G: a callable G(state, *inputs) is needed, got {type(G).__name__}")
+    if not callable(G) or isinstance(G, type):
+        got = f"the class {G.__name__}; make one" if isinstance(G, type) else type(G).__name__
+        raise InputError(f"G: a callable G(state, *inputs) is needed, got {got}")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback: a callable (evaluations, residuals) is needed, got {type(callback).__name__}")
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
     inside = is_transformed()
     if inside:

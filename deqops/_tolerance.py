@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import as_number
 
 Norms = TypeVar("Norms", Tensor, NDArray[np.float64])
 
@@ -74,4 +75,4 @@ class Tolerance:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and math.isfinite(as_number(value))

@@ -125,7 +125,7 @@ class StateLayout:
 
 def check_batch_dims(batch_dims: object) -> None:
     """Raises InputError unless `batch_dims` is 0 or 1."""
-    if isinstance(batch_dims, bool) or batch_dims not in (0, 1):
+    if isinstance(batch_dims, bool) or not isinstance(batch_dims, int) or batch_dims not in (0, 1):
         raise InputError(f"batch_dims: got {batch_dims!r}; use 1 for a batch of problems, 0 for one problem")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError, UnsupportedOperationError
+from deqops._tree import check_batch_dims
 from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, tensor_digest, trace
 
 from ._around import around
@@ -73,7 +74,7 @@ def certify(
         InputError: an argument does not fit; NaN or infinity in weights or fixed values.
     """
     given, watch = given_arguments(G, arguments, batch_dims), Watch(budget, progress)
-    request = Request(norm, region, theorem, given.damping if damping is None else float(damping), watch)
+    request = Request(norm, region, theorem, given.damping if damping is None else damping, watch)
     dims = _batch_dims(G, batch_dims)
     try:
         traced: OperatorGraph | UnsupportedOperationError = trace(
@@ -344,8 +345,7 @@ def given_arguments(G: Any, arguments: tuple[Any, ...], batch_dims: int | None) 
 def _batch_dims(G: Any, batch_dims: int | None) -> int:
     own = getattr(G, "batch_dims", None)
     chosen = batch_dims if batch_dims is not None else own if own is not None else 1
-    if chosen not in (0, 1):
-        raise InputError(f"batch_dims: got {chosen!r}; use 1 for a batch of problems, 0 for one problem")
+    check_batch_dims(chosen)
     return int(chosen)
 
 

@@ -141,7 +141,7 @@ def certify_each(
     for number, part in enumerate(parts):
         own = watch.prefixed(f"problem {number + 1} of {layout.problems}: ")
         where = _region_of(region, number)
-        request = Request(norm, where, theorem, given.damping if damping is None else float(damping), own)
+        request = Request(norm, where, theorem, given.damping if damping is None else damping, own)
         found.append(certified(operator if operator is not None else reason, part, request, 1, shared))
     return Certificates(tuple(found), tuple((part.state, *part.inputs) for part in parts), operator)
 

@@ -14,7 +14,7 @@ from ._input_box import middles
 from ._local import followed_jacobian
 from ._norm import Norm, as_norm
 from ._problem import Problem
-from ._region import Ball, Global, Region
+from ._region import Ball, Global, Region, check_kind
 from ._request import check_region
 
 
@@ -45,6 +45,7 @@ def lipschitz_bound(
         InputError: an argument does not fit.
     """
     chosen = as_norm(norm)
+    check_kind(region)
     operator = trace(G, y0, *middles(inputs), batch_dims=batch_dims)
     if operator.impure:
         raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")

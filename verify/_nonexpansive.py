@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError, UnsupportedOperationError
+from deqops._numbers import as_number
 from deqops.graph import MixesProblemsError, check_independent, trace
 
 from . import _midrad as midrad
@@ -20,7 +21,7 @@ from ._membership import within
 from ._midrad import MidRad
 from ._norm import Norm, as_norm
 from ._problem import Problem
-from ._region import Ball, Box, Region
+from ._region import Ball, Box, Region, check_kind
 from ._request import Request
 from ._rounding import check_environment, div_up, exact_float64, mul_down, sqrt_down, sub_down
 from ._theorems import Hypothesis
@@ -117,8 +118,9 @@ def nonexpansive_bound(
     chosen = as_norm(norm)
     if chosen.order != "l2":
         raise InputError(f"norm: T4 with q = 1 holds in l2, weighted or not; got {chosen.describe()}")
-    if not 0 < damping < 1:
+    if not 0 < as_number(damping) < 1:
         raise InputError(f"damping: got {damping!r}; T4 with q = 1 needs 0 < b < 1")
+    check_kind(region)
     problem = _problem(G, y0, inputs, batch_dims)
     Request(chosen, None, "auto", 1.0).check_weights(problem)
     kept = _kept(problem, chosen, region) if isinstance(region, Ball | Box) else _absorbed(problem)

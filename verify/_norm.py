@@ -33,8 +33,11 @@ class Norm:
     weights: tuple[Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.order not in get_args(Order):
+        weights: object = self.weights
+        if not isinstance(self.order, str) or self.order not in get_args(Order):
             raise InputError(f"norm: got {self.order!r}; choose one of 'l1', 'l2', 'linf'")
+        if weights is not None and not (isinstance(weights, tuple) and all(isinstance(w, Tensor) for w in weights)):
+            raise InputError(f"norm: weights are a tuple of tensors, one per leaf, got {type(weights).__name__}")
         for weight in self.weights or ():
             if weight.dtype != torch.float64 or not bool((weight > 0).all() & weight.isfinite().all()):
                 raise InputError("norm: every weight must be a positive finite float64 number")
@@ -156,7 +159,7 @@ def as_norm(norm: str | Norm) -> Norm:
     """A norm from its name, "l1", "l2" or "linf"."""
     if isinstance(norm, Norm):
         return norm
-    if norm not in get_args(Order):
+    if not isinstance(norm, str) or norm not in get_args(Order):
         raise InputError(f"norm: got {norm!r}; choose 'auto', 'l1', 'l2', 'linf' or a deqops.verify.Norm")
     return Norm(norm)  # type: ignore[arg-type]
 

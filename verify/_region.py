@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import as_number
 
 from ._norm import Norm
 from ._rounding import TINY, exact_float64
@@ -30,7 +31,10 @@ class Ball:
     Args:
         center: one tensor per leaf of the state, of the full state's shape; a single tensor for one leaf.
         radius: positive; the same for every problem.
-        norm: None for the norm of the claim.
+        norm: a `Norm`, or "l1", "l2", "linf"; None for the norm of the claim.
+
+    Raises:
+        InputError: no tensors, a radius that is no positive number, or an unknown norm.
     """
 
     center: Tensor | tuple[Tensor, ...]
@@ -38,15 +42,17 @@ class Ball:
     norm: Norm | None = None
 
     def __post_init__(self) -> None:
-        if not (self.radius > 0 and math.isfinite(self.radius)):
+        radius, norm = as_number(self.radius), self.norm
+        if not (radius > 0 and math.isfinite(radius)):
             raise InputError(f"region: the radius of a Ball must be positive and finite, got {self.radius!r}")
-        if not isinstance(self.center, tuple):
-            object.__setattr__(self, "center", (self.center,))
+        object.__setattr__(self, "center", _leaves(self.center, "the centre of a Ball"))
+        object.__setattr__(self, "radius", radius)
+        object.__setattr__(self, "norm", norm if norm is None or isinstance(norm, Norm) else Norm(norm))
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
         """The centre's leaves."""
-        return self.center if isinstance(self.center, tuple) else (self.center,)
+        return self.center  # type: ignore[return-value]  # a tuple since `__post_init__`
 
     def core(self) -> Ball:
         """A ball that is next to nothing of this one, of no particular norm."""
@@ -74,8 +80,7 @@ class Box:
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
-            given = getattr(self, name)
-            leaves = given if isinstance(given, tuple) else (given,)
+            leaves = _leaves(getattr(self, name), "an end of a Box")
             object.__setattr__(self, name, tuple(exact_float64(leaf) for leaf in leaves))
         a, b = self.ends
         shapes = [tuple(leaf.shape) for leaf in a], [tuple(leaf.shape) for leaf in b]
@@ -120,13 +125,31 @@ class Around:
 
     center: Tensor | tuple[Tensor, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.center is not None:
+            object.__setattr__(self, "center", _leaves(self.center, "the state of Around"))
+
     @property
     def leaves(self) -> tuple[Tensor, ...] | None:
         """The centre's leaves, float64."""
-        if self.center is None:
-            return None
-        given = self.center if isinstance(self.center, tuple) else (self.center,)
-        return tuple(exact_float64(leaf) for leaf in given)
+        return None if self.center is None else tuple(exact_float64(leaf) for leaf in self.center)
+
+
+def _leaves(given: object, what: str) -> tuple[Tensor, ...]:
+    leaves = given if isinstance(given, tuple) else (given,)
+    if not leaves or not all(isinstance(leaf, Tensor) for leaf in leaves):
+        kinds = ", ".join(type(leaf).__name__ for leaf in leaves) or "nothing"
+        raise InputError(f"region: {what} is a tensor, or a tuple of one per leaf of the state; got {kinds}")
+    return leaves
+
+
+def check_kind(region: object, *, around: bool = False) -> None:
+    """Raises InputError unless it is None or a region, which `Around()` is where the certifier may choose one."""
+    kinds = (Global, Ball, Box, Around) if around else (Global, Ball, Box)
+    if region is not None and not isinstance(region, kinds):
+        got = f"the class {region.__name__}" if isinstance(region, type) else type(region).__name__
+        names = "Global(), Ball(center, radius), Box(lower, upper)" + (", Around()" if around else "")
+        raise InputError(f"region: one of {names} is needed, got {got}")
 
 
 def stated(region: Region | None, norm: Norm) -> Region:

@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import as_number
 
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
 from ._jacobian import Jacobian
 from ._norm import Norm, Order, as_norm
 from ._problem import Problem
-from ._region import Around, Ball, Box, Region
+from ._region import Around, Ball, Box, Region, check_kind
 from ._slope_norm import CERTIFIED, fitted_norms
 from ._theorems import THEOREMS
 from ._watch import Watch
@@ -50,16 +51,18 @@ class Request:
         damping: float,
         watch: Watch | None = None,
     ) -> None:
-        if theorem != "auto" and theorem not in THEOREMS:
+        if not isinstance(theorem, str) or (theorem != "auto" and theorem not in THEOREMS):
             raise InputError(f"theorem: got {theorem!r}; choose one of auto, {', '.join(THEOREMS)}")
-        if damping == 0 or not abs(damping) < math.inf:
-            raise InputError(f"damping: got {damping!r}; it must be finite and not 0")
-        named = isinstance(norm, Norm) or norm != "auto"
-        if isinstance(norm, str) and norm != "auto" and norm not in WEIGHTED:
+        b = as_number(damping)
+        if b == 0 or not abs(b) < math.inf:
+            raise InputError(f"damping: got {damping!r}; it must be a finite number and not 0")
+        named = not (isinstance(norm, str) and norm == "auto")
+        if named and not (isinstance(norm, str) and norm in WEIGHTED):
             norm = as_norm(norm)
+        check_kind(region, around=True)
         self.around = region if isinstance(region, Around) else None
         self.region = None if isinstance(region, Around) else region
-        self.norm, self.theorem, self.damping, self.watch = norm, theorem, damping, watch or Watch()
+        self.norm, self.theorem, self.damping, self.watch = norm, theorem, b, watch or Watch()
         kind = THEOREMS[theorem].claim if theorem != "auto" else "contraction" if named else "converges"
         self._kind, self.contraction = kind, kind == "contraction"
         self._refuse_misfits()

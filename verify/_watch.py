@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from deqops._errors import InputError
+from deqops._numbers import as_number
 
 Progress = Callable[[str], None]
 
@@ -23,10 +24,13 @@ class Watch:
     """
 
     def __init__(self, budget: float | None = None, progress: Progress | None = None) -> None:
-        if budget is not None and not budget > 0:
+        seconds = None if budget is None else as_number(budget)
+        if seconds is not None and not seconds > 0:
             raise InputError(f"budget: got {budget!r}; give a positive number of seconds, or None")
-        self.budget, self._progress = budget, progress
-        self._end = math.inf if budget is None else time.monotonic() + budget
+        if progress is not None and not callable(progress):
+            raise InputError(f"progress: a callable of one text is needed, got {type(progress).__name__}")
+        self.budget, self._progress = seconds, progress
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
 
     def prefixed(self, prefix: str) -> Watch:
         """The same watch, which says something before everything else."""

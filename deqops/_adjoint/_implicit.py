@@ -61,10 +61,16 @@ class ImplicitAdjoint:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}: a whole number of at least 1 is needed, got {value!r}")
+        solver: object = self.solver
+        if isinstance(solver, type) or not (hasattr(solver, "init") and hasattr(solver, "step")):
+            raise InputError(f"solver: an object like Anderson() is needed, got {solver!r}")
         if isinstance(self.solver, ForwardBackward | PeacemanRachford):
             name = type(self.solver).__name__
             raise InputError(f"solver: {name} solves z = s(Wz + c), an adjoint equation is none; use NewtonKrylov()")
-        if self.tolerance.certificate is not None:
+        tolerance: object = self.tolerance
+        if not isinstance(tolerance, Tolerance):
+            raise InputError(f"tolerance: an object like Tolerance() is needed, got {tolerance!r}")
+        if tolerance.certificate is not None:
             raise InputError("tolerance: an adjoint equation has no certificate; leave it out of its tolerance")
 
     def attach(self, operator: Rows, point: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import as_number
 
 
 def check_damping(damping: object) -> None:
     """Raises InputError unless the damping is a finite number above 0: no other can help any operator."""
-    number = isinstance(damping, int | float) and not isinstance(damping, bool)
-    if not (number and 0 < float(damping) < math.inf):  # type: ignore[arg-type]
+    if not (isinstance(damping, int | float) and 0 < as_number(damping) < math.inf):
         raise InputError(f"damping: a finite number above 0 is needed, got {damping!r}")
 
 

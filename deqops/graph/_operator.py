@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from deqops._atomic import write_atomically
 from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
+from deqops._tree import check_batch_dims
 from deqops.graph import _rules as _registered  # noqa: F401  (fills the table of lowering rules)
 from deqops.graph._folding import folded
 from deqops.graph._interpret import run
@@ -195,6 +196,7 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGrap
     """
     if isinstance(G, OperatorGraph):
         return G
+    check_batch_dims(batch_dims)
     return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
 
 
@@ -207,8 +209,7 @@ def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int =
     """
     if isinstance(G, OperatorGraph):
         raise InputError("G: this operator was read from a file; copy that file")
-    if batch_dims not in (0, 1):
-        raise InputError(f"batch_dims: got {batch_dims!r}; use 1 or 0")
+    check_batch_dims(batch_dims)
     content = _exported(G, state, inputs, {"schema": 1, "batch_dims": batch_dims})
     read_source(content)  # what is written can be read
     write_atomically(Path(path), content)
