@@ -17,3 +17,8 @@ def as_number(value: object) -> float:
         return float(held)
     except OverflowError:
         return math.nan
+
+
+def is_count(value: object, least: int = 0) -> bool:
+    """Whether it is a whole number of at least so many; no bool."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -19,8 +19,16 @@ from deqops.verify import (
     Verdict,
     certify,
     certify_each,
+    convolution_norm_bound,
+    enclose,
+    gradient_error_bound,
     lipschitz_bound,
     nonexpansive_bound,
+    nystrom_bound,
+    projection_bound,
+    quadrature,
+    rounding_floor,
+    sensitivity_bound,
 )
 
 Y = torch.zeros(1, 2, dtype=torch.float64)
@@ -33,6 +41,7 @@ def G(y: Tensor) -> Tensor:
     return 0.5 * torch.tanh(y)
 
 
+CERTIFICATE, RULE = certify(G, Y), quadrature("gauss2", 0.0, 1.0, 4)
 WRONG: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
     "certify": (
         lambda **options: certify(G, Y, **options),
@@ -80,6 +89,45 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
             "callback": [1, "x", []],
         },
     ),
+    "rounding_floor": (
+        lambda **options: rounding_floor(options.pop("certificate", CERTIFICATE), G, options.pop("y", Y), **options),
+        {
+            "certificate": [*NUMBERS, *OTHERS, *WORDS, None],
+            "y": [1.0, "x", None, torch.zeros(3)],
+            "radius": [0, 10**400, True, *OTHERS, *WORDS],
+            "ulps": [0, 10**400, True, None, *OTHERS, *WORDS],
+        },
+    ),
+    "gradient_error_bound": (
+        lambda **options: gradient_error_bound(options.pop("certificate", CERTIFICATE), G, Y, **options),
+        {"certificate": [1, "x", None], "terms": [-1, 2.5, True, *OTHERS, *WORDS]},
+    ),
+    "sensitivity_bound": (
+        lambda **options: sensitivity_bound(CERTIFICATE, G, Y, **options),
+        {"input": [1, -1, True, None, *OTHERS, *WORDS]},
+    ),
+    "enclose": (
+        lambda **options: enclose(options.pop("certificate", CERTIFICATE), G, options.pop("y", Y)),
+        {"certificate": [1, "x", None], "y": [1.0, "x", None]},
+    ),
+    "projection_bound": (
+        lambda **options: projection_bound(**{"rate": 0.5, "projection_norm": 1.0, "distance": 0.1} | options),
+        {name: [-1, float("nan"), 10**400, True, *OTHERS, *WORDS] for name in ("rate", "projection_norm", "distance")},
+    ),
+    "quadrature": (
+        lambda **options: quadrature(**{"name": "gauss2", "a": 0.0, "b": 1.0, "panels": 4} | options),
+        {"name": [1, "x", None, []], "panels": [0, 2.5, True, *OTHERS, *WORDS]},
+    ),
+    "nystrom_bound": (
+        lambda **options: nystrom_bound(options.pop("rule", RULE), options.pop("scale", 0.5), 0.5, 0.1),
+        {"rule": [1, "gauss2", None], "scale": [float("inf"), 10**400, True, *OTHERS, *WORDS]},
+    ),
+    "convolution_norm_bound": (
+        lambda **options: convolution_norm_bound(
+            torch.ones(1, 1, 3), (4,), **{"padding_mode": "zeros", "padding": 1} | options
+        ),
+        {"padding_mode": [1, "x", []], "groups": [0, 2, 2.5, True, [1], b"x", "x"]},
+    ),
     "Ball": (
         lambda **options: Ball(options.pop("center", Y), options.pop("radius", 1.0), **options),
         {
@@ -109,14 +157,8 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
         {"solver": [*NUMBERS, *OTHERS, *WORDS, Anderson], "tolerance": [*NUMBERS, *OTHERS, *WORDS, Tolerance]},
     ),
 }
-NAMED = {
-    "lower": "region",
-    "upper": "region",
-    "center": "region",
-    "radius": "region",
-    "order": "norm",
-    "weights": "norm",
-}
+NAMED = {"Ball": "region", "Box": "region", "Around": "region", "Norm": "norm"}
+"""What their arguments are called in the messages."""
 CASES = [(name, argument) for name, (_, wrong) in WRONG.items() for argument in wrong]
 
 
@@ -124,7 +166,7 @@ CASES = [(name, argument) for name, (_, wrong) in WRONG.items() for argument in 
 def test_a_wrong_argument_is_named(name: str, argument: str) -> None:
     call, wrong = WRONG[name]
     for value in wrong[argument]:
-        with pytest.raises(InputError, match=f"^{NAMED.get(argument, argument)}:"):
+        with pytest.raises(InputError, match=f"^({NAMED.get(name, argument)}|{argument}):"):
             call(**{argument: value})
 
 

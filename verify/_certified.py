@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
@@ -27,6 +28,7 @@ def certified_problem(certificate: Certificate, G: Any, y: Any, inputs: tuple[An
         UnsupportedOperationError: G cannot be traced.
     """
     check_environment()
+    check_certificate(certificate)
     if certificate.verdict is not Verdict.CERTIFIED:
         raise InputError(f"certificate: verdict is {certificate.verdict.value}; nothing follows from it")
     _check_state(certificate, pytree.tree_leaves(y))
@@ -35,6 +37,21 @@ def certified_problem(certificate: Certificate, G: Any, y: Any, inputs: tuple[An
         raise InputError("G: its weights or operations differ from the certified ones; certify it again")
     _check_inputs(certificate, pytree.tree_leaves(inputs))
     return Problem(operator, y, inputs)
+
+
+def check_certificate(certificate: object) -> None:
+    """Raises InputError unless it is a certificate."""
+    from ._certificate import Certificate
+
+    if not isinstance(certificate, Certificate):
+        raise InputError(f"certificate: a Certificate, as certify returns it, is needed, got {certificate!r}")
+
+
+def check_tensors(name: str, leaves: list[Any]) -> None:
+    """Raises InputError unless the leaves of a state are tensors."""
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            raise InputError(f"{name}: a state of tensors is needed, got {type(leaf).__name__}")
 
 
 def proven_factor(certificate: Certificate) -> tuple[float, Norm]:
@@ -68,6 +85,7 @@ _CONTRACTIONS = ("picard", "damped", "local_picard")
 
 
 def _check_state(certificate: Certificate, leaves: list[Any]) -> None:
+    check_tensors("y", leaves)
     got = [(tuple(leaf.shape), str(leaf.dtype).removeprefix("torch.")) for leaf in leaves]
     expected = [(tuple(shape), dtype) for shape, dtype in certificate.state]
     if [shape for shape, _ in got] != [shape for shape, _ in expected]:

@@ -23,6 +23,7 @@ from flint import arb, ctx, fmpq
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import is_count
 
 from ._rounding import TINY, U, add_up, check_environment, exact_float64, gamma, mul_up, sqrt_up, sum_up
 
@@ -88,7 +89,7 @@ def convolution_norm_bound(
     gaps = _per_dimension("dilation", dilation, len(taps), 1)
     spans = _spans(taps, gaps)
     pads = _paddings(padding, spans, steps)
-    if padding_mode not in _AXES:
+    if not isinstance(padding_mode, str) or padding_mode not in _AXES:
         raise InputError(f"padding_mode: got {padding_mode!r}; choose one of {', '.join(_AXES)}")
     _check_extents(padding_mode, sides, spans, pads)
     axes = [Axis(padding_mode, side, *pad) for side, pad in zip(sides, pads, strict=True)]
@@ -167,7 +168,8 @@ def _checked_kernel(kernel: Tensor, groups: int) -> Tensor:
         raise InputError(f"kernel: a tensor (out, in/groups, k) or (out, in/groups, k1, k2) is needed, got {found}")
     if not kernel.is_floating_point():
         raise InputError(f"kernel: dtype {kernel.dtype} is no real floating dtype; use float32 or float64")
-    _per_dimension("groups", groups, 1, 1)
+    if not is_count(groups, 1):
+        raise InputError(f"groups: got {groups!r}; a whole number of at least 1 is needed")
     if kernel.shape[0] % groups:
         raise InputError(f"groups: got {groups}; {kernel.shape[0]} kernels need a divisor of their number")
     weights = exact_float64(kernel)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError, UnsupportedOperationError
+from deqops._numbers import is_count
 
 from ._certified import certified_problem, contraction_constant
 from ._guarantees import error_bound, power_up
@@ -91,7 +92,7 @@ def gradient_error_bound(
             certificate's ball.
         UnsupportedOperationError: another form of G, or an activation that is not smooth (ReLU) or not listed, by name.
     """
-    if terms is not None and (isinstance(terms, bool) or terms < 0):
+    if terms is not None and not is_count(terms):
         raise InputError(f"terms: got {terms!r}; a number of Neumann terms, 0 or more, is needed")
     problem = certified_problem(certificate, G, y, inputs)
     q, norm = contraction_constant(certificate)

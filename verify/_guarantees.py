@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from deqops._errors import InputError
 from deqops.graph import trace
 
+from ._certified import check_certificate, check_tensors
 from ._claim import Verdict
 from ._membership import state_distance, within
 from ._norm import Norm
@@ -68,6 +69,7 @@ def enclose(certificate: Certificate, G: Any, y: Any, *inputs: Any) -> Enclosure
     Raises:
         InputError: as `Certificate.error_bound`.
     """
+    check_certificate(certificate)
     bound = error_bound(certificate, G, y, inputs)
     center = tuple(exact_float64(leaf) for leaf in pytree.tree_leaves(y))
     if certificate.norm is None:
@@ -146,6 +148,7 @@ def power_up(base: float, exponent: int) -> float:
 
 
 def _check_state(certificate: Certificate, name: str, leaves: list[Any]) -> None:
+    check_tensors(name, leaves)
     got = [tuple(leaf.shape) for leaf in leaves]
     expected = [shape for shape, _ in certificate.state]
     if got != expected:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError, UnsupportedOperationError
+from deqops._numbers import is_count
 from deqops.graph import ConcreteGraph, Leaf, MixesProblemsError, check_independent
 
 from ._enclosures import Constants
@@ -77,8 +78,8 @@ def _built(graph: ConcreteGraph, constants: Constants) -> tuple[Builder, Jacobia
 
 
 def _swapped(graph: ConcreteGraph, position: int) -> ConcreteGraph:
-    if not 0 <= position < len(graph.inputs):
-        raise InputError(f"input: got {position}, the operator has inputs 0 to {len(graph.inputs) - 1}")
+    if not is_count(position) or position >= len(graph.inputs):
+        raise InputError(f"input: got {position!r}, the operator has inputs 0 to {len(graph.inputs) - 1}")
     chosen = graph.inputs[position]
     leaf = graph.leaves[chosen]
     if not leaf.tensor.is_floating_point():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
+from deqops._numbers import as_number
 
 from . import _midrad as midrad
 from ._certified import certified_problem, contraction_constant, proven_factor
@@ -146,9 +147,9 @@ def rounding_floor(
         InputError: no ball around y is mapped into itself, the certificate proves no constant of G, or does not fit.
         UnsupportedOperationError: an operation whose rounding is not known here, by name.
     """
-    if not (0 < ulps < 2**20):
+    if not (0 < as_number(ulps) < 2**20):
         raise InputError(f"ulps: got {ulps!r}; a positive number is needed")
-    if radius is not None and not (radius > 0 and math.isfinite(radius)):
+    if radius is not None and not 0 < as_number(radius) < math.inf:
         raise InputError(f"radius: got {radius!r}; a positive finite number is needed")
     problem = certified_problem(certificate, G, y, inputs)
     q, norm = contraction_constant(certificate)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import as_number, is_count
 
 from ._rounding import add_up, div_up, mul_up, sub_down
 from ._theorems import Hypothesis
@@ -190,11 +191,11 @@ def quadrature(name: str, a: float, b: float, panels: int) -> Quadrature:
     Raises:
         InputError: an unknown rule, an empty or infinite interval, or no panel.
     """
-    if name not in _RULES:
+    if not isinstance(name, str) or name not in _RULES:
         raise InputError(f"name: got {name!r}; choose one of {', '.join(_RULES)}")
-    if not (math.isfinite(a) and math.isfinite(b) and a < b):
+    if not -math.inf < as_number(a) < as_number(b) < math.inf:
         raise InputError(f"a, b: got {a!r}, {b!r}; a < b, both finite, are needed")
-    if isinstance(panels, bool) or not 1 <= panels <= _LARGEST_PANELS:
+    if not is_count(panels, 1) or panels > _LARGEST_PANELS:
         raise InputError(f"panels: got {panels!r}; 1 to {_LARGEST_PANELS} are allowed")
     left, h = Fraction(a), (Fraction(b) - Fraction(a)) / panels
     exact: dict[Fraction, Fraction] = {}
@@ -264,11 +265,15 @@ def kernel_defect(rule: Quadrature, scale: float, kernel: KernelBounds, f_slope:
     Raises:
         InputError: a rule of another order, or a bound that is negative or not finite.
     """
+    _check_rule(rule)
+    bounds: object = kernel
+    if not isinstance(bounds, KernelBounds):
+        raise InputError(f"kernel: KernelBounds are needed, got {type(bounds).__name__}")
     if rule.order != 2:
         raise InputError(f"rule: {rule.name} needs derivatives of order {rule.order}; pass them to defect_bound")
     _nonnegative("f_slope", f_slope)
     _nonnegative("f_curvature", f_curvature)
-    if not math.isfinite(scale):
+    if not math.isfinite(as_number(scale)):
         raise InputError(f"scale: got {scale!r}; a finite number is needed")
     share = mul_up(abs(scale), rule.weight_sum)
     first = add_up(f_slope, mul_up(share, kernel.t))
@@ -298,9 +303,10 @@ def nystrom_bound(
     Raises:
         InputError: an argument is negative or not finite, or q < 1 is not shown.
     """
+    _check_rule(rule)
     for name, value in (("lipschitz", lipschitz), ("defect", defect), ("node_residual", node_residual)):
         _nonnegative(name, value)
-    if not math.isfinite(scale):
+    if not math.isfinite(as_number(scale)):
         raise InputError(f"scale: got {scale!r}; a finite number is needed")
     length = _up(Fraction(rule.b) - Fraction(rule.a))
     q = float(mul_up(mul_up(abs(scale), lipschitz), length))
@@ -316,8 +322,13 @@ def nystrom_bound(
     return ProjectionBound(error, q, hypotheses)
 
 
+def _check_rule(rule: object) -> None:
+    if not isinstance(rule, Quadrature):
+        raise InputError(f"rule: a Quadrature, as quadrature(..) makes it, is needed, got {type(rule).__name__}")
+
+
 def _nonnegative(name: str, value: float) -> None:
-    if not (value >= 0 and math.isfinite(value)):
+    if not 0 <= as_number(value) < math.inf:
         raise InputError(f"{name}: got {value!r}; a finite number that is not negative is needed")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deqops._errors import InputError, UnsupportedOperationError
+from deqops._numbers import is_count
 
 from ._certified import certified_problem, proven_factor
 from ._input_jacobian import InputJacobian, input_gain, input_jacobian, shared_unit, source_gain
@@ -111,8 +112,8 @@ def _free_input(certificate: Certificate, position: int) -> str:
             "certificate: it speaks of a ball, and no bound says that the other equilibrium lies in it; "
             'certify globally (region=Global() or theorem="picard")'
         )
-    if not 0 <= position < len(certificate.inputs):
-        raise InputError(f"input: got {position}, the operator has {len(certificate.inputs)} inputs, counted from 0")
+    if not is_count(position) or position >= len(certificate.inputs):
+        raise InputError(f"input: got {position!r}, the operator has {len(certificate.inputs)} inputs, counted from 0")
     record = certificate.inputs[position]
     if not record.free:
         raise InputError(
