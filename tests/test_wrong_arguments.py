@@ -110,6 +110,17 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
         lambda **options: enclose(options.pop("certificate", CERTIFICATE), G, options.pop("y", Y)),
         {"certificate": [1, "x", None], "y": [1.0, "x", None]},
     ),
+    "iterations": (
+        lambda **options: CERTIFICATE.iterations(options.pop("eps", 0.1), options.pop("first_step", 1.0)),
+        {
+            "eps": [0, 10**400, True, None, *OTHERS, *WORDS],
+            "first_step": [-1, 10**400, True, None, torch.zeros(0), -torch.ones(3), [], "x"],
+        },
+    ),
+    "distance_bound": (
+        lambda **options: CERTIFICATE.distance_bound(options.pop("first", Y), options.pop("second", Y)),
+        {"first": [1.0, "x", None, torch.zeros(3)], "second": [1.0, "x", None, torch.zeros(3)]},
+    ),
     "projection_bound": (
         lambda **options: projection_bound(**{"rate": 0.5, "projection_norm": 1.0, "distance": 0.1} | options),
         {name: [-1, float("nan"), 10**400, True, *OTHERS, *WORDS] for name in ("rate", "projection_norm", "distance")},
@@ -157,7 +168,7 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
         {"solver": [*NUMBERS, *OTHERS, *WORDS, Anderson], "tolerance": [*NUMBERS, *OTHERS, *WORDS, Tolerance]},
     ),
 }
-NAMED = {"Ball": "region", "Box": "region", "Around": "region", "Norm": "norm"}
+NAMED = {"Ball": "region", "Box": "region", "Around": "region", "Norm": "norm", "iterations": "iterations"}
 """What their arguments are called in the messages."""
 CASES = [(name, argument) for name, (_, wrong) in WRONG.items() for argument in wrong]
 

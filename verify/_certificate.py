@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import as_number
 from deqops.graph import tensor_digest
 
 from ._claim import Claim, Converges, Verdict
@@ -181,10 +182,12 @@ class Certificate:
         """
         ends = self.depth if isinstance(self.claim, Converges) else None
         rate, stretch = self._proven_rate() if ends is None else (0.0, 1.0)
-        step = float(first_step.max()) if isinstance(first_step, Tensor) else float(first_step)
-        if not (eps > 0 and math.isfinite(eps)) or not (step >= 0 and math.isfinite(step)):
+        whole = isinstance(first_step, Tensor) and first_step.numel() > 0
+        step = as_number(first_step.max() if whole else first_step)  # type: ignore[union-attr]
+        if not 0 < as_number(eps) < math.inf or not 0 <= step < math.inf:
+            given = step if whole else first_step
             raise InputError(
-                f"iterations: eps {eps!r} must be positive and first_step {step!r} not negative, both finite"
+                f"iterations: eps {eps!r} must be positive and first_step {given!r} not negative, both finite"
             )
         if ends is not None:
             return ends

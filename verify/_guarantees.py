@@ -81,9 +81,10 @@ def distance_bound(certificate: Certificate, first: Any, second: Any) -> Tensor:
     """Upper bound of `||first - second||` in the certificate's norm, per problem."""
     if certificate.norm is None:
         raise InputError("certificate: it names no norm")
-    a, b = ([exact_float64(leaf) for leaf in pytree.tree_leaves(state)] for state in (first, second))
-    for name, leaves in (("first", a), ("second", b)):
+    given = [pytree.tree_leaves(state) for state in (first, second)]
+    for name, leaves in zip(("first", "second"), given, strict=True):
         _check_state(certificate, name, leaves)
+    a, b = ([exact_float64(leaf) for leaf in leaves] for leaves in given)
     return state_distance(certificate.norm, a, b, certificate.batch_dims)
 
 
