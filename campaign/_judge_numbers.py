@@ -15,7 +15,9 @@ from ._layers import Layer, conjugated, damped, distance, limit
 Point = list[Rational]
 _NONE = fmpq(0)
 _CORNERS = 16  # of a box, at most
-_TINY = fmpq(1, 2**200)  # more than the balls of an orbit are wide
+_TINY = fmpq(1, 2**200)  # more than an orbit is rounded by
+_BITS = 300
+_UNIT = 2**_BITS
 _STARTS = (fmpq(0), fmpq(1, 3), fmpq(-1000), fmpq(10**9))
 
 
@@ -179,11 +181,15 @@ def absorbing(facts: Facts) -> list[str]:
 
 
 def _rational(value: Any) -> Rational:
-    """A rational, or the middle of a ball, some 300 bits of it."""
+    """A rational, or the middle of a ball, rounded down to a multiple of 2^-300.
+
+    Exactly, an orbit's denominators grow, and the sigmoid of a start far away has a billion of digits.
+    """
     if not isinstance(value, arb):
-        return value
-    digits, exponent = value.mid().man_exp()
-    return fmpq(digits) * fmpq(2) ** int(exponent)
+        return fmpq((value * _UNIT).floor(), _UNIT)
+    digits, exponent = (int(part) for part in value.mid().man_exp())
+    shift = exponent + _BITS
+    return fmpq(digits << shift if shift >= 0 else digits >> -shift, _UNIT)
 
 
 # ------------------------------------------------------------------------------------------------------ balls

@@ -18,6 +18,7 @@ from deqops._equation import Given
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
 from deqops._loop import Callback, Rollout, Rows, iterate
+from deqops._numbers import is_count
 from deqops._operators import Operator, bound
 from deqops._precision import Autocast, without_autocast
 from deqops._solution import ConvergenceError, Result, Solution
@@ -160,7 +161,7 @@ def checked_settings(
     for (name, (first, second), example), given in zip(KINDS, chosen, strict=True):
         if isinstance(given, type) or not (hasattr(given, first) and hasattr(given, second)):
             raise InputError(f"{name}: an object like {example} is needed, got {given!r}")
-    if isinstance(max_evaluations, bool) or not isinstance(max_evaluations, int) or max_evaluations < 1:
+    if not is_count(max_evaluations, 1):
         raise InputError(f"max_evaluations: a whole number of at least 1 is needed, got {max_evaluations!r}")
     return chosen
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flint import ctx, fmpq, fmpq_mat, fmpz_mat
+from flint import arb, ctx, fmpq, fmpq_mat, fmpz_mat
 
 from campaign import _modules as modules
 from campaign import _sections as sections
@@ -21,6 +21,7 @@ from campaign._balls import definiteness, enclosed, is_bound
 from campaign._claims import drawn
 from campaign._exact import identity, integers, is_semidefinite, is_stable, norm_at_most, rational_matrix, shifted
 from campaign._judge import judge
+from campaign._judge_numbers import _rational
 from campaign._layers import ACTIVATIONS, Layer
 from campaign._matrices import is_norm_bound, overshoot
 from campaign._operators import FAMILIES, Operator, draw_operator
@@ -237,6 +238,14 @@ def test_the_judge_sees_a_local_claim_made_everywhere_and_a_free_weight() -> Non
     wider = copy.deepcopy(document)
     wider["region"]["radius"] = wider["claim"]["region"]["radius"] = (100.0).hex()
     assert "the ball holds 2 equilibria" in judge(wider, trap)
+
+
+def test_the_judge_rounds_what_an_orbit_comes_to() -> None:
+    """The sigmoid of a start far away has an exponent of a billion; exactly it would fill the memory."""
+    assert _rational(arb(-(10**9)).exp()) == 0
+    assert _rational(-(arb(-(10**9)).exp())) == -fmpq(1, 2**300)
+    assert abs(_rational(fmpq(1, 3)) - fmpq(1, 3)) <= fmpq(1, 2**300)
+    assert _rational(arb(2) ** 400) == 2**400
 
 
 def test_the_judge_sees_a_claim_about_a_box_that_is_too_good() -> None:

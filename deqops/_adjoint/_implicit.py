@@ -14,6 +14,7 @@ from deqops._adjoint._ordered import ordered
 from deqops._adjoint._transformed import attached_inside
 from deqops._errors import InputError
 from deqops._loop import iterate
+from deqops._numbers import is_count
 from deqops._precision import without_autocast
 from deqops._solution import ConvergenceError, Result, Solution
 from deqops._solver import Anderson, ForwardBackward, PeacemanRachford, Solver
@@ -59,7 +60,7 @@ class ImplicitAdjoint:
     def __post_init__(self) -> None:
         for name in ("max_evaluations", "derivatives"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_count(value, 1):
                 raise InputError(f"{name}: a whole number of at least 1 is needed, got {value!r}")
         solver: object = self.solver
         if isinstance(solver, type) or not (hasattr(solver, "init") and hasattr(solver, "step")):

@@ -9,6 +9,7 @@ from torch import Tensor
 from deqops._adjoint._base import Rows
 from deqops._adjoint._carried import carried
 from deqops._errors import InputError
+from deqops._numbers import is_count
 from deqops._solver._picard import check_damping
 
 
@@ -51,5 +52,5 @@ class Phantom:
 
 def check_steps(steps: object) -> None:
     """Raises InputError unless `steps` is a whole number of at least 1."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if not is_count(steps, 1):
         raise InputError(f"steps: a whole number of at least 1 is needed, got {steps!r}")

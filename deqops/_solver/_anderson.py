@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._errors import InputError
+from deqops._numbers import is_count
 from deqops._solver._directions import Directions
 from deqops._tree import at_least_float32, host, row_norms
 
@@ -64,7 +65,7 @@ class Anderson:
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 1:
+        if not is_count(self.memory, 1):
             raise InputError(f"memory: a whole number of at least 1 is needed, got {self.memory!r}")
         given = self.regularization
         if given is not None and not (isinstance(given, float | int) and 0 < given < 1):

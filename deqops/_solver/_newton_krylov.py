@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._errors import InputError
+from deqops._numbers import is_count
 from deqops._tree import row_norms
 
 from ._gmres import Reduced, gmres
@@ -80,7 +81,7 @@ class NewtonKrylov:
     decrease: float = 1e-4
 
     def __post_init__(self) -> None:
-        if isinstance(self.krylov, bool) or not isinstance(self.krylov, int) or self.krylov < 1:
+        if not is_count(self.krylov, 1):
             raise InputError(f"krylov: a whole number of at least 1 is needed, got {self.krylov!r}")
         for name, most in (("forcing", 1.0), ("decrease", 0.5)):
             value = getattr(self, name)

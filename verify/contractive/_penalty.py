@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
+from deqops._numbers import is_count
 from deqops._operators import Operator
 
 from ._spectral import top_pair
@@ -90,7 +91,7 @@ def jacobian_penalty_estimate(
 
     Source: Bai, Koltun and Kolter, *Stabilizing Equilibrium Models by Jacobian Regularization*, ICML 2021.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+    if not is_count(samples, 1):
         raise InputError(f"samples: a whole number of at least 1 is needed, got {samples!r}")
     leaves, spec = pytree.tree_flatten(state)
     points = [leaf.detach().requires_grad_() for leaf in leaves]
