@@ -87,6 +87,8 @@ def test_products_of_nonnegatives_are_bounded_within_two_units() -> None:
             assert upper <= math.nextafter(math.nextafter(x * y, math.inf), math.inf), (x, y)
             assert upper > 0 or x == 0 or y == 0, (x, y)
     assert bool(rounding.times_up(torch.tensor([0.0, 1.0]), math.inf).isnan()[0])
+    ends = torch.tensor([0.0, 2.0**-600], dtype=torch.float64), torch.tensor([math.inf, 2.0**-600], dtype=torch.float64)
+    assert float(rounding.times_up(*ends)[1]) > 0  # beside what is no number, too
     row = torch.tensor([0.0, 1.0, 2.0**-1000], dtype=torch.float64)
     assert rounding.times_up(torch.tensor([[0.0], [2.0]]), row).count_nonzero() == 2
 

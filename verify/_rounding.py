@@ -121,8 +121,8 @@ def times_up(a: Number, b: Number) -> Tensor:
     """
     x, y = _pair(a, b)
     p = x * y
-    small = int(torch.count_nonzero(p < 2.0**-1021))
-    if small and small != int(torch.count_nonzero(((x == 0) | (y == 0)).expand(p.shape))):
+    small = p < 2.0**-1021
+    if int(torch.count_nonzero(small)) and bool((small & (x != 0) & (y != 0)).any()):
         return mul_up(x, y)
     return p.add_(p, alpha=2.0**-52)
 
