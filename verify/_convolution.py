@@ -169,7 +169,7 @@ def _checked_kernel(kernel: Tensor, groups: int) -> Tensor:
     if not kernel.is_floating_point():
         raise InputError(f"kernel: dtype {kernel.dtype} is no real floating dtype; use float32 or float64")
     if not is_count(groups, 1):
-        raise InputError(f"groups: got {groups!r}; a whole number of at least 1 is needed")
+        raise InputError(f"groups: got {groups!r}; give 1 integer, at least 1")
     if kernel.shape[0] % groups:
         raise InputError(f"groups: got {groups}; {kernel.shape[0]} kernels need a divisor of their number")
     weights = exact_float64(kernel)
