@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from deqops.verify import _midrad as midrad
 from deqops.verify import _rounding as rounding
+from deqops.verify import lowest_eigenvalue_bound, spectral_norm_bound
 from deqops.verify._midrad import MidRad
 
 numbers = st.floats(-(2.0**500), 2.0**500, allow_subnormal=True) | st.floats(-4, 4)
@@ -128,6 +129,16 @@ def test_sums_enclose(reduce: str) -> None:
             exact = [sum(values, Fraction(0)) / (1 if reduce == "sum" else 30)]
         for truth, low, high in zip(exact, found.lower().tolist(), found.upper().tolist(), strict=True):
             assert Fraction(low) <= truth <= Fraction(high)
+
+
+def test_intervals_around_parameters_are_computed_with_like_others() -> None:
+    W = torch.nn.Parameter(intervals(3, 3, 3, spread=0.0).mid)
+    spread = torch.full((3, 3), 1e-9, dtype=torch.float64)
+    given, plain = MidRad(W, spread), MidRad(W.detach(), spread)
+    for operation in (midrad.add, midrad.sub, midrad.mul, midrad.div, midrad.matmul):
+        assert torch.equal(operation(given, given).rad, operation(plain, plain).rad)
+    assert spectral_norm_bound(given).upper == spectral_norm_bound(plain).upper
+    assert lowest_eigenvalue_bound(W + W.T) == lowest_eigenvalue_bound(W.detach() + W.detach().T)
 
 
 def test_division_by_an_interval_around_zero_is_open_not_wrong() -> None:

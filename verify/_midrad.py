@@ -43,6 +43,11 @@ class MidRad:
     mid: Tensor
     rad: Tensor
 
+    def __post_init__(self) -> None:
+        if self.mid.requires_grad or self.rad.requires_grad:  # bounds have no derivatives
+            object.__setattr__(self, "mid", self.mid.detach())
+            object.__setattr__(self, "rad", self.rad.detach())
+
     @staticmethod
     def exact(values: Tensor) -> MidRad:
         """Numbers that are known exactly."""
