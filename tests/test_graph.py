@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,3 +216,20 @@ def test_tracing_leaves_modes_and_buffers_as_they_were() -> None:
     counting = Counting().double()
     trace(counting, randn(4, 3))
     assert float(counting.calls) == 0
+
+
+def test_an_export_that_fails_writes_nothing_and_one_that_works_keeps_its_words(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """torch writes the graph so far and a warning where a module reads numbers of its data."""
+    z, x = torch.zeros(2, 3), torch.arange(2)
+    with pytest.raises(UnsupportedOperationError, match="data-dependent"):
+        trace(lambda z, x: z * int(x.max()), z, x)
+    assert capfd.readouterr() == ("", "")
+
+    def speaks(z: torch.Tensor) -> torch.Tensor:
+        sys.stderr.write("a word")
+        return z
+
+    trace(speaks, z)
+    assert "a word" in capfd.readouterr().err

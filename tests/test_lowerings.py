@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vocabulary import EVALUATIONS, evaluate, read
 
 from deqops import UnsupportedOperationError
-from deqops.graph import ConcreteGraph, check_independent
+from deqops.graph import ConcreteGraph, MixesProblemsError, check_independent
 from deqops.verify._enclosures import Constants, enclose_image
 from deqops.verify._midrad import MidRad
 from deqops.verify.checker import _arithmetic as ball
@@ -331,6 +331,13 @@ ADDED = torch.zeros(3, 3).double().masked_fill(~CAUSAL, -math.inf) + 0.3
     shorter=lambda z: F.scaled_dot_product_attention(z[:, :2], z, z, is_causal=True),
     constant_keys=lambda z: F.scaled_dot_product_attention(z, KEYS, KEYS.sin()),
     heads=lambda z: F.scaled_dot_product_attention(z[:, None], z[:, None, :2].expand(2, 3, 2, 5), z[:, None, :2]),
+    grouped=lambda z: F.scaled_dot_product_attention(
+        torch.stack([z, z.sin(), 2 * z, z.cos()], 1),
+        torch.stack([z, -z], 1),
+        torch.stack([z.tanh(), z], 1),
+        enable_gqa=True,
+    ),
+    grouped_alone=lambda z: F.scaled_dot_product_attention(z[:, None], z[:, None], z[:, None], enable_gqa=True),
 )
 def test_attention(function: Function) -> None:
     assert_reads(function, normal(2, 3, 5))
@@ -342,10 +349,6 @@ def test_attention_that_is_no_fixed_map_or_undefined_is_refused() -> None:
         read(lambda z: F.scaled_dot_product_attention(z, z, z, attn_mask=nothing), z)
     with pytest.raises(AssertionError, match="dropout"):
         read(lambda z: F.scaled_dot_product_attention(z, z, z, dropout_p=0.5), z)
-    grouped = read(
-        lambda z: F.scaled_dot_product_attention(z[None], z[None], z[None], enable_gqa=True), z, batch_dims=0
-    )
-    assert "aten.scaled_dot_product_attention.default" in {node.op for node in grouped.nodes}
 
 
 HEADS = module(nn.MultiheadAttention(6, 2, batch_first=True))
@@ -461,6 +464,37 @@ def test_a_condition_on_constants_writes_one_number() -> None:
     assert_reads(function, normal(2, 3))
 
 
+def counted_positions(z: Tensor) -> Tensor:
+    """Positions as image models make them: sums of a mask, in the dtype of the state."""
+    mask = torch.ones(z.shape[1:], dtype=torch.bool)
+    mask[0, 1] = False
+    return z * mask.cumsum(1, dtype=z.dtype) + z.cumsum(1, dtype=z.dtype)
+
+
+def test_sums_of_known_integers_are_known() -> None:
+    graph = assert_reads(counted_positions, normal(2, 3, 4))
+    assert sum(node.op == "matmul" for node in graph.nodes) == 1
+
+
+def without_casts(z: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        y = torch.tanh(z @ KEYS.mT[:5, :3].contiguous())
+        with torch.no_grad():
+            y = y.sin()
+    return y
+
+
+def with_casts(z: Tensor) -> Tensor:
+    with torch.autocast("cpu"):
+        return torch.tanh(z)
+
+
+def test_a_block_that_switches_autocasting_off_is_its_operations() -> None:
+    assert_reads(without_casts, normal(2, 3, 5))
+    with pytest.raises(UnsupportedOperationError, match="without autocasting"):
+        read(with_casts, normal(2, 3, 5))
+
+
 # -------------------------------------------------------------------------------------------------------- einsum
 
 
@@ -570,9 +604,24 @@ def test_statistics_of_the_batch_are_no_fixed_map() -> None:
     from deqops.graph import trace
 
     z = normal(2, 2, 4, 3)
-    assert trace(nn.BatchNorm2d(2, track_running_stats=False).double(), z).impure
+    assert trace(nn.BatchNorm2d(2).double().train(), z).impure
     assert trace(nn.InstanceNorm2d(2, track_running_stats=True).double().train(), z).impure
     assert not trace(nn.InstanceNorm2d(2).double().train(), z).impure
+
+
+def test_statistics_that_are_not_kept_are_a_fixed_map_that_mixes_problems() -> None:
+    """Of a single problem, or of weights that are standardised by them, there is nothing to mix."""
+    z, layer = normal(2, 2, 4, 3), module(nn.BatchNorm2d(2, track_running_stats=False))
+    assert_reads(layer, z, batch_dims=0)
+    with pytest.raises(MixesProblemsError):
+        check_independent(read(layer, z))
+    weight = normal(3, 2, 3, 3, seed=4)
+
+    def standardised(z: Tensor) -> Tensor:
+        rows = F.batch_norm(weight.reshape(1, 3, -1), None, None, weight=weight[:, 0, 0, 0], training=True)
+        return F.conv2d(z, rows.reshape_as(weight), padding=1)
+
+    assert_reads(standardised, z)
 
 
 # ------------------------------------------------------------------------------------------------ volumes

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import ConcreteGraph, OperatorGraph, between, with_attention
+from deqops.graph import ConcreteGraph, OperatorGraph, between, recognised
 
 from . import _jacobian_rules, _product_rules  # noqa: F401  (fill the table of Jacobian rules)
 from ._defined import refuse_attributes
@@ -27,7 +27,8 @@ from ._rounding import exact_float64
 class Problem:
     """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it.
 
-    `graph` has attention over segments as one node; `written_out` is the same function, spelled out.
+    `graph` has attention over segments and written-out norms as one node each; `written_out` is the same function as
+    it was exported.
 
     Args:
         operator: G.
@@ -45,7 +46,7 @@ class Problem:
         self.operator = operator
         self.boxes = boxes_of(inputs)
         graph = between(operator.concrete(state, *middles(inputs)), self.boxes)
-        self.written_out, self.graph = graph, with_attention(graph)
+        self.written_out, self.graph = graph, recognised(graph)
         self.tree = pytree.tree_structure(state)
         self.constants = Constants(graph)
         self.batch_dims = graph.batch_dims

@@ -6,7 +6,7 @@ from ._between import between
 from ._independent import MixesProblemsError, check_independent
 from ._ir import Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
-from ._segments import with_attention
+from ._recognised import recognised
 
 load = read_model
 
@@ -23,7 +23,7 @@ __all__ = [
     "export",
     "load",
     "read_model",
+    "recognised",
     "tensor_digest",
     "trace",
-    "with_attention",
 ]

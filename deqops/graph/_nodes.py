@@ -21,14 +21,17 @@ from deqops.graph._scalars import scalar_name
 from deqops.graph._tensors import dtype_of
 
 _NO_GRAD = "torch.ops.higher_order.wrap_with_set_grad_enabled"
+_AUTOCAST = "torch.ops.higher_order.wrap_with_autocast"
+_SWITCHES = {_NO_GRAD: ("as_bool",), _AUTOCAST: ("as_string", None, "as_bool", None)}
+"""Blocks, and the kinds of the arguments before their graph; None for any."""
 _MAX_NESTING = 8
 
 
 def raw_nodes(entry: object, nesting: int = 0) -> list[RawNode]:
-    """The node that an entry of the graph's list describes; none for an assertion, several for a no-grad block."""
+    """The node that an entry of the graph's list describes; none for an assertion, several for a block."""
     target = get(entry, "target", str)
-    if target == _NO_GRAD:
-        return _inlined(entry, nesting)
+    if target in _SWITCHES:
+        return _inlined(entry, target, nesting)
     op = _operation(target)
     if is_check(op):
         return []
@@ -41,24 +44,30 @@ def raw_nodes(entry: object, nesting: int = 0) -> list[RawNode]:
     return [RawNode(op, tuple(arguments), results, several)]
 
 
-def _inlined(entry: object, nesting: int) -> list[RawNode]:
-    """A block under another gradient mode computes the same values: its nodes take the place of the call."""
+def _inlined(entry: object, block: str, nesting: int) -> list[RawNode]:
+    """A block that computes the same values as its nodes do without it: they take the place of the call.
+
+    Such are blocks under another gradient mode, and those that switch autocasting off.
+    """
     if nesting >= _MAX_NESTING:
-        raise ModelFileError("model file: its no-grad blocks are nested too deeply")
+        raise ModelFileError("model file: its blocks are nested too deeply")
     given = [get(item, "arg", dict) for item in get(entry, "inputs", list)]
-    tags = [union(argument)[0] for argument in given]
-    if tags[:2] != ["as_bool", "as_graph"]:
-        raise ModelFileError("model file: damaged no-grad block")
-    graph = get(get(given[1], "as_graph", dict), "graph", dict)
-    parameters, _ = _results(get(graph, "inputs", list), _NO_GRAD)
-    outputs, _ = _results(get(graph, "outputs", list), _NO_GRAD)
-    results, _ = _results(get(entry, "outputs", list), _NO_GRAD)
-    if len(parameters) != len(given) - 2 or len(outputs) != len(results):
-        raise ModelFileError("model file: a no-grad block's arguments do not fit it")
+    tags, kinds = [union(argument)[0] for argument in given], (*_SWITCHES[block], "as_graph")
+    count = len(kinds)
+    if len(tags) < count or any(kind not in (None, tag) for kind, tag in zip(kinds, tags, strict=False)):
+        raise ModelFileError("model file: damaged block")
+    if block == _AUTOCAST and given[2]["as_bool"] is not False:
+        raise UnsupportedOperationError(block, "casts what is computed in it; export without autocasting")
+    graph = get(get(given[count - 1], "as_graph", dict), "graph", dict)
+    parameters, _ = _results(get(graph, "inputs", list), block)
+    outputs, _ = _results(get(graph, "outputs", list), block)
+    results, _ = _results(get(entry, "outputs", list), block)
+    if len(parameters) != len(given) - count or len(outputs) != len(results):
+        raise ModelFileError("model file: a block's arguments do not fit it")
     inner = [node for item in get(graph, "nodes", list) for node in raw_nodes(item, nesting + 1)]
     prefix = f"{results[0] if results else ''}/"
     names: dict[str, Any] = {text: prefix + text for node in inner for text in node.results}
-    names |= dict(zip(parameters, (_argument(argument, _NO_GRAD) for argument in given[2:]), strict=True))
+    names |= dict(zip(parameters, (_argument(argument, block) for argument in given[count:]), strict=True))
     body = [
         RawNode(node.op, _renamed(node.arguments, names), tuple(prefix + text for text in node.results), node.several)
         for node in inner
@@ -71,7 +80,7 @@ def _renamed(argument: Any, names: Mapping[str, Any]) -> Any:
     """An argument with names of a block replaced: by new names, or by the arguments of the call."""
     if isinstance(argument, Name):
         if argument.text not in names:
-            raise ModelFileError(f"model file: value {argument.text!r:.80} is unknown in a no-grad block")
+            raise ModelFileError(f"model file: value {argument.text!r:.80} is unknown in a block")
         found = names[argument.text]
         return Name(found) if isinstance(found, str) else found
     if isinstance(argument, tuple):
@@ -181,8 +190,8 @@ def impurities(node: RawNode) -> list[str]:
         return [f"dropout in training mode: {node.op}"]
     if arguments.get("dropout_p", 0.0) not in (0, None):
         return [f"dropout: {node.op}"]
-    own = arguments.get("use_input_stats") is True and arguments.get("running_mean") is not None
-    training = arguments.get("training") is True or arguments.get("train") is True or own
-    if "_norm" in node.op and training:
+    learns = any(arguments.get(name) is True for name in ("use_input_stats", "training", "train"))
+    kept = any(arguments.get(name) is not None for name in ("running_mean", "running_var"))
+    if "_norm" in node.op and learns and kept:
         return [f"batch statistics in training mode: {node.op}"]
     return []

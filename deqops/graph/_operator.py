@@ -24,6 +24,7 @@ from deqops.graph._interpret import run
 from deqops.graph._ir import ConcreteGraph
 from deqops.graph._json import get
 from deqops.graph._lowering import Lowering
+from deqops.graph._quiet import quiet
 from deqops.graph._reader import Source, read_source
 
 
@@ -245,15 +246,20 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
 def _exported_program(module: nn.Module, example: tuple[Any, ...]) -> torch.export.ExportedProgram:
     """The export; where it fails, with the numbers that the module reads from its own constants known."""
     try:
-        return torch.export.export(module, example, strict=False)
+        return _quietly_exported(module, example)
     except Exception as error:
         for other in folded(module) if _reads_data(error) else []:
             try:
-                return torch.export.export(other, example, strict=False)
+                return _quietly_exported(other, example)
             except Exception:
                 continue  # the first failure is the one to tell
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UnsupportedOperationError("torch.export", f"cannot export G: {first:.200}") from error
+
+
+def _quietly_exported(module: nn.Module, example: tuple[Any, ...]) -> torch.export.ExportedProgram:
+    with quiet():
+        return torch.export.export(module, example, strict=False)
 
 
 def _reads_data(error: Exception) -> bool:

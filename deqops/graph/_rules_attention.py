@@ -18,6 +18,7 @@ from deqops.graph._arguments import (
     matmul_of,
     number,
     rank_of,
+    selected,
     swapped,
 )
 from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
@@ -37,12 +38,24 @@ def _softmax_over(low: Lowering, x: Any, dim: int) -> Dynamic:
 @lowers("scaled_dot_product_attention")
 def _attention(low: Lowering, a: Arguments) -> Any:
     """softmax(q k^T / sqrt(d) + mask) v over the last two dimensions; without a scale d is the length of q's rows."""
-    if float(number(a.get("dropout_p", 0.0))) != 0.0 or a.get("enable_gqa"):
+    if float(number(a.get("dropout_p", 0.0))) != 0.0:
         return NotImplemented
     query, key, value = (low.as_dynamic(a[name]) for name in ("query", "key", "value"))
+    if a.get("enable_gqa"):
+        key, value = (_repeated_heads(low, item, query.shape[-3]) for item in (key, value))
     scores = matmul_of(low, _scaled_query(low, query, a.get("scale")), swapped(low, key))
     scores = _masked(low, scores, _mask(low, a, scores))
     return matmul_of(low, _softmax_over(low, scores, rank_of(scores) - 1), value)
+
+
+def _repeated_heads(low: Lowering, item: Dynamic, heads: int) -> Dynamic:
+    """Grouped heads of keys or values, dimension -3, each as often in a row as the queries' heads need it."""
+    dim, groups = rank_of(item) - 3, item.shape[-3]
+    if groups == heads:
+        return item
+    places = torch.arange(groups).repeat_interleave(heads // groups)
+    repeated: Dynamic = selected(low, item, dim, Known(places))
+    return repeated
 
 
 def _scaled_query(low: Lowering, query: Dynamic, scale: Any) -> Dynamic:

@@ -9,6 +9,7 @@ import torch
 from deqops.graph._arguments import (
     Arguments,
     dim_of,
+    in_dtype,
     matmul_of,
     permuted,
     rank_of,
@@ -45,10 +46,15 @@ _LONGEST_SUM = 4096
 @lowers("cumsum")
 def _cumsum(low: Lowering, a: Arguments) -> Any:
     """The product with a triangle of ones along the dimension; refused where that matrix would be too large."""
-    item, rank = a["self"], rank_of(a["self"])
-    if a.get("dtype") is not None or not rank or not item.meta.dtype.is_floating_point:
+    rank, dtype = rank_of(a["self"]), a.get("dtype")
+    if not rank:
         return NotImplemented
     dim = dim_of(a["dim"], rank)
+    if isinstance(a["self"], Known) and not a["self"].value.is_floating_point():
+        return _counted(a["self"], dim, dtype)
+    item = in_dtype(low, a["self"], dtype)
+    if not item.meta.dtype.is_floating_point:
+        return NotImplemented
     size = shape_of(item)[dim]
     if size > _LONGEST_SUM:
         return NotImplemented
@@ -56,6 +62,15 @@ def _cumsum(low: Lowering, a: Arguments) -> Any:
     ones = Known(torch.ones(size, size, dtype=item.meta.dtype).triu())
     moved = permuted(low, item, order)
     return permuted(low, matmul_of(low, moved, ones), tuple(order.index(d) for d in range(rank)))
+
+
+def _counted(item: Known, dim: int, dtype: torch.dtype | None) -> Any:
+    """Sums of known integers in a floating dtype that holds them."""
+    sums = item.value.cumsum(dim)
+    if dtype is None or not dtype.is_floating_point or bool((sums.abs() > 2**53).any()):
+        return NotImplemented
+    found = sums.to(dtype)
+    return Known(found, item.inputs) if torch.equal(found.double(), sums.double()) else NotImplemented
 
 
 @lowers("layer_norm")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from deqops.graph._arguments import Arguments, dim_of, rank_of, reshaped, shape_of, sizes_of, sliced
+from deqops.graph._arguments import Arguments, dim_of, permuted, rank_of, reshaped, shape_of, sizes_of, sliced
 from deqops.graph._lowering import Known, Lowering, lowers, scalar_tensor
 
 
@@ -27,9 +27,13 @@ def _per_channel(low: Lowering, item: Any, rank: int) -> Any:
 
 @lowers("batch_norm")
 def _batch_norm(low: Lowering, a: Arguments) -> Any:
-    """(x - mean) rsqrt(var + eps) weight + bias, the statistics being those of the model."""
+    """(x - mean) rsqrt(var + eps) weight + bias, the statistics being those of the model, or x's own."""
     x, mean, variance = a["input"], a.get("running_mean"), a.get("running_var")
-    if a.get("training") is not False or mean is None or variance is None or rank_of(x) < 2:
+    if rank_of(x) < 2:
+        return NotImplemented
+    if a.get("training") is True and mean is None and variance is None:
+        return _own_statistics(low, a)
+    if a.get("training") is not False or mean is None or variance is None:
         return NotImplemented
     shifted = _arithmetic(low, "add", variance, _literal(a["eps"]))
     scale = low.emit("rsqrt", [shifted], torch.rsqrt)
@@ -42,6 +46,27 @@ def _batch_norm(low: Lowering, a: Arguments) -> Any:
     return _arithmetic(low, "add", result, _per_channel(low, a["bias"], rank_of(x)))
 
 
+def _own_statistics(low: Lowering, a: Arguments) -> Any:
+    """A layer norm of each channel over all else, as weights are standardised with; then weight and bias."""
+    x = low.as_dynamic(a["input"])
+    rank, channels = len(x.shape), x.shape[1]
+    order = (1, 0, *range(2, rank))
+    moved = permuted(low, x, order)
+    size = x.meta.numel() // channels
+    rows = reshaped(low, moved, [channels, size], [])
+    normed = low.emit("layer_norm", [rows], lambda t: t.clone(), normalized_shape=(size,), eps=float(a["eps"]))
+    result = permuted(low, reshaped(low, normed, shape_of(moved), []), order)
+    return _per_channel_affine(low, result, a)
+
+
+def _per_channel_affine(low: Lowering, item: Any, a: Arguments) -> Any:
+    """Times the weight of its channel, plus the bias, where there are any."""
+    for name, op in (("weight", "mul"), ("bias", "add")):
+        if a.get(name) is not None:
+            item = _arithmetic(low, op, item, _per_channel(low, a[name], rank_of(item)))
+    return item
+
+
 @lowers("group_norm")
 def _group_norm(low: Lowering, a: Arguments) -> Any:
     """A layer norm over each group of channels, then weight and bias per channel."""
@@ -51,11 +76,7 @@ def _group_norm(low: Lowering, a: Arguments) -> Any:
     grouped = reshaped(low, x, [shape[0], groups, size], [])
     eps = float(a.get("eps", 1e-5))
     normed = low.emit("layer_norm", [grouped], lambda t: t.clone(), normalized_shape=(size,), eps=eps)
-    result = reshaped(low, normed, shape, [])
-    for name, op in (("weight", "mul"), ("bias", "add")):
-        if a.get(name) is not None:
-            result = _arithmetic(low, op, result, _per_channel(low, a[name], len(shape)))
-    return result
+    return _per_channel_affine(low, reshaped(low, normed, shape, []), a)
 
 
 @lowers("instance_norm")

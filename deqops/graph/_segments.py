@@ -13,34 +13,25 @@ in the place of such a chain; the function is the same. It is for whoever bounds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deqops.graph._ir import ConcreteGraph, Node
+from deqops.graph._replaced import replaced
 
 OPERATION = "segment_attention"
 
 
 def with_attention(graph: ConcreteGraph) -> ConcreteGraph:
     """The graph with every chain that is attention over segments as one node; the graph itself where there is none."""
-    found: dict[int, Node] = {}
+    found: dict[int, tuple[Node, ...]] = {}
     for node in graph.nodes:
         fused = _Chain(graph).fused(node) if node.op == "index_add" else None
         if fused is not None:
-            found[node.output] = fused
-    return _replaced(graph, found) if found else graph
-
-
-def _replaced(graph: ConcreteGraph, found: Mapping[int, Node]) -> ConcreteGraph:
-    live, kept = set(graph.outputs), list[Node]()
-    for node in reversed(graph.nodes):
-        if node.output in live:
-            kept.append(found.get(node.output, node))
-            live.update(kept[-1].operands)
-    return replace(graph, nodes=tuple(reversed(kept)))
+            found[node.output] = (fused,)
+    return replaced(graph, found)
 
 
 @dataclass(frozen=True, eq=False)

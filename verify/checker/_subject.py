@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import ConcreteGraph, between, check_independent, tensor_digest, trace, with_attention
+from deqops.graph import ConcreteGraph, between, check_independent, recognised, tensor_digest, trace
 
 from ._document import Document
 from ._masks import read_by_softmax_alone
@@ -74,7 +74,7 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
         f"state: {', '.join(f'{dtype} {shape}' for shape, dtype in document.state)}",
         f"inputs: fixed {fixed}, free {[entry.name for entry in document.inputs if entry.free]}",
     )
-    return Subject(with_attention(graph), free, lines, graph)
+    return Subject(recognised(graph), free, lines, graph)
 
 
 def _compare_state(document: Document, leaves: list[Any]) -> None:
