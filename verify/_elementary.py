@@ -14,8 +14,9 @@ from torch import Tensor
 
 from deqops._errors import UnsupportedOperationError
 
+from . import _hull as hull
 from . import _midrad as midrad
-from ._global_slopes import global_slopes, require_smooth
+from ._global_slopes import require_smooth
 from ._midrad import MidRad
 from ._rounding import (
     TINY,
@@ -29,6 +30,7 @@ from ._rounding import (
     sqrt_down,
     sqrt_up,
 )
+from ._turning import SHAPES, Turn, range_over
 
 # ln 2 = LN2_HIGH + LN2_LOW + e, |e| < 2^-97; LN2_HIGH has 42 significant bits, so k * LN2_HIGH is exact for |k| < 2048.
 LN2_HIGH = float.fromhex("0x1.62e42fefa3800p-1")
@@ -49,9 +51,10 @@ SQRT_HALF = MidRad(torch.tensor(math.sqrt(0.5), dtype=torch.float64), torch.tens
 TWO_OVER_SQRT_PI = MidRad(
     torch.tensor(2 / math.sqrt(math.pi), dtype=torch.float64), torch.tensor(2.0**-51, dtype=torch.float64)
 )
-_SQRT_TWO_OVER_PI = MidRad(
+SQRT_TWO_OVER_PI = MidRad(
     torch.tensor(math.sqrt(2 / math.pi), dtype=torch.float64), torch.tensor(2.0**-52, dtype=torch.float64)
 )
+GELU_CUBIC = 0.044715
 _LN2 = MidRad(torch.tensor(math.log(2.0), dtype=torch.float64), torch.tensor(2.0**-53, dtype=torch.float64))
 # SELU's published decimals; the radius covers torch's rounding of them too.
 SELU_SCALE = MidRad(
@@ -157,7 +160,7 @@ def sqrt(x: MidRad) -> MidRad:
 
 def reciprocal(x: MidRad) -> MidRad:
     """1/x; +-inf at an exact zero as in IEEE arithmetic."""
-    result = midrad.div(constant(1.0, x.mid), x)
+    result = hull.div(constant(1.0, x.mid), x)
     zero = (x.mid == 0) & (x.rad == 0)
     return MidRad(torch.where(zero, 1.0 / x.mid, result.mid), torch.where(zero, 0.0, result.rad))
 
@@ -198,11 +201,18 @@ def pow_scalar(x: MidRad, exponent: float | int) -> MidRad:
     if doubled < 0:
         return rsqrt(x) if doubled == -1 else reciprocal(pow_scalar(x, -float(exponent)))
     whole, root = divmod(int(doubled), 2)
-    result = _whole_power(x, whole)
-    return midrad.mul(result, sqrt(x)) if root else result
+    if not root:
+        return _whole_power(x, whole)
+    return range_over(x, lambda t: midrad.mul(_power_of_points(t, whole), sqrt(t)))
 
 
 def _whole_power(x: MidRad, exponent: int) -> MidRad:
+    """Odd powers rise; even ones turn at 0."""
+    turns = (Turn((0.0, 0.0), (0.0, 0.0)),) if exponent and not exponent & 1 else ()
+    return range_over(x, lambda t: _power_of_points(t, exponent), turns)
+
+
+def _power_of_points(x: MidRad, exponent: int) -> MidRad:
     result, factor = constant(1.0, x.mid), x
     while exponent:
         if exponent & 1:
@@ -325,42 +335,32 @@ def _erf_ends(x: Tensor) -> Ends:
     return _at_zero(x, 0.0, low, high)
 
 
-def _around_center(name: str, x: MidRad, point: Callable[[MidRad], MidRad], attributes: dict[str, object]) -> MidRad:
-    """f on an interval that is not monotone there: `f(mid) +- sup |slope| rad`."""
-    value = point(MidRad.exact(x.mid))
-    if x.is_exact():
-        return value
-    slopes = global_slopes(name, attributes)
-    if slopes is None:
-        raise UnsupportedOperationError(name, "has no Lipschitz constant on all of R, or none is known here")
-    steepest = max(abs(end) for end in slopes)
-    return MidRad(value.mid, add_up(value.rad, mul_up(x.rad, steepest)))
-
-
 def silu(x: MidRad) -> MidRad:
     """x / (1 + e^-x)."""
-    return _around_center("silu", x, lambda t: midrad.mul(t, sigmoid(t)), {})
+    return range_over(x, lambda t: midrad.mul(t, sigmoid(t)), SHAPES["silu"].function)
 
 
 def mish(x: MidRad) -> MidRad:
     """x tanh(softplus(x))."""
-    return _around_center("mish", x, lambda t: midrad.mul(t, tanh(softplus(t))), {})
+    return range_over(x, lambda t: midrad.mul(t, tanh(softplus(t))), SHAPES["mish"].function)
 
 
 def gelu(x: MidRad, approximate: str = "none") -> MidRad:
     """x Phi(x), or its tanh form."""
 
     def point(t: MidRad) -> MidRad:
-        half = midrad.mul(t, constant(0.5, t.mid))
-        if approximate == "none":
-            inner = erf(midrad.mul(t, SQRT_HALF))
-        else:
-            coefficient = MidRad.exact(torch.full_like(t.mid, 0.044715))
-            cubic = midrad.add(t, midrad.mul(coefficient, midrad.mul(t, midrad.mul(t, t))))
-            inner = tanh(midrad.mul(cubic, _SQRT_TWO_OVER_PI))
-        return midrad.mul(half, midrad.add(constant(1.0, t.mid), inner))
+        near = MidRad.exact(t.mid.clamp(-1e50, 1e50))  # beyond, tanh is 1 to within its enclosure, and cubes overflow
+        inner = erf(midrad.mul(t, SQRT_HALF)) if approximate == "none" else tanh(gelu_argument(near))
+        return midrad.mul(midrad.mul(t, constant(0.5, t.mid)), midrad.add(constant(1.0, t.mid), inner))
 
-    return _around_center("gelu", x, point, {"approximate": approximate})
+    return range_over(x, point, SHAPES["gelu" if approximate == "none" else "gelu tanh"].function)
+
+
+def gelu_argument(x: MidRad) -> MidRad:
+    """sqrt(2/pi) (x + 0.044715 x^3), of GELU's tanh form."""
+    coefficient = constant(GELU_CUBIC, x.mid)
+    cubic = midrad.add(x, midrad.mul(coefficient, midrad.mul(x, midrad.mul(x, x))))
+    return midrad.mul(cubic, SQRT_TWO_OVER_PI)
 
 
 def hardswish(x: MidRad) -> MidRad:
@@ -370,7 +370,7 @@ def hardswish(x: MidRad) -> MidRad:
         gate = relu6(midrad.add(t, constant(3.0, t.mid)))
         return midrad.mul(t, midrad.div(gate, constant(6.0, t.mid)))
 
-    return _around_center("hardswish", x, point, {})
+    return range_over(x, point, SHAPES["hardswish"].function)
 
 
 # --------------------------------------------------------------------------------------------- piecewise linear

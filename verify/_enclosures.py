@@ -18,6 +18,7 @@ from deqops._errors import InputError, UnsupportedOperationError
 from deqops.graph import ConcreteGraph, Leaf, Node
 
 from . import _elementary as elementary
+from . import _hull as hull
 from . import _midrad as midrad
 from . import _waves as waves
 from ._conv_map import Settings, convolve
@@ -210,9 +211,15 @@ def _negative(node: Node, x: Enclosed) -> MidRad:
     return midrad.neg(as_midrad(x))
 
 
-@register_enclosure("add", "sub", "mul", "div", "matmul", "maximum", "minimum")
+@register_enclosure("add", "sub", "matmul", "maximum", "minimum")
 def _binary(node: Node, a: Enclosed, b: Enclosed) -> MidRad:
     result: MidRad = getattr(midrad, node.op)(as_midrad(a), as_midrad(b))
+    return result
+
+
+@register_enclosure("mul", "div")
+def _product(node: Node, a: Enclosed, b: Enclosed) -> MidRad:
+    result: MidRad = getattr(hull, node.op)(as_midrad(a), as_midrad(b))
     return result
 
 

@@ -12,6 +12,7 @@ import torch
 from deqops._errors import UnsupportedOperationError
 from deqops.graph import Node
 
+from . import _hull as hull
 from . import _midrad as midrad
 from ._elementary import reciprocal
 from ._enclosures import as_exact, segments_of, spread_over
@@ -49,14 +50,9 @@ def _quotient(builder: Builder, node: Node) -> Combination:
     if not inverse.is_finite():
         raise UnsupportedOperationError(node.source, "divides by what may be 0; give a smaller region")
     dividend = builder.range_of(node, a) if builder.depends(a) else builder.constants.floating(a)
-    steep = midrad.neg(midrad.mul(dividend, _product_of_two(inverse)))
+    steep = midrad.neg(hull.mul(dividend, hull.square(inverse)))
     total = _sloped(builder, node, b, steep)
     return total.plus(_sloped(builder, node, a, inverse)) if builder.depends(a) else total
-
-
-def _product_of_two(x: MidRad) -> MidRad:
-    """`x x'` for two numbers of the range."""
-    return midrad.mul(x, x)
 
 
 def _sloped(builder: Builder, node: Node, value: int, slopes: MidRad) -> Combination:

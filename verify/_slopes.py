@@ -12,14 +12,17 @@ from deqops._errors import UnsupportedOperationError
 
 from . import _midrad as midrad
 from ._elementary import (
+    GELU_CUBIC,
     SELU_ALPHA,
     SELU_SCALE,
     SQRT_HALF,
+    SQRT_TWO_OVER_PI,
     TWO_OVER_SQRT_PI,
     Ends,
     constant,
     erf,
     exp,
+    gelu_argument,
     pow_scalar,
     reciprocal,
     rsqrt,
@@ -28,9 +31,10 @@ from ._elementary import (
     square,
     tanh,
 )
-from ._global_slopes import GLOBAL_SLOPES, global_slopes, number_of
+from ._global_slopes import global_slopes, number_of
 from ._midrad import MidRad
 from ._rounding import U, add_down, add_up, div_down, div_up, mul_down, mul_up
+from ._turning import SHAPES, range_over
 from ._waves import cos, sin
 
 Slopes = tuple[Tensor | float, Tensor | float]
@@ -140,20 +144,21 @@ def _hardswish_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     return lower, upper
 
 
-def _curved(
-    name: str, derivative: Callable[[MidRad], MidRad], curvature: float
-) -> Callable[[MidRad, dict[str, object]], Ends]:
-    """Slopes from the derivative at the centre and a bound of the second derivative."""
+def _turning(name: str, derivative: Callable[[MidRad], MidRad]) -> Callable[[MidRad, dict[str, object]], Ends]:
+    """The derivative at both ends and where it turns."""
+    turns = SHAPES[name].derivative
 
     def rule(x: MidRad, values: dict[str, object]) -> Ends:
-        if values.get("approximate", "none") != "none":
-            low, high = GLOBAL_SLOPES[f"{name} tanh"]
-            return torch.full_like(x.mid, low), torch.full_like(x.mid, high)
-        center = derivative(MidRad.exact(x.mid))
-        spread = MidRad(center.mid, add_up(center.rad, mul_up(x.rad, curvature)))
-        return spread.lower(), spread.upper()
+        slope = range_over(x, derivative, turns)
+        return slope.lower(), slope.upper()
 
     return rule
+
+
+def _gelu_slopes(x: MidRad, values: dict[str, object]) -> Ends:
+    exact = values.get("approximate", "none") == "none"
+    rule = _turning("gelu", _gelu_derivative) if exact else _turning("gelu tanh", _gelu_tanh_derivative)
+    return rule(x, values)
 
 
 def _gelu_derivative(x: MidRad) -> MidRad:
@@ -164,6 +169,15 @@ def _gelu_derivative(x: MidRad) -> MidRad:
         midrad.mul(half, midrad.mul(TWO_OVER_SQRT_PI, SQRT_HALF)),
     )
     return midrad.add(cdf, midrad.mul(x, density))
+
+
+def _gelu_tanh_derivative(x: MidRad) -> MidRad:
+    """(1 + t) / 2 + x u' (1 - t^2) / 2, t = tanh u."""
+    one = constant(1.0, x.mid)
+    t = tanh(gelu_argument(x))
+    inner = midrad.add(one, midrad.mul(constant(3.0, x.mid), midrad.mul(constant(GELU_CUBIC, x.mid), square(x))))
+    steep = midrad.mul(midrad.mul(SQRT_TWO_OVER_PI, inner), midrad.sub(one, square(t)))
+    return midrad.mul(constant(0.5, x.mid), midrad.add(midrad.add(one, t), midrad.mul(x, steep)))
 
 
 def _silu_derivative(x: MidRad) -> MidRad:
@@ -179,8 +193,8 @@ def _exp_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     return value.lower(), value.upper()
 
 
-def _interval_derivative(derivative: Callable[[MidRad], MidRad]) -> Callable[[MidRad, dict[str, object]], Ends]:
-    """The derivative in interval arithmetic."""
+def _wave_slopes(derivative: Callable[[MidRad], MidRad]) -> Callable[[MidRad, dict[str, object]], Ends]:
+    """The derivative's range, which knows its own turns."""
 
     def rule(x: MidRad, values: dict[str, object]) -> Ends:
         slope = derivative(x)
@@ -190,10 +204,10 @@ def _interval_derivative(derivative: Callable[[MidRad], MidRad]) -> Callable[[Mi
 
 
 def _where_positive(derivative: Callable[[MidRad], MidRad], above: float = 0.0) -> Callable[..., Ends]:
-    """The derivative where the function is defined and smooth, beyond `above`; no number elsewhere."""
+    """The derivative, monotone where the function is defined and smooth, beyond `above`; no number elsewhere."""
 
     def rule(x: MidRad, values: dict[str, object]) -> Ends:
-        slope, inside = derivative(x), x.lower() > above
+        slope, inside = range_over(x, derivative), x.lower() > above
         return torch.where(inside, slope.lower(), math.nan), torch.where(inside, slope.upper(), math.nan)
 
     return rule
@@ -240,17 +254,17 @@ _LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
     "leaky_relu": lambda x, v: _steps(x, ((0.0, number_of(v, "negative_slope", 0.01)),), 1.0),
     "softplus": _softplus_slopes,
     "elu": _elu_slopes,
-    "gelu": _curved("gelu", _gelu_derivative, 0.8),  # |gelu''| <= 2 phi(0) < 0.798
-    "silu": _curved("silu", _silu_derivative, 0.5),  # silu''(0) = 1/2 is its largest modulus
+    "gelu": _gelu_slopes,
+    "silu": _turning("silu", _silu_derivative),
     "square": _square_slopes,
     "exp": _exp_slopes,
     "expm1": _exp_slopes,
     "selu": _selu_slopes,
     "hardswish": _hardswish_slopes,
-    "mish": _interval_derivative(_mish_derivative),
+    "mish": _turning("mish", _mish_derivative),
     "erf": _even_decreasing(_erf_derivative),
-    "sin": _interval_derivative(cos),
-    "cos": _interval_derivative(lambda x: midrad.neg(sin(x))),
+    "sin": _wave_slopes(cos),
+    "cos": _wave_slopes(lambda x: midrad.neg(sin(x))),
     "log": _where_positive(reciprocal),
     "log1p": _where_positive(lambda x: reciprocal(midrad.add(constant(1.0, x.mid), x)), above=-1.0),
     "sqrt": _where_positive(lambda x: midrad.mul(constant(0.5, x.mid), rsqrt(x))),
