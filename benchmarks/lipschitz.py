@@ -1,11 +1,12 @@
 """Lipschitz constants of trained networks in l2: proven bounds beside sampled lower bounds and what others compute.
 
-    python benchmarks/lipschitz.py [--wide] [--slow] [--threads N]
+    python benchmarks/lipschitz.py [--activations tanh relu gelu silu] [--wide] [--slow] [--threads N]
 
 Networks of two and three linear maps with tanh or ReLU between them, of width 64 (256 with --wide), trained here for a
 few hundred steps: to tell scikit-learn's digits apart ("digits", 64 pixels, ten numbers and zeros), or on a smooth map
-of R^64 ("map"). Each value is divided by a gain that was met: the largest `||J(x)||_2` that gradient ascent over states
-found (with ReLU's step made soft, softer at first).
+of R^64 ("map"). GELU and SiLU, which no peer bounds here, where they are asked for. Each value is divided by a gain
+that was met: the largest `||J(x)||_2` that gradient ascent over states found (with ReLU's step made soft, softer at
+first).
 
 1. Global: `lipschitz_bound`, the product of norms in it, LipSDP by cvxpy (SCS; CLARABEL with --slow), ECLipsE and
    ECLipsE-Fast.
@@ -48,8 +49,26 @@ def peer(name: str) -> Any:
             return None
 
 
+def _silu_slope(pre: Tensor) -> Tensor:
+    s = torch.sigmoid(pre)
+    return s + pre * s * (1 - s)
+
+
+def _gelu_slope(pre: Tensor) -> Tensor:
+    density = torch.exp(-pre.square() / 2) / math.sqrt(2 * math.pi)
+    return (1 + torch.erf(pre * math.sqrt(0.5))) / 2 + pre * density
+
+
+SMOOTH: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "tanh": (torch.tanh, lambda pre: 1 - torch.tanh(pre).square()),
+    "gelu": (nn.functional.gelu, _gelu_slope),
+    "silu": (nn.functional.silu, _silu_slope),
+}
+KNOWN_TO_PEERS = ("tanh", "relu")
+
+
 class Net(nn.Module):
-    """Linear maps with tanh or ReLU between them, from R^n to R^n."""
+    """Linear maps with an activation between them, from R^n to R^n."""
 
     def __init__(self, sizes: tuple[int, ...], activation: str) -> None:
         super().__init__()
@@ -65,12 +84,12 @@ class Net(nn.Module):
         return out
 
     def s(self, pre: Tensor) -> Tensor:
-        return torch.tanh(pre) if self.activation == "tanh" else torch.relu(pre)
+        return SMOOTH[self.activation][0](pre) if self.activation in SMOOTH else torch.relu(pre)
 
     def slope(self, pre: Tensor, softness: float = 0.0) -> Tensor:
         """Of the activation; ReLU's with its step made soft, where asked."""
-        if self.activation == "tanh":
-            return 1 - torch.tanh(pre).square()
+        if self.activation in SMOOTH:
+            return SMOOTH[self.activation][1](pre)
         return torch.sigmoid(pre / softness) if softness else (pre > 0).to(DOUBLE)
 
     def weights(self) -> list[Tensor]:
@@ -134,7 +153,7 @@ def sampled_gain(net: Net, x: Tensor, radius: float = math.inf, order: float = m
     """
     generator = torch.Generator().manual_seed(9)
     best = float(torch.linalg.matrix_norm(jacobians(net, x), 2).max())
-    for softness in (0.0,) if net.activation == "tanh" else (1.0, 0.1, 0.01):
+    for softness in (0.0,) if net.activation in SMOOTH else (1.0, 0.1, 0.01):
         best = max(best, _ascent(net, x, radius, order, generator, softness))
     return best
 
@@ -219,12 +238,12 @@ def print_global(net: Net, x: Tensor, case: str, slow: bool) -> None:
         "deqops": lambda: float(lipschitz_bound(net, x)),
         "product of norms": lambda: product_of_norms(net),
     }
-    quick = slow or len(net.weights()[0]) <= 64
-    if peer("cvxpy") is not None and quick:
+    quick, known = slow or len(net.weights()[0]) <= 64, net.activation in KNOWN_TO_PEERS
+    if peer("cvxpy") is not None and quick and known:
         methods["LipSDP, SCS"] = lambda: lipsdp(net, "SCS")
         if slow:
             methods["LipSDP, CLARABEL"] = lambda: lipsdp(net, "CLARABEL")
-    if peer("eclipse-nn") is not None:
+    if peer("eclipse-nn") is not None and known:
         methods["ECLipsE-Fast"] = lambda: eclipse(net, "ECLipsE_Fast")
         if quick:
             methods["ECLipsE"] = lambda: eclipse(net, "ECLipsE")
@@ -238,7 +257,7 @@ def print_local(net: Net, x: Tensor, case: str, half: float) -> None:
     methods: dict[str, Callable[[], float]] = {
         "deqops": lambda: float(lipschitz_bound(net, x, region=Ball(x, radius, Norm("l2"))))
     }
-    if peer("eclipse-nn") is not None:
+    if peer("eclipse-nn") is not None and net.activation in KNOWN_TO_PEERS:
         for variant in ("Acc", "Fast", "CF"):
             methods[f"ECLipsE-Gen-Local {variant}"] = lambda v=variant: eclipse_local(net, x, radius, v)  # type: ignore[misc]
     report(f"{case}, ball {radius:.2g}", sampled_gain(net, x, radius, 2), methods)
@@ -246,6 +265,7 @@ def print_local(net: Net, x: Tensor, case: str, half: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--activations", nargs="+", choices=(*SMOOTH, "relu"), default=["tanh", "relu"], metavar="NAME")
     parser.add_argument("--wide", action="store_true", help="width 256 as well, globally")
     parser.add_argument("--slow", action="store_true", help="CLARABEL, and every method at width 256")
     parser.add_argument("--threads", type=int, default=1)
@@ -255,7 +275,7 @@ def main() -> None:
         if peer(name) is None:
             print(f"{name} is not installed; it is left out")
     print(f"{'network, region':<32} {'gain met':>9} {'method':<26} {'/ gain':>9} {'seconds':>8}")
-    for task, activation, layers in itertools.product(("digits", "map"), ("tanh", "relu"), (2, 3)):
+    for task, activation, layers in itertools.product(("digits", "map"), arguments.activations, (2, 3)):
         for width in (64, 256) if arguments.wide else (64,):
             net, x = trained(task, layers, width, activation)
             case = f"{task}, {activation}, {layers} x {width}"
