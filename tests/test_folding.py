@@ -9,6 +9,7 @@ import torch
 from exact import seeded
 from torch import Tensor, nn
 from torch_geometric.nn import HypergraphConv, global_max_pool, global_mean_pool
+from torch_geometric.utils import to_dense_batch
 from vocabulary import evaluate
 
 from deqops import UnsupportedOperationError
@@ -39,6 +40,13 @@ def pooled(graphs: Tensor, z: Tensor) -> Tensor:
     return (global_max_pool(z, graphs) + global_mean_pool(z, graphs))[graphs]
 
 
+def dense(graphs: Tensor, z: Tensor) -> Tensor:
+    """Counts of the nodes of each graph, their sums, and a mask, written into integers that are made for it."""
+    table, mask = to_dense_batch(z, graphs)
+    mixed = torch.tanh(table) + table.mean(dim=1, keepdim=True)
+    return mixed[mask]
+
+
 LAYER = HypergraphConv(3, 3).double().requires_grad_(False)
 
 
@@ -47,6 +55,8 @@ LAYER = HypergraphConv(3, 3).double().requires_grad_(False)
     [
         (EDGES, lambda edges, z: torch.tanh(LAYER(z, edges))),
         (GRAPHS, pooled),
+        (GRAPHS, dense),
+        (torch.tensor([0, 1, 1, 2]), dense),
         (GRAPHS, lambda graphs, z: z * int(graphs.max()) + z.sum() / len(graphs.unique())),
         (GRAPHS, lambda graphs, z: z if bool((graphs[1:] >= graphs[:-1]).all()) else -z),
         (torch.tensor(3), lambda count, z: z.repeat(count.item(), 1)[:4]),
@@ -107,6 +117,40 @@ def changed_in_part(constant: Tensor, z: Tensor) -> Tensor:
     factor = int(constant.max())
     constant.swapaxes(0, 1).mul_(2)
     return z * factor
+
+
+def changed_after_the_graph_has_it(constant: Tensor, z: Tensor) -> Tensor:
+    counts = constant.new_zeros(3)
+    early = z + counts
+    counts[:1] = 5
+    return early * int(counts.max())
+
+
+def changed_through_what_it_is_seen_by(constant: Tensor, z: Tensor) -> Tensor:
+    counts = constant.new_zeros(3)
+    early = z + counts.view(1, 3)
+    counts.scatter_add_(0, constant[0, :3], torch.ones_like(constant[0, :3]))
+    return early * int(counts.max())
+
+
+def floats_are_changed(constant: Tensor, z: Tensor) -> Tensor:
+    factor = torch.full((3,), int(constant.max()), dtype=torch.float64)
+    factor[0] = 0.1
+    return z * factor
+
+
+@pytest.mark.parametrize(
+    "function",
+    [changed_after_the_graph_has_it, changed_through_what_it_is_seen_by, floats_are_changed],
+)
+def test_what_is_made_and_changed_is_refused_or_read_as_it_is(function: Any) -> None:
+    """A graph holds such a tensor as it was at the end, not as it was when it was used."""
+    module, z = Written(EDGES, function), normal(4, 3)
+    try:
+        graph = trace(module, z, batch_dims=0).concrete(z)
+    except UnsupportedOperationError:
+        return
+    torch.testing.assert_close(evaluate(graph)[0], module(z))
 
 
 @pytest.mark.parametrize("function", [changed_before, changed_through_a_view, changed_after, changed_in_part])

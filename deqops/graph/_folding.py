@@ -23,10 +23,13 @@ from deqops.graph._operations import FRESH
 _EXACT = frozenset(
     """__getitem__ select narrow unbind reshape view flatten t transpose permute squeeze unsqueeze clone detach
     contiguous max min amax amin eq ne lt le gt ge __eq__ __ne__ all any triu tril unique bincount nonzero
-    item tolist __int__ __bool__ __index__ __len__""".split()  # noqa: SIM905 - a list that reads as one
+    expand expand_as view_as item tolist __int__ __bool__ __index__ __len__""".split()  # noqa: SIM905 - reads as one
 )
 _OF_INTEGERS = frozenset("add sub mul __add__ __sub__ __mul__ __radd__ __rmul__ sum cumsum diff argsort sort".split())  # noqa: SIM905
 _FACTORIES = frozenset("full zeros ones arange eye".split())  # noqa: SIM905
+_LIKE = frozenset("new_zeros new_ones new_full new_empty zeros_like ones_like full_like".split())  # noqa: SIM905
+_INTEGERS = (None, torch.int64, torch.int32, torch.bool)
+_FILLING = frozenset("scatter_add_ index_add_ fill_ zero_ __setitem__".split())  # noqa: SIM905 - what was just made
 
 
 _WRITING = frozenset("__setitem__ __set__ __iadd__ __isub__ __imul__ __iand__ __ior__ __ixor__".split())  # noqa: SIM905
@@ -44,6 +47,7 @@ class _Folding(TorchFunctionMode):
         super().__init__()
         self._factories = factories
         self._aliased: set[torch.dtype] = set()  # of results that may share a constant's memory
+        self._private: dict[int, Tensor] = {}  # integers made here that no graph holds, by their memory
 
     def __torch_function__(
         self, function: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -52,10 +56,16 @@ class _Folding(TorchFunctionMode):
         tensors = [leaf for leaf in pytree.tree_leaves((args, given)) if isinstance(leaf, Tensor)]
         constant = [_is_constant(tensor) for tensor in tensors]
         name = str(getattr(function, "__name__", ""))
-        self._refuse_changes(name, args, given)
-        if all(constant) and self._folds(name, tensors):
+        if all(constant) and (self._folds(name, tensors, given) or self._fills(name, tensors, args, given)):
             with _disable_current_modes():
-                return function(*args, **given)
+                result = function(*args, **given)
+            if name in _LIKE | _FACTORIES and _are_integers([result]):
+                self._private[_memory(result)] = result
+            return result
+        self._refuse_changes(name, args, given)
+        for tensor, is_own in zip(tensors, constant, strict=True):
+            if is_own:
+                self._private.pop(_memory(tensor), None)
         result = function(*args, **given)
         if name.strip("_") not in _FRESH_NAMES:
             own = {tensor.dtype for tensor, is_own in zip(tensors, constant, strict=True) if is_own}
@@ -71,11 +81,27 @@ class _Folding(TorchFunctionMode):
             if isinstance(tensor, Tensor) and (_is_constant(tensor) or tensor.dtype in self._aliased):
                 raise UnsupportedOperationError(f"torch.{name}", "may change a constant of the module")
 
-    def _folds(self, name: str, tensors: list[Tensor]) -> bool:
+    def _folds(self, name: str, tensors: list[Tensor], given: dict[str, Any]) -> bool:
+        if given.get("out") is not None:
+            return False
         if not tensors:
             return self._factories and name in _FACTORIES
-        integers = not any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors)
-        return name in _EXACT or (integers and name in _OF_INTEGERS)
+        if name in _LIKE:
+            return _are_integers(tensors) and given.get("dtype") in _INTEGERS
+        return name in _EXACT or (_are_integers(tensors) and name in _OF_INTEGERS)
+
+    def _fills(self, name: str, tensors: list[Tensor], args: tuple[Any, ...], given: dict[str, Any]) -> bool:
+        """Whether integers are written into integers that were made here and that nothing but folding has seen."""
+        target = given.get("out") if name in _OF_INTEGERS else args[0] if args and name in _FILLING else None
+        return isinstance(target, Tensor) and _memory(target) in self._private and _are_integers(tensors)
+
+
+def _are_integers(tensors: list[Tensor]) -> bool:
+    return not any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors)
+
+
+def _memory(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage().data_ptr())
 
 
 def _is_constant(tensor: Tensor) -> bool:
