@@ -2,9 +2,10 @@
 
 Each module is made an operator G(z, x) with small seeded weights and certified as it is (`theorem="auto"`: everywhere
 first, then around its equilibrium); with `--check` the independent checker reads each certificate as well. The last
-line counts the verdicts; "unknown" comes with the operation that is in the way.
+line counts the verdicts; "unknown" comes with the operation that is in the way. With `--transformers` the modules are
+layers of that library, with the weights that they come with, as `z -> 0.2 layer(z) + x`.
 
-    python benchmarks/coverage.py [--check] [part of a name ...]
+    python benchmarks/coverage.py [--check] [--transformers] [part of a name ...]
 """
 
 from __future__ import annotations
@@ -229,6 +230,26 @@ def cases() -> list[Case]:
     return found
 
 
+class Damped(nn.Module):
+    """`z -> SHRINK m(z) + x`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        result: Tensor = SHRINK * self.module(z) + x
+        return result
+
+
+def layers_of_transformers() -> list[Case]:
+    """Layers of the `transformers` library, in eval mode."""
+    from _transformers_layers import layers
+
+    torch.manual_seed(0)
+    return [Case(one.name, Damped(one.make()).eval(), one.shape) for one in layers()]
+
+
 def verdict_of(case: Case) -> tuple[Certificate, tuple[Tensor, Tensor]]:
     """The certificate of one module, and its arguments."""
     generator = torch.Generator().manual_seed(1)
@@ -241,11 +262,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("names", nargs="*", help="parts of names; all modules without any")
     parser.add_argument("--check", action="store_true", help="let the independent checker read each certificate")
+    parser.add_argument("--transformers", action="store_true", help="layers of that library instead, if installed")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     tally: Counter[str] = Counter()
     print(f"{'module':32s} {'verdict':10s} {'theorem':18s} {'rate':>7s} {'radius':>9s} {'s':>5s}")
-    for case in cases():
+    for case in layers_of_transformers() if options.transformers else cases():
         if options.names and not any(name in case.name for name in options.names):
             continue
         start = time.perf_counter()
