@@ -201,6 +201,8 @@ def test_pooling_along_one_dimension(function: Function, size: int) -> None:
     adaptive_avg2d=lambda z: F.adaptive_avg_pool2d(z, (2, None)),
     lp=lambda z: F.lp_pool2d(z.abs() + 1, 2, 2),
     im2col=lambda z: F.unfold(z, (2, 3), dilation=(2, 1), padding=(1, 0), stride=2),
+    col2im=lambda z: F.fold(z.reshape(2, 2, 15), (5, 3), (2, 1), dilation=(2, 1), padding=(1, 0)),
+    col2im_strided=lambda z: F.fold(z.flatten(1)[:, :24].reshape(2, 6, 4), (6, 4), (3, 2), padding=1, stride=3),
     local_response=nn.LocalResponseNorm(2),
 )
 def test_pooling_along_two_dimensions(function: Function) -> None:

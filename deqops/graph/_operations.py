@@ -37,7 +37,7 @@ adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
 upsample_nearest1d:default,vec upsample_nearest2d:default,vec upsample_nearest3d:default,vec
 _upsample_nearest_exact1d:default,vec _upsample_nearest_exact2d:default,vec _upsample_nearest_exact3d:default,vec
 upsample_linear1d:default,vec upsample_bilinear2d:default,vec upsample_trilinear3d:default,vec
-upsample_bicubic2d:default,vec im2col
+upsample_bicubic2d:default,vec im2col col2im
 layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
 _weight_norm _weight_norm_interface norm_except_dim
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention

@@ -16,6 +16,7 @@ from torch import Tensor
 from deqops._errors import UnsupportedOperationError
 from deqops.graph._arguments import (
     Arguments,
+    added,
     combined,
     literal,
     number,
@@ -205,3 +206,26 @@ def _im2col(low: Lowering, a: Arguments) -> Any:
     moved = permuted(low, item, (0, 1, 3, 5, 2, 4))
     shape_ = (n, channels * k0 * k1, rows * columns)
     return reshaped(low, moved, shape_ if batched else shape_[1:], [])
+
+
+@lowers("col2im")
+def _col2im(low: Lowering, a: Arguments) -> Any:
+    """The transposed map: every window's entries added at their places; what falls on the padding is dropped."""
+    x = low.as_dynamic(a["self"])
+    item: Any = x if rank_of(x) == 3 else reshaped(low, x, (1, *x.shape), [])
+    sizes = per_dimension(a["output_size"], 2, 1)
+    kernel, stride = per_dimension(a["kernel_size"], 2, 1), per_dimension(a["stride"], 2, 1)
+    padding, dilation = per_dimension(a["padding"], 2, 0), per_dimension(a["dilation"], 2, 1)
+    along = [
+        torch.arange(-p, n + p - d * (k - 1), s) + d * torch.arange(k)[:, None]  # (kernel, windows)
+        for n, k, s, p, d in zip(sizes, kernel, stride, padding, dilation, strict=True)
+    ]
+    rows, columns = along[0][:, None, :, None], along[1][None, :, None, :]  # (kernel, kernel, windows, windows)
+    inside = (rows >= 0) & (rows < sizes[0]) & (columns >= 0) & (columns < sizes[1])
+    problems, channels = shape_of(item)[0], shape_of(item)[1] // math.prod(kernel)
+    entries = reshaped(low, item, (problems, channels, inside.numel()), [])
+    kept = selected(low, entries, 2, Known(inside.reshape(-1).nonzero()[:, 0]))
+    base = Known(torch.zeros(problems, channels, math.prod(sizes), dtype=x.meta.dtype))
+    total = added(low, base, 2, Known((rows * sizes[1] + columns)[inside]), kept)
+    shape = (problems, channels, *sizes)
+    return reshaped(low, total, shape if rank_of(x) == 3 else shape[1:], [])
