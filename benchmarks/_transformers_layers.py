@@ -123,7 +123,6 @@ def layers() -> Iterator[Layer]:
     yield Layer("T5, feed forward", lambda: _Called(_made("t5", "T5LayerFF", "T5Config", **t5)))
     biased = {**t5, "is_decoder": False}
     yield Layer("T5, attention", lambda: _Called(_made("t5", "T5LayerSelfAttention", "T5Config", True, **biased)))
-    yield Layer("RWKV, feed forward", lambda: _Called(_made("rwkv", "RwkvFeedForward", "RwkvConfig")))
     yield Layer("FNet", lambda: _Called(_made("fnet", "FNetLayer", "FNetConfig")))
     yield Layer("ConvNeXt V2", lambda: _Called(_made("convnextv2", "ConvNextV2Layer", "ConvNextV2Config", 8)), IMAGE)
     experts = {"num_local_experts": 4, "num_key_value_heads": 2}

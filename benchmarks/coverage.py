@@ -3,7 +3,7 @@
 Each module is made an operator G(z, x) with small seeded weights and certified as it is (`theorem="auto"`: everywhere
 first, then around its equilibrium); with `--check` the independent checker reads each certificate as well. The last
 line counts the verdicts; "unknown" comes with the operation that is in the way. With `--transformers` the modules are
-layers of that library, with the weights that they come with, as `z -> 0.2 layer(z) + x`.
+layers of that library, with the weights that they come with, as `z -> 0.2 layer(z) + x`, x standard normal.
 
     python benchmarks/coverage.py [--check] [--transformers] [part of a name ...]
 """
@@ -37,6 +37,7 @@ class Case:
     module: nn.Module
     shape: tuple[int, ...]
     batch_dims: int = 1
+    size: float = 0.1  # of the input
 
 
 class Injected(nn.Module):
@@ -247,13 +248,13 @@ def layers_of_transformers() -> list[Case]:
     from _transformers_layers import layers
 
     torch.manual_seed(0)
-    return [Case(one.name, Damped(one.make()).eval(), one.shape) for one in layers()]
+    return [Case(one.name, Damped(one.make()).eval(), one.shape, size=1.0) for one in layers()]
 
 
 def verdict_of(case: Case) -> tuple[Certificate, tuple[Tensor, Tensor]]:
     """The certificate of one module, and its arguments."""
     generator = torch.Generator().manual_seed(1)
-    arguments = torch.zeros(case.shape), 0.1 * torch.randn(case.shape, generator=generator)
+    arguments = torch.zeros(case.shape), case.size * torch.randn(case.shape, generator=generator)
     return certify(case.module, *arguments, batch_dims=case.batch_dims), arguments
 
 

@@ -497,6 +497,20 @@ def test_a_block_that_switches_autocasting_off_is_its_operations() -> None:
         read(with_casts, normal(2, 3, 5))
 
 
+MASK = nn.Parameter(torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]], dtype=torch.float64), requires_grad=False)
+
+
+def masked_by_numbers(z: Tensor) -> Tensor:
+    """A mask of floating numbers made a condition, as language models do."""
+    keep = MASK.bool()
+    both = (keep & ~keep[:, :1]) | (keep[:1] & (MASK > 0.5))
+    return z.masked_fill(~keep, -3.0) + torch.where(both, z, z.sin())
+
+
+def test_numbers_as_conditions() -> None:
+    assert_reads(masked_by_numbers, normal(3, 2, 3))
+
+
 # -------------------------------------------------------------------------------------------------------- einsum
 
 

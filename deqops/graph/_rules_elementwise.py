@@ -229,6 +229,22 @@ for _name in ("logical_not", "logical_and", "logical_or", "isinf", "isnan"):
     _logical(_name)
 
 
+def _bitwise(name: str, *exported: str) -> None:
+    """Of conditions; integers are known, and never come here."""
+
+    @lowers(*exported)
+    def rule(low: Lowering, a: Arguments) -> Any:
+        operands = [low.as_dynamic(a[key]) for key in ("self", "other") if key in a]
+        if any(operand.meta.dtype != torch.bool for operand in operands):
+            return NotImplemented
+        return low.emit(name, operands, getattr(torch, name))
+
+
+_bitwise("logical_not", "bitwise_not")
+_bitwise("logical_and", "bitwise_and.Tensor", "__and__.Tensor")
+_bitwise("logical_or", "bitwise_or.Tensor", "__or__.Tensor")
+
+
 @lowers("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def _where(low: Lowering, a: Arguments) -> Any:
     tensors = [v for v in (a["self"], a["other"]) if isinstance(v, Dynamic)]

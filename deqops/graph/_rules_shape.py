@@ -253,6 +253,8 @@ def _to(low: Lowering, a: Arguments) -> Any:
         return item
     if dtype.is_floating_point and item.meta.dtype == torch.bool:
         return indicator(low, item, dtype)
+    if dtype == torch.bool and item.meta.dtype.is_floating_point:
+        return low.emit("ne", [item, Known(torch.zeros((), dtype=item.meta.dtype))], torch.ne)
     if not (dtype.is_floating_point and item.meta.dtype.is_floating_point):
         return NotImplemented
     return low.emit("cast", [item], lambda x: x.to(dtype), dtype=str(dtype).removeprefix("torch."))
