@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -341,3 +342,14 @@ def test_gains_of_a_growing_expression_are_those_of_the_whole(seed: int) -> None
     assert len(growing) >= 5
     (output,) = built.outputs
     assert gains.of(output) == L2Gains(list(built.bases)).of(output)
+
+
+def test_the_reason_names_what_is_in_the_way_near_the_equilibrium_too() -> None:
+    """The first rule that is missing everywhere may well exist on balls: alone it would be the wrong lead."""
+
+    def G(z: Tensor, x: Tensor) -> Tensor:
+        return 0.1 * z.pow(2) + 0.01 * torch.fft.fft(z).real + x
+
+    certificate = certify(G, torch.zeros(1, 3), torch.full((1, 3), 0.1))
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert re.search("pow.*near the equilibrium: .*fft", certificate.reason)

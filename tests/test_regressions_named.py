@@ -7,6 +7,7 @@ verdict; `certified` or `refuted` must be true. The failures of torchdeq's solve
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
@@ -732,3 +733,24 @@ def test_norm_weights_of_another_order_are_not_mixed_up() -> None:
     assert certify(G, z, norm=Norm("linf", weights), theorem="picard").verdict is Verdict.CERTIFIED
     assert certify(G, z, norm=Norm("linf", (double([100.0, 1.0]),)), theorem="picard").verdict is Verdict.REFUTED
     assert certify(G, z, norm="linf", theorem="picard").verdict is Verdict.REFUTED
+
+
+def unknown_operation(z: Tensor) -> Tensor:
+    return 0.1 * torch.cummax(z, -1)[0]
+
+
+@pytest.mark.parametrize(
+    ("operator", "advice"),
+    [
+        (unknown_operation, "write it with operations that docs/operators.md lists"),
+        (lambda z: z * torch.rand(3), "make them an input"),
+        (nn.Sequential(nn.Linear(3, 3), nn.Dropout()), "use eval mode"),
+        (nn.BatchNorm1d(3), "use eval mode"),
+    ],
+)
+def test_what_is_no_fixed_map_is_told_what_helps(operator: Any, advice: str) -> None:
+    """An operation that deqops does not know was told to use eval mode, which changes nothing."""
+    z = torch.zeros(2, 3)
+    assert advice in certify(operator, z).reason
+    with pytest.raises(UnsupportedOperationError, match=re.escape(advice)):
+        lipschitz_bound(operator, z)

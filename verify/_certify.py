@@ -16,6 +16,7 @@ from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, t
 from ._around import around
 from ._certificate import Certificate, InputRecord, dtype_name
 from ._claim import Verdict
+from ._impure import not_one_map
 from ._input_box import middles, places_in
 from ._norm import Norm
 from ._problem import Problem
@@ -104,9 +105,9 @@ def certified(
     """
     if isinstance(traced, UnsupportedOperationError):
         return _not_understood(request, given.state, given.inputs, batch_dims, "", str(traced))
-    reason = f"the operator is not one fixed map: {', '.join(traced.impure)}; use eval mode"
     try:
         if traced.impure:
+            reason = not_one_map(traced.impure)
             return _not_understood(request, given.state, given.inputs, batch_dims, traced.fingerprint, reason)
         certifier = _Certifier(traced, given.state, given.inputs, request, shared)
     except UnsupportedOperationError as error:
@@ -133,6 +134,7 @@ class _Certifier:
         self._problem = Problem(operator, state, inputs)
         self._shared, self._findings = shared, list[Finding]()
         self._unsupported: list[tuple[str, str]] = []
+        self._near = ""  # what is in the way of a ball around the equilibrium
         self._remarks: list[str] = []
 
     def run(self) -> Certificate:
@@ -202,6 +204,7 @@ class _Certifier:
             located = around(self._problem, self._inputs, request)
             self._findings += located.others
             self._unsupported += located.unsupported
+            self._near = next((text for _, text in located.unsupported), "")
             if located.best is not None:
                 yield located.best
 
@@ -237,13 +240,18 @@ class _Certifier:
         """The missing rule, or the finding whose rate is least, of those that came to one."""
         rated = [f for f in self._findings if f.rate is not None and f.rate < math.inf]
         if not rated and self._unsupported:
-            return self._unsupported[0][1]
+            return self._missing()
         watch = self._request.watch
         spent = f"the budget of {watch.budget:g} s was spent; " if watch.budget is not None and watch.spent else ""
         if not self._findings:
             return f"{spent}no theorem could be tried"
         best = min(rated or self._findings, key=lambda f: math.inf if f.rate is None else f.rate)
         return f"{spent}no theorem's hypotheses could be verified; the closest: {best.describe()}"
+
+    def _missing(self) -> str:
+        """The rule that the first theorem misses, and what else is in the way near the equilibrium."""
+        first = self._unsupported[0][1]
+        return first if self._near in ("", first) else f"{first}; near the equilibrium: {self._near}"
 
     def _certified(self, finding: Finding) -> Certificate:
         return Certificate(

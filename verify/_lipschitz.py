@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from deqops._errors import UnsupportedOperationError
 from deqops.graph import check_independent, trace
 
 from ._best_gain import best_gain
 from ._bound import Bound
 from ._gain_estimate import gain_estimate
+from ._impure import require_one_map
 from ._input_box import middles
 from ._local import followed_jacobian
 from ._norm import Norm, as_norm
@@ -47,8 +47,7 @@ def lipschitz_bound(
     chosen = as_norm(norm)
     check_kind(region)
     operator = trace(G, y0, *middles(inputs), batch_dims=batch_dims)
-    if operator.impure:
-        raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
+    require_one_map(operator.impure)
     problem = Problem(operator, y0, inputs)
     check_independent(problem.written_out)
     where = check_region(region or Global(), problem)

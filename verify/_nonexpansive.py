@@ -15,6 +15,7 @@ from deqops.graph import MixesProblemsError, check_independent, trace
 from . import _midrad as midrad
 from ._absorbing import absorbing_box, image_over
 from ._exact_gain import is_nonexpansive
+from ._impure import require_one_map
 from ._invariant_box import outside_bound
 from ._local import intervals, local_jacobian
 from ._membership import within
@@ -143,8 +144,7 @@ def nonexpansive_bound(
 
 def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int) -> Problem:
     operator = trace(G, y0, *inputs, batch_dims=batch_dims)
-    if operator.impure:
-        raise UnsupportedOperationError(operator.impure[0], "the operator is not one fixed map; use eval mode")
+    require_one_map(operator.impure)
     problem = Problem(operator, y0, inputs)
     try:
         check_independent(problem.written_out)

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deqops._errors import InputError, UnsupportedOperationError
+from deqops._errors import InputError
 from deqops.graph import check_independent, trace
 
 from .._certificate import Certificate
 from .._certify import certify
 from .._gains import lipschitz_gain
+from .._impure import require_one_map
 from .._norm import as_norm
 from .._problem import Problem
 from ._weight_map import check_rate
@@ -100,8 +101,7 @@ def repair(
     def constant() -> float:
         """The product of norms: the constant that theorem `picard` rests on, and so the checker."""
         traced = trace(operator, state, *inputs, batch_dims=dims)
-        if traced.impure:
-            raise UnsupportedOperationError(traced.impure[0], "the operator is not one fixed map; use eval mode")
+        require_one_map(traced.impure)
         problem = Problem(traced, state, inputs)
         check_independent(problem.written_out)
         return lipschitz_gain(problem.jacobian, as_norm(norm), dims).upper
