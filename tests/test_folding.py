@@ -139,17 +139,60 @@ def floats_are_changed(constant: Tensor, z: Tensor) -> Tensor:
     return z * factor
 
 
+def never_written(constant: Tensor, z: Tensor) -> Tensor:
+    return z * (int(constant.new_empty(3).max()) % 2)
+
+
+def written_in_part(constant: Tensor, z: Tensor) -> Tensor:
+    made = constant.new_empty(3)
+    made[1:] = 1
+    return z * (int(made.max()) % 2)
+
+
+def copied_before_it_is_written(constant: Tensor, z: Tensor) -> Tensor:
+    made = constant.new_empty(3)
+    early = made.clone()
+    made.zero_()
+    return z * (int(early.max()) % 2 + int(made.max()))
+
+
+def added_to_what_holds_nothing(constant: Tensor, z: Tensor) -> Tensor:
+    made = constant.new_empty(3)
+    made.scatter_add_(0, torch.tensor([0, 1, 2]), constant[0, :3])
+    return z * (int(made.max()) % 2)
+
+
+def in_the_graph_before_it_is_written(constant: Tensor, z: Tensor) -> Tensor:
+    made = constant.new_empty(3)
+    return (z + made % 2) * int(constant.max())
+
+
 @pytest.mark.parametrize(
     "function",
-    [changed_after_the_graph_has_it, changed_through_what_it_is_seen_by, floats_are_changed],
+    [
+        *[changed_after_the_graph_has_it, changed_through_what_it_is_seen_by],
+        *[never_written, written_in_part, copied_before_it_is_written, added_to_what_holds_nothing],
+        in_the_graph_before_it_is_written,
+    ],
 )
-def test_what_is_made_and_changed_is_refused_or_read_as_it_is(function: Any) -> None:
-    """A graph holds such a tensor as it was at the end, not as it was when it was used."""
+def test_what_is_made_and_changed_or_never_written_is_refused(function: Any) -> None:
+    """A graph would hold such a tensor as it was at the end, or whatever stood in its memory."""
+    with pytest.raises(UnsupportedOperationError):
+        trace(Written(EDGES, function), normal(4, 3), batch_dims=0)
+
+
+def written_piece_by_piece(constant: Tensor, z: Tensor) -> Tensor:
+    made = constant.new_empty(4)
+    made[:1] = 0
+    torch.cumsum(constant[0, :3], 0, out=made.narrow(0, 1, 3))
+    made.scatter_add_(0, constant[1, :2], torch.ones_like(constant[1, :2]))
+    return z * int(made.max())
+
+
+@pytest.mark.parametrize("function", [written_piece_by_piece, floats_are_changed])
+def test_what_is_written_piece_by_piece_is_known(function: Any) -> None:
     module, z = Written(EDGES, function), normal(4, 3)
-    try:
-        graph = trace(module, z, batch_dims=0).concrete(z)
-    except UnsupportedOperationError:
-        return
+    graph = trace(module, z, batch_dims=0).concrete(z)
     torch.testing.assert_close(evaluate(graph)[0], module(z))
 
 
