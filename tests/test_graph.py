@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,6 +227,19 @@ def test_an_export_that_fails_writes_nothing_and_one_that_works_keeps_its_words(
     with pytest.raises(UnsupportedOperationError, match="data-dependent"):
         trace(lambda z, x: z * int(x.max()), z, x)
     assert capfd.readouterr() == ("", "")
+
+    def fails() -> None:
+        for _ in range(3):
+            with pytest.raises(UnsupportedOperationError):
+                trace(lambda z, x: z * int(x.max()), z, x)
+
+    before = sys.stderr
+    threads = [threading.Thread(target=fails) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.stderr is before  # each put back what it had found, which may have been another's
 
     def speaks(z: torch.Tensor) -> torch.Tensor:
         sys.stderr.write("a word")
