@@ -478,6 +478,13 @@ def test_sums_of_known_integers_are_known() -> None:
     assert sum(node.op == "matmul" for node in graph.nodes) == 1
 
 
+def test_sums_that_integers_do_not_hold_are_not_known() -> None:
+    """int64 wraps around to 0 here."""
+    huge = torch.full((3,), 2**62)
+    graph = read(lambda z: z * (4 * huge).cumsum(0, dtype=z.dtype) + z * huge.cumsum(0, dtype=z.dtype), normal(2, 3))
+    assert "aten.cumsum.default" in {node.op for node in graph.nodes}
+
+
 def without_casts(z: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
         y = torch.tanh(z @ KEYS.mT[:5, :3].contiguous())
@@ -631,6 +638,8 @@ def test_statistics_that_are_not_kept_are_a_fixed_map_that_mixes_problems() -> N
     assert_reads(layer, z, batch_dims=0)
     with pytest.raises(MixesProblemsError):
         check_independent(read(layer, z))
+    nothing = read(lambda z: z + F.batch_norm(z.new_zeros(2, 0), None, None, training=True).sum(), normal(2, 3))
+    assert "aten.batch_norm.default" in {node.op for node in nothing.nodes}
     weight = normal(3, 2, 3, 3, seed=4)
 
     def standardised(z: Tensor) -> Tensor:

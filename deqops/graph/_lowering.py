@@ -50,6 +50,9 @@ class Dynamic:
 
 
 Item = Known | Dynamic
+_OF_WRONG_ARGUMENTS = (
+    *(ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError),
+)
 Rule = Callable[["Lowering", dict[str, Any]], Any]
 RULES: dict[str, Rule] = {}
 
@@ -165,7 +168,7 @@ class Lowering:
             result = rule(self, arguments) if rule is not None else NotImplemented
         except InputError:
             raise
-        except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+        except _OF_WRONG_ARGUMENTS as error:
             what = f"{type(error).__name__}: {str(error)[:120]}".splitlines()[0]
             raise UnsupportedOperationError(
                 instruction.op, f"has arguments that its rule cannot take ({what})"

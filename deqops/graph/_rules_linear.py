@@ -67,8 +67,8 @@ def _cumsum(low: Lowering, a: Arguments) -> Any:
 def _counted(item: Known, dim: int, dtype: torch.dtype | None) -> Any:
     """Sums of known integers in a floating dtype that holds them."""
     sums = item.value.cumsum(dim)
-    if dtype is None or not dtype.is_floating_point or bool((sums.abs() > 2**53).any()):
-        return NotImplemented
+    if dtype is None or not dtype.is_floating_point or float(item.value.double().abs().sum()) >= 2**53:
+        return NotImplemented  # beyond, int64 may wrap around and float64 round
     found = sums.to(dtype)
     return Known(found, item.inputs) if torch.equal(found.double(), sums.double()) else NotImplemented
 

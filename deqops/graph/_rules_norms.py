@@ -50,6 +50,8 @@ def _own_statistics(low: Lowering, a: Arguments) -> Any:
     """A layer norm of each channel over all else, as weights are standardised with; then weight and bias."""
     x = low.as_dynamic(a["input"])
     rank, channels = len(x.shape), x.shape[1]
+    if not x.meta.numel():
+        return NotImplemented
     order = (1, 0, *range(2, rank))
     moved = permuted(low, x, order)
     size = x.meta.numel() // channels
