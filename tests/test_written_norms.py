@@ -58,6 +58,9 @@ OTHERS: dict[str, Map] = {
     "below zero": lambda z: z / torch.sqrt(z.square().mean(-1, keepdim=True) - 1e-9),
     "a third power": lambda z: z / torch.sqrt(z.pow(3).mean(-1, keepdim=True) + EPS),
     "eps as large as the state": lambda z: z / torch.sqrt(z.square().mean(-1, keepdim=True) + z[..., :1].square()),
+    "of another order": lambda z: (
+        z.sort(-1)[0] * torch.rsqrt(z.sort(-1, True)[0].square().mean(-1, keepdim=True) + EPS)
+    ),
     "of rows for columns": lambda z: z / torch.sqrt(z.square().mean(-1).unsqueeze(1) + EPS),
 }
 
@@ -80,6 +83,11 @@ def test_a_layer_norm_is_one_operation(function: Map) -> None:
 def test_nothing_else_is_taken_for_a_norm(function: Map) -> None:
     z = torch.randn(2, 4, 4)
     assert not {"rms_norm", "layer_norm"} & set(ops(function, z))
+
+
+def test_a_single_number_is_no_group() -> None:
+    graph = trace(lambda z: z * torch.rsqrt(z.square().mean() + EPS), torch.tensor(1.0), batch_dims=0)
+    assert "rms_norm" not in {node.op for node in recognised(graph.concrete(torch.tensor(1.0))).nodes}
 
 
 @pytest.mark.parametrize("function", [*RMS.values(), *LAYER.values()], ids=[*RMS, *(f"layer {k}" for k in LAYER)])

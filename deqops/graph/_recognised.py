@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from deqops.graph._ir import ConcreteGraph
-from deqops.graph._normalised import with_normalisations
 from deqops.graph._segments import with_attention
+from deqops.graph._written_norms import with_normalisations
 
 
 def recognised(graph: ConcreteGraph) -> ConcreteGraph:
-    """The same function, attention over segments and layer and RMS norms as one node each."""
-    return with_normalisations(with_attention(graph))
+    """The same function, attention over segments and layer and RMS norms as one node each.
+
+    Norms come first: they need numbers for new values, which none of the given graph's may have.
+    """
+    return with_attention(with_normalisations(graph))

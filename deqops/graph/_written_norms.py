@@ -93,7 +93,7 @@ class _Chains:
         if node is None:
             return None
         whole, dims = node.operands[0], _dims(node)
-        return (whole, dims) if self._graph.shape(value) == _reduced(self._graph.shape(whole), dims) else None
+        return (whole, dims) if dims and self._graph.shape(value) == _reduced(self._graph.shape(whole), dims) else None
 
     def _base_of_square(self, value: int) -> int | None:
         node = self._node(value)
@@ -168,13 +168,16 @@ def _entries(graph: ConcreteGraph, node: Node) -> int:
 
 
 def _classes(graph: ConcreteGraph) -> dict[int, int]:
-    """A class for each value; values of one class are computed in the same way, but for casts, so they are equal."""
+    """A class for each value; values of one class are computed in the same way, but for casts, so they are equal.
+
+    An operation under its exported name is in no class with another: its node does not say all of its arguments.
+    """
     classes: dict[int, int] = {value: value for value in graph.leaves}
     known: dict[_Key, int] = {}
     for node in graph.nodes:
         operands = tuple(classes[value] for value in node.operands)
-        if node.op == "cast":
-            classes[node.output] = operands[0]
+        if node.op == "cast" or node.op.startswith("aten."):
+            classes[node.output] = operands[0] if node.op == "cast" else node.output
             continue
         mean = graph.producer.get(node.operands[0]) if node.op == "reshape" else node
         if (
