@@ -11,6 +11,7 @@ layers of that library, with the weights that they come with, as `z -> 0.2 layer
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import time
 import warnings
 from collections import Counter
@@ -265,6 +266,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="let the independent checker read each certificate")
     parser.add_argument("--transformers", action="store_true", help="layers of that library instead, if installed")
     options = parser.parse_args()
+    if options.transformers and importlib.util.find_spec("transformers") is None:
+        parser.error("--transformers: the library is not installed; pip install transformers")
     warnings.filterwarnings("ignore")
     tally: Counter[str] = Counter()
     print(f"{'module':32s} {'verdict':10s} {'theorem':18s} {'rate':>7s} {'radius':>9s} {'s':>5s}")
