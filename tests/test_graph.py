@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -219,6 +219,27 @@ def test_tracing_leaves_modes_and_buffers_as_they_were() -> None:
     assert float(counting.calls) == 0
 
 
+def in_threads(task: Callable[[], None]) -> None:
+    """Four threads do it at once; what one of them raises is raised here."""
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(task) for _ in range(4)]:
+            done.result()
+
+
+def test_threads_export_one_at_a_time_and_leave_torch_as_it_was() -> None:
+    """torch.export sets modes of the whole process; two at once left them set, for whoever came next."""
+
+    def exports() -> None:
+        linear = nn.Linear(3, 3)
+        for _ in range(3):
+            graph = trace(lambda z, x: torch.tanh(linear(z)) + x, torch.zeros(2, 3), torch.zeros(2, 3))
+            assert not graph.impure
+
+    in_threads(exports)
+    assert not torch.compiler.is_exporting()
+    assert torch.func.grad(lambda y: y.square().sum())(torch.ones(2)).tolist() == [2.0, 2.0]
+
+
 def test_an_export_that_fails_writes_nothing_and_one_that_works_keeps_its_words(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -234,12 +255,8 @@ def test_an_export_that_fails_writes_nothing_and_one_that_works_keeps_its_words(
                 trace(lambda z, x: z * int(x.max()), z, x)
 
     before = sys.stderr
-    threads = [threading.Thread(target=fails) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sys.stderr is before  # each put back what it had found, which may have been another's
+    in_threads(fails)
+    assert sys.stderr is before
 
     def speaks(z: torch.Tensor) -> torch.Tensor:
         sys.stderr.write("a word")

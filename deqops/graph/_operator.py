@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from deqops.graph._json import get
 from deqops.graph._lowering import Lowering
 from deqops.graph._quiet import quiet
 from deqops.graph._reader import Source, read_source
+
+_EXPORTING = threading.RLock()
+"""`torch.export` changes modes of the whole process: two threads at once leave it unusable for everyone."""
 
 
 class OperatorGraph:
@@ -217,10 +221,10 @@ def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int =
 
 
 def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any] | None) -> bytes:
-    program = G if isinstance(G, torch.export.ExportedProgram) else _export_program(G, state, inputs)
     buffer = io.BytesIO()
     extra = None if record is None else {"deqops.json": json.dumps(record, sort_keys=True)}
-    with warnings.catch_warnings():
+    with _EXPORTING, warnings.catch_warnings():
+        program = G if isinstance(G, torch.export.ExportedProgram) else _export_program(G, state, inputs)
         warnings.simplefilter("ignore")
         torch.export.save(program, buffer, extra_files=extra)
     return buffer.getvalue()

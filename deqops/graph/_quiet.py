@@ -13,73 +13,53 @@ from typing import TextIO
 _NOISY = logging.getLogger("torch.fx.experimental.symbolic_shapes")
 
 
-class _Held(io.TextIOBase):
-    """A stream in front of another: what some threads write is kept, everything else goes through."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back this thread's lines to stderr, and drop them where the block fails: the error says what is wrong.
 
-    def __init__(self, through: TextIO) -> None:
-        self.through = through
-        self.kept: dict[int, list[str]] = {}  # by thread
+    For one thread at a time: blocks that overlap would put each other's stream back.
+    """
+    before, owner = sys.stderr, threading.get_ident()
+    if before is None:  # as in a program without a terminal
+        yield
+        return
+    held = _Held(before, owner)
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return record.thread != owner
+
+    _NOISY.addFilter(of_others)
+    sys.stderr = held
+    try:
+        yield
+        before.write(held.text())
+    finally:
+        _NOISY.removeFilter(of_others)
+        if sys.stderr is held:
+            sys.stderr = before
+
+
+class _Held(io.TextIOBase):
+    """A stream that keeps what one thread writes; everything else goes through."""
+
+    def __init__(self, through: TextIO, owner: int) -> None:
+        self._through, self._owner, self._parts = through, owner, list[str]()
 
     def write(self, text: str, /) -> int:
-        mine = self.kept.get(threading.get_ident())
-        if mine is None:
-            return self.through.write(text)
-        mine.append(text)
+        if threading.get_ident() != self._owner:
+            return self._through.write(text)
+        self._parts.append(text)
         return len(text)
 
     def flush(self) -> None:
-        self.through.flush()
+        self._through.flush()
 
     def fileno(self) -> int:
-        return self.through.fileno()
+        return self._through.fileno()
 
     def isatty(self) -> bool:
-        return self.through.isatty()
+        return self._through.isatty()
 
-
-_lock = threading.Lock()
-_held: _Held | None = None  # in front of stderr, while any thread keeps its lines back
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep back this thread's lines to stderr, and drop them where the block fails: the error says what is wrong."""
-    own = threading.get_ident()
-    if sys.stderr is None or (_held is not None and own in _held.kept):
-        yield
-        return
-    stream, lines = _enter(own)
-    try:
-        yield
-        stream.through.write("".join(lines))
-    finally:
-        _leave(stream, own)
-
-
-def _is_told(record: logging.LogRecord) -> bool:
-    """Whether a record comes from a thread that keeps nothing back."""
-    return _held is None or record.thread not in _held.kept
-
-
-def _enter(own: int) -> tuple[_Held, list[str]]:
-    global _held
-    with _lock:
-        if _held is None:
-            _held = _Held(sys.stderr)
-            sys.stderr = _held
-            _NOISY.addFilter(_is_told)
-        _held.kept[own] = []
-        return _held, _held.kept[own]
-
-
-def _leave(stream: _Held, own: int) -> None:
-    """The last thread that leaves puts back what was there, unless someone else has replaced it since."""
-    global _held
-    with _lock:
-        del stream.kept[own]
-        if stream.kept:
-            return
-        _held = None
-        _NOISY.removeFilter(_is_told)
-        if sys.stderr is stream:
-            sys.stderr = stream.through
+    def text(self) -> str:
+        """What was kept."""
+        return "".join(self._parts)
