@@ -118,21 +118,18 @@ class _Run:
         self.seen: list[Tensor] = []
         self.numbers = np.arange(problems)  # which problem a row is
         self.ended = np.zeros(problems, dtype=bool)  # of the rows
+        self.finished = False  # all have ended
         self.none = np.zeros(problems, dtype=bool)
         self.extra = np.zeros(problems, dtype=np.int64)  # evaluations besides the rounds, of the rows
         self.lengths = np.zeros(problems)  # the residuals of the rows
         self.replaced: NDArray[np.bool_] | None = None  # the rows whose proposal overflowed; None for none
         self.frozen: Tensor | None = None  # the ended rows on the device, (rows, 1)
-        self.result = np.full(problems, RUNNING, dtype=np.int64)
+        self.result = np.zeros(problems, dtype=np.int64)  # RUNNING
         self.evaluations = np.zeros(problems, dtype=np.int64)
         self.unit: float | None = None  # the coarsest unit of rounding in G, once it was asked for
         self.point: Tensor | None = None  # of all problems, once rows were dropped; before, an ended row is still in z
         self.value: Tensor | None = None
         self.residual = np.zeros(problems)
-
-    @property
-    def finished(self) -> bool:
-        return bool(np.count_nonzero(self.ended) == len(self.ended))
 
     @property
     def is_sparse(self) -> bool:
@@ -157,7 +154,7 @@ class _Run:
         last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)
         status = verdict.status
-        self.replaced = mended = None if status is None else self._mend(status, ~last)
+        self.replaced = mended = None if status is None or not verdict.is_broken else self._mend(status, ~last)
         if mended is not None:
             last = self._last()
             verdict = self.watch.judge_again(verdict, mended, self.z, self.image, last)
@@ -169,7 +166,7 @@ class _Run:
         if observed:
             self._observe(verdict.residual)
         if status is not None:
-            self._take(status)
+            self._take(status, verdict.is_broken)
         if self.rounds % PATIENCE == 0:
             self.watch.notice(verdict.lengths, self.ended)
 
@@ -258,24 +255,27 @@ class _Run:
         full[torch.from_numpy(self.numbers[going]).to(residual.device)] = residual[rows]
         self.seen.append(full)
 
-    def _take(self, status: NDArray[np.int64]) -> None:
+    def _take(self, status: NDArray[np.int64], is_broken: bool) -> None:
         """Keep what the problems that end now computed; where the image is not finite, z itself is the value."""
         new = (status != RUNNING) & ~self.ended
-        rows = np.flatnonzero(new)
-        if not len(rows):
+        if not np.count_nonzero(new):
             return
-        numbers = self.numbers[rows]
-        self.result[numbers], self.evaluations[numbers] = status[rows], self.spent[rows]
-        broken = status == NONFINITE
-        self.residual[numbers] = np.where(broken, np.inf, self.lengths)[rows]
-        value = self.image
-        if np.count_nonzero(broken):
+        value, residual = self.image, self.lengths
+        if is_broken:
+            broken = status == NONFINITE
             value = torch.where(torch.from_numpy(broken).to(self.z.device)[:, None], self.z, self.image)
+            residual = np.where(broken, np.inf, residual)
+        found = (self.result, status), (self.evaluations, self.spent), (self.residual, residual)
         if self.point is None:
+            for kept, numbers in found:
+                np.copyto(kept, numbers, where=new)
             self._keep(new, value)
         else:
-            self._store(rows, numbers, value)
+            for kept, numbers in found:
+                kept[self.numbers[new]] = numbers[new]
+            self._store(np.flatnonzero(new), self.numbers[new], value)
         self.ended |= new
+        self.finished = bool(np.count_nonzero(self.ended) == len(self.ended))
         self.frozen = torch.from_numpy(self.ended).to(self.z.device)[:, None]
 
     def _keep(self, new: NDArray[np.bool_], value: Tensor) -> None:

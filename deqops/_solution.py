@@ -28,7 +28,7 @@ class Result(IntEnum):
     DIVERGED = 3
     """The residual grew above 1e8 times the start's size; damp the iteration, or check contraction.
 
-    The start's size is the largest of `||z_0||`, `||G(z_0)||`, `||G(z_0) - z_0||`. No proof of divergence.
+    The start's size is the larger of `||G(z_0)||` and `||G(z_0) - z_0||`. No proof of divergence.
     """
     NONFINITE = 4
     """G returned NaN or infinity (`value` is the last finite iterate); check weights, inputs and start."""

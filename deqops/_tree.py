@@ -174,15 +174,15 @@ def known_row_norms(rows: Tensor) -> tuple[Tensor, NDArray[np.float64]]:
     """`row_norms`, and the same numbers on the host."""
     plain = plain_row_norms(rows)
     least, most = ordinary_range(plain.dtype)
-    numbers = host(plain)
-    if np.count_nonzero((numbers > least) & (numbers < most)) == len(numbers):  # false for NaN
+    near = on_host(plain)
+    numbers: NDArray[np.float64] = near.numpy().astype(np.float64)
+    smallest, largest = near.aminmax()
+    if smallest.item() > least and largest.item() < most:  # false for NaN
         return plain, numbers
     # Each row decides by its own size, so companions do not change its bits.
     extreme = ~((plain > least) & (plain < most))
     wide = rows.to(plain.dtype)
     largest = torch.linalg.vector_norm(wide, torch.inf, dim=1)
-    if float(largest.max()) == 0.0:  # as many starts are
-        return plain, numbers
     scale = torch.where((largest > 0) & largest.isfinite(), largest, torch.ones_like(largest))
     scaled = scale * torch.linalg.vector_norm(wide / scale[:, None], dim=1)
     norms = torch.where(extreme, scaled, plain)
@@ -191,7 +191,11 @@ def known_row_norms(rows: Tensor) -> tuple[Tensor, NDArray[np.float64]]:
 
 def host(numbers: Tensor) -> NDArray[np.float64]:
     """A small tensor's numbers as float64 on the host."""
-    # detach() and cpu() do nothing to most tensors, and take three quarters of the time.
-    plain = numbers if numbers.is_cpu and not numbers.requires_grad else numbers.detach().cpu()
-    array: NDArray[np.float64] = plain.numpy().astype(np.float64)
+    array: NDArray[np.float64] = on_host(numbers).numpy().astype(np.float64)
     return array
+
+
+def on_host(numbers: Tensor) -> Tensor:
+    """The same numbers on the host, without gradients."""
+    # detach() and cpu() do nothing to most tensors, and take three quarters of the time.
+    return numbers if numbers.is_cpu and not numbers.requires_grad else numbers.detach().cpu()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +19,10 @@ from torch import Tensor
 from deqops._errors import InputError
 from deqops._solution import RUNNING, Result
 from deqops._tolerance import Tolerance
-from deqops._tree import at_least_float32, host, known_row_norms, ordinary_range, plain_row_norms
+from deqops._tree import host, known_row_norms, on_host, ordinary_range, plain_row_norms
 
 GROWTH = 1e8
-"""DIVERGED: the residual grows, above this times the largest of ||z_0||, ||G(z_0)|| and their distance."""
+"""DIVERGED: the residual grows, above this times the larger of ||G(z_0)|| and ||G(z_0) - z_0||."""
 FLOOR = 100.0
 """A residual below this many units of rounding of the state may be nothing but rounding."""
 HIGHEST_FLOOR = 0.1
@@ -49,11 +51,24 @@ class Verdict:
 
     residual: Tensor  # (problems,): ||G(z) - z||
     lengths: Numbers  # the same on the host
-    status: NDArray[np.int64] | None  # (problems,), RUNNING to go on; None where every problem goes on
+    status: NDArray[np.int64] | None = None  # (problems,), RUNNING to go on; None where every problem goes on
+
+    @cached_property
+    def is_broken(self) -> bool:
+        """Whether a problem is NONFINITE."""
+        return self.status is not None and bool(np.count_nonzero(self.status == NONFINITE))
 
 
-_OF_PROBLEMS = ("_reference", "_low", "_most", "_previous", "_best", "_idle", "_prove_below")
+_OF_PROBLEMS = ("_limit", "_most", "_previous", "_best", "_idle", "_prove_below")
 """What a watch remembers from one evaluation to the next, a number for each problem."""
+
+
+class _Extremes(NamedTuple):
+    """Of what limits the residuals of all problems, the hardest."""
+
+    size: float  # the largest
+    near: float  # the largest part of a size
+    most: float  # the least that is too much
 
 
 class Watch:
@@ -74,12 +89,13 @@ class Watch:
         self._floor = np.full(problems, floor(unit))  # a part of a state's size
         self._near = self._nearness()
         self._least = tolerance.absolute
-        # Not above the first, or not below the second, a residual is looked at closely; all are at the start.
-        self._low, self._most = np.full((2, problems), np.inf)
+        self._limit = self._most = np.empty(0)  # a residual that grows above the first diverges
+        self._is_begun = False  # there was an evaluation
         self._is_near_floor = False  # a residual was below the floor
-        self._reference: Numbers | None = None
-        self._previous, self._best, self._prove_below, self._mark = np.full((4, problems), np.inf)
+        self._extremes: _Extremes | None = None  # None where they do not tell for all problems
+        self._grown = 0.0  # by how much any size can have grown since
         # _mark: the smallest residual, of those after each PATIENCE evaluations
+        self._previous, self._best, self._prove_below, self._mark = np.full((4, problems), np.inf)
         self._idle = np.zeros(problems, dtype=np.int64)
         self._buffer: Tensor | None = None
         self._stalled = np.full(problems, puzzled)
@@ -99,8 +115,7 @@ class Watch:
         did not ask go on with the floor they had, so that none depends on its companions.
         """
         self._floor = np.where(self._stalled, np.maximum(self._floor, floor(unit)), self._floor)
-        self._near, self.is_puzzled = self._nearness(), False
-        self._low = np.full_like(self._low, np.inf)
+        self._near, self.is_puzzled, self._extremes = self._nearness(), False, None
 
     def _nearness(self) -> Numbers:
         nearness: Numbers = SLACK * np.maximum(self._tolerance.relative, self._floor)
@@ -108,8 +123,10 @@ class Watch:
 
     def notice(self, length: Numbers, ended: Mask) -> None:
         """Which running problems' residuals are where they were; called after every PATIENCE evaluations."""
-        self._stalled = (length >= STILL * self._mark) & (self._best == np.inf) & ~ended
-        self.is_puzzled = bool(self._stalled.any())
+        still = length >= STILL * self._mark
+        if np.count_nonzero(still):
+            self._stalled = still & (self._best == np.inf) & ~ended
+            self.is_puzzled = bool(self._stalled.any())
         self._mark = np.fmin(self._mark, length)
 
     def judge(self, z: Tensor, image: Tensor, ended: Mask, last: Mask, *, chained: bool) -> Verdict:
@@ -124,15 +141,11 @@ class Watch:
         """
         difference = self._difference(z, image)
         residual = plain_row_norms(difference)
-        length = host(residual)
-        if not self._is_near_floor:
-            if chained:  # the size has grown by the residual at most
-                self._low = self._low + self._near * np.fmin(length, self._most)
-            elif self._reference is not None:
-                self._low = self._alarm(host(plain_row_norms(image)))
-            if self._is_quiet(length, ended):
-                self._previous = length
-                return Verdict(residual, length, None)
+        near = on_host(residual)
+        if self._extremes is not None and self._are_quiet(near, image, self._extremes, chained=chained):
+            self._previous = near.numpy()
+            return Verdict(residual, self._previous)
+        length = near.numpy().astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a state may run out of the range
             return self._closely(z, image, difference, residual, length, ended, last)
 
@@ -141,8 +154,8 @@ class Watch:
         before = {name: getattr(self, name) for name in _OF_PROBLEMS}
         second = self.judge(z, image, ~mended, last, chained=False)
         for name, kept in before.items():
-            if kept is not None:
-                setattr(self, name, np.where(mended, getattr(self, name), kept))
+            setattr(self, name, np.where(mended, getattr(self, name), kept))
+        self._extremes = None
         statuses = [np.full(len(mended), RUNNING) if v.status is None else v.status for v in (second, first)]
         return Verdict(second.residual, second.lengths, np.where(mended, *statuses))
 
@@ -157,18 +170,24 @@ class Watch:
         last: Mask,
     ) -> Verdict:
         """The verdict by sizes, floors and the growth; exact norms where squares would overflow or underflow."""
-        if self._is_extreme(length, residual.dtype, ended):
-            residual, length = known_row_norms(difference)
         size = known_row_norms(image)[1]
-        verdict = Verdict(residual, length, self._status(z, image, size, length, ended, last))
-        self._low = self._alarm(size)
-        return verdict
+        if not self._is_begun:
+            residual, length = self._exact(difference, residual, length, ended)
+            self._begin(size, length, residual.dtype)
+        status = None
+        if self._is_near_floor or not self._is_quiet(size, length, ended):
+            residual, length = self._exact(difference, residual, length, ended)
+            status = self._status(z, image, size, length, ended, last)
+        self._summarise(size, ended)
+        self._previous = length
+        return Verdict(residual, length, status)
 
     def narrow(self, kept: NDArray[np.int64]) -> None:
         """Forget all problems but these."""
         self._buffer = None
         for name in (*_OF_PROBLEMS, "_floor", "_near", "_mark", "_stalled"):
             setattr(self, name, getattr(self, name)[kept])
+        self._extremes = None
 
     def _difference(self, z: Tensor, image: Tensor) -> Tensor:
         """`G(z) - z`, in memory that is used again: fresh pages cost more than the subtraction."""
@@ -178,29 +197,63 @@ class Watch:
             self._buffer = torch.empty_like(z)
         return torch.sub(image, z, out=self._buffer)
 
-    def _alarm(self, size: Numbers) -> Numbers:
-        """Residuals above this end no problem whose image has this size."""
-        with np.errstate(over="ignore"):
-            alarm: Numbers = self._least + SLACK * self._near * size
-        return alarm
+    def _begin(self, size: Numbers, length: Numbers, dtype: torch.dtype) -> None:
+        """What the first evaluation says of the others."""
+        least, most = ordinary_range(dtype)
+        self._is_begun, self._least = True, max(self._least, least)
+        self._limit = GROWTH * np.fmax(size, length)
+        self._most = np.fmin(self._limit, most)
 
-    def _is_quiet(self, length: Numbers, ended: Mask) -> bool:
+    def _are_quiet(self, near: Tensor, image: Tensor, extremes: _Extremes, *, chained: bool) -> bool:
+        """Whether `_is_quiet` holds by the least and the greatest residual; most evaluations need no more."""
+        least, greatest = near.aminmax()  # NaN where any residual is, which is below nothing
+        low, high = least.item(), greatest.item()
+        if not high < extremes.most:
+            return False
+        if chained:  # a size grows by the residual at most
+            size, grown = extremes.size, self._grown + high
+        else:
+            size, grown = on_host(plain_row_norms(image)).max().item(), 0.0
+        if not low > self._least + SLACK * extremes.near * (size + grown):
+            return False
+        self._grown = grown
+        return True
+
+    def _is_quiet(self, size: Numbers, length: Numbers, ended: Mask) -> bool:
         """Whether no problem can have ended; false alarms cost time, nothing else."""
-        quiet = (length > self._low) & (length < self._most)
+        quiet = (length > self._least + SLACK * self._near * size) & (length < self._most)
         count = len(quiet)  # counting takes a fifth of the time of `all`
         return bool(np.count_nonzero(quiet) == count or np.count_nonzero(quiet | ended) == count)
 
+    def _summarise(self, size: Numbers, ended: Mask) -> None:
+        """The extremes; none near a floor, or where a problem has ended: its residual says nothing."""
+        self._grown, self._extremes = 0.0, None
+        if not self._is_near_floor and not np.count_nonzero(ended):
+            self._extremes = _Extremes(float(size.max()), float(self._near.max()), float(self._most.min()))
+
     @staticmethod
-    def _is_extreme(length: Numbers, dtype: torch.dtype, ended: Mask) -> bool:
-        least, most = ordinary_range(dtype)
-        return bool(np.count_nonzero((length > least) & (length < most) | ended) < len(length))
+    def _exact(difference: Tensor, residual: Tensor, length: Numbers, ended: Mask) -> tuple[Tensor, Numbers]:
+        """The residuals, anew where squares overflowed or underflowed."""
+        least, most = ordinary_range(residual.dtype)
+        if np.count_nonzero((length > least) & (length < most) | ended) == len(length):
+            return residual, length
+        return known_row_norms(difference)
 
     def _status(
-        self, z: Tensor, image: Tensor, size: Numbers, length: Numbers, ended: Mask, last: Mask
+        self,
+        z: Tensor,
+        image: Tensor,
+        size: Numbers,
+        length: Numbers,
+        ended: Mask,
+        last: Mask,
     ) -> NDArray[np.int64] | None:
+        done = length <= self._tolerance.threshold(size)
+        if self._tolerance.error is None and np.count_nonzero(done & np.isfinite(size) | ended) == len(done):
+            return np.full(len(length), CONVERGED, dtype=np.int64)  # as most solves end
         broken = ~(np.isfinite(length) & np.isfinite(size))
-        diverged = self._diverged(z, size, length)
-        done = ~broken & (length <= self._tolerance.threshold(size))
+        done &= ~broken
+        diverged = (length > self._previous) & (length > self._limit)
         # What has converged need not be told from what is stuck, unless a proof is still to come.
         stuck = self._stagnated(z, size, length, ended if self._tolerance.error is not None else ended | done)
         if self._tolerance.error is not None:
@@ -211,24 +264,6 @@ class Watch:
         for ends, result in ((diverged, DIVERGED), (stuck, STAGNATED), (done, CONVERGED), (broken, NONFINITE)):
             status[ends] = result
         return status
-
-    def _diverged(self, z: Tensor, size: Numbers, length: Numbers) -> Mask:
-        if self._reference is None:
-            self._reference = self._start(z, np.fmax(size, length))
-            least, most = ordinary_range(at_least_float32(z).dtype)
-            self._least, self._most = max(self._least, least), np.minimum(GROWTH * self._reference, most)
-        grows = length > self._previous
-        self._previous = length
-        above: Mask = grows & (length > GROWTH * self._reference)
-        return above
-
-    @staticmethod
-    def _start(z: Tensor, least: Numbers) -> Numbers:
-        """The size of each start, or these where they are larger; most starts are 0, which needs no exact norm."""
-        plain = host(plain_row_norms(z))
-        lowest, highest = ordinary_range(z.dtype)
-        ordinary = (plain < highest) & (np.fmax(plain, least) > SLACK * lowest)
-        return np.fmax(plain if np.count_nonzero(ordinary) == len(plain) else known_row_norms(z)[1], least)
 
     def _stagnated(self, z: Tensor, size: Numbers, length: Numbers, ended: Mask) -> Mask:
         low = self._floor * size

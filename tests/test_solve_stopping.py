@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from deqops import Anderson, ConvergenceError, Picard, Result, Solver, Tolerance, solve
+from deqops import Anderson, Broyden, ConvergenceError, Picard, Result, Solver, Tolerance, solve
+from deqops._watch import Watch
 
 SOLVERS = [Picard(), Picard(0.7), Anderson(), Anderson(memory=2, damping=0.8)]
 
@@ -51,6 +55,54 @@ def test_companions_never_change_a_bit(solver: Solver, intruder: float) -> None:
     kept = [1, 2, 4]
     for first, second in zip(run(x), run(disturbed), strict=True):
         assert torch.equal(first[kept], second[kept])
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, Broyden()], ids=repr)
+@given(
+    seed=st.integers(0, 2**20),
+    rates=st.lists(st.sampled_from([0.0, 0.3, 0.9, 0.99, -0.8, 1.0, 1.5, 1e6]), min_size=1, max_size=6),
+    scales=st.lists(st.sampled_from([0.0, 1e-18, 1e-3, 1.0, 1e6, 1e15]), min_size=6, max_size=6),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    relative=st.sampled_from([0.0, 1e-9, 1e-5, 1e-2]),
+)
+@settings(max_examples=30)
+def test_what_all_residuals_say_at_once_ends_no_problem_otherwise(
+    solver: Solver, seed: int, rates: list[float], scales: list[float], dtype: torch.dtype, relative: float
+) -> None:
+    """The least and the greatest residual only ever spare a closer look: the same bits with a look each time."""
+    rate, generator = torch.tensor(rates, dtype=dtype)[:, None], torch.Generator().manual_seed(seed)
+    b = (
+        torch.randn(len(rates), 5, generator=generator).to(dtype)
+        * torch.tensor(scales[: len(rates)]).to(dtype)[:, None]
+    )
+
+    def run() -> list[Tensor]:
+        G = lambda z: rate * z.roll(1, 1) + b + 0.1 * torch.sin(z)  # noqa: E731
+        options: dict[str, Any] = {"tolerance": Tolerance(relative=relative), "max_evaluations": 90, "throw": False}
+        solution = solve(G, torch.zeros_like(b), solver=solver, **options)
+        return [solution.value, solution.residual, solution.evaluations, solution.result]
+
+    quick = run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "_are_quiet", lambda *_, **__: False)
+        slow = run()
+    for first, second in zip(quick, slow, strict=True):
+        assert torch.equal(first.nan_to_num(nan=-7.0), second.nan_to_num(nan=-7.0))
+
+
+def test_most_evaluations_need_the_extremes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    closely = Watch._closely
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return closely(*arguments)
+
+    monkeypatch.setattr(Watch, "_closely", counted)
+    b = torch.randn(64, 256, generator=torch.Generator().manual_seed(0))
+    solution = solve(lambda z: 0.9 * z.roll(1, 1) + b, torch.zeros_like(b), solver=Picard())
+    assert looks <= int(solution.evaluations.max()) / 4
 
 
 def test_a_frozen_problem_is_fed_the_same_numbers_again() -> None:
