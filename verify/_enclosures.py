@@ -195,6 +195,12 @@ def _wave(node: Node, x: Enclosed) -> MidRad:
     return result
 
 
+@register_enclosure("cos_pi")
+def _cosine_of_turns(node: Node, x: Enclosed) -> MidRad:
+    """`cos(pi x)`: of constants, no slopes are asked of it."""
+    return waves.cos(midrad.mul(as_midrad(x), waves.pi(as_midrad(x).mid)))
+
+
 @register_enclosure("leaky_relu", "elu", "gelu", "softplus", "hardtanh", "clamp", "pow_scalar")
 def _with_attributes(node: Node, x: Enclosed) -> MidRad:
     result: MidRad = getattr(elementary, node.op)(as_midrad(x), **node.attributes)

@@ -40,6 +40,11 @@ def cos(x: MidRad) -> MidRad:
     return _wave(x, 1)
 
 
+def pi(like: Tensor) -> MidRad:
+    """An enclosure of pi, as many times as there are entries."""
+    return MidRad(torch.full_like(like, math.pi), torch.full_like(like, 2.0**-52))
+
+
 def _wave(x: MidRad, quarters: int) -> MidRad:
     """`sin(x + quarters pi/2)`: the hull of the values at the ends, and of the extremes between them."""
     if x.is_exact():

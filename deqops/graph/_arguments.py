@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from deqops._errors import UnsupportedOperationError
-from deqops.graph._lowering import Dynamic, Item, Known, Lowering, scalar_tensor
+from deqops.graph._items import Dynamic, Item, Known, Real
+from deqops.graph._lowering import Lowering, scalar_tensor
 
 Arguments = dict[str, Any]
 
@@ -37,11 +38,11 @@ def knowns(*values: Any) -> list[Item]:
     return found
 
 
-def rank_of(item: Item) -> int:
+def rank_of(item: Real) -> int:
     return len(item.shape) if isinstance(item, Dynamic) else item.value.ndim
 
 
-def shape_of(item: Item) -> tuple[int, ...]:
+def shape_of(item: Real) -> tuple[int, ...]:
     return item.shape if isinstance(item, Dynamic) else tuple(item.value.shape)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from deqops._errors import ModelFileError, UnsupportedOperationError
@@ -39,12 +40,31 @@ def execute(instruction: Instruction, values: Mapping[int, Any]) -> list[Any]:
     unknown = set(arguments) - parameters(op)
     if unknown:
         raise ModelFileError(f"model file: operation {op} has no argument {sorted(unknown)[0]!r:.40}")
+    if op == "aten.copy.default":
+        return [_copied(arguments["self"], arguments["src"])]
+    if op in _WRITES and arguments["self"].is_complex():
+        return [_written(function, **arguments)]
     result = function(**arguments, **dict.fromkeys(required_switches(op) - set(arguments), False))
     several = isinstance(result, tuple | list)
     results = list(result) if several else [result]
     if len(results) < len(instruction.outputs):
         raise ModelFileError(f"model file: operation {op} has {len(results)} results, not {len(instruction.outputs)}")
     return results[: len(instruction.outputs)]
+
+
+_WRITES = ("aten.slice_scatter.default", "aten.select_scatter.default")
+
+
+def _copied(self: Tensor, src: Tensor) -> Tensor:
+    """`src` in the place of `self`, of its shape, dtype and device: torch has no derivative of its own."""
+    return src.to(self.device, self.dtype).expand(self.shape).clone()
+
+
+def _written(function: Any, self: Tensor, src: Tensor, dim: int = 0, **place: Any) -> Tensor:
+    """Writing into part of a complex tensor, by its real and imaginary parts: torch has no derivative of the other."""
+    parts = [torch.view_as_real(tensor.resolve_conj()) for tensor in (self, src.to(self.dtype))]
+    written = function(*parts, dim=dim if dim >= 0 else dim - 1, **place)
+    return torch.view_as_complex(written.contiguous())
 
 
 def resolved(argument: Argument, values: Mapping[int, Any]) -> Any:

@@ -8,7 +8,7 @@ shapes and dtypes of nodes are found by running the same operation on torch's "m
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,52 +17,27 @@ from torch import Tensor
 from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
 from deqops.graph._interpret import execute
 from deqops.graph._ir import Attribute, Leaf, Node
+from deqops.graph._items import NONE, Complex, Dynamic, Item, Known
 from deqops.graph._operations import operations
+from deqops.graph._parts import in_parts
 from deqops.graph._program import Argument, Instruction, Program, Ref
 
-NONE: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """An exactly known tensor or number, and the inputs whose values it was computed from."""
-
-    value: Any
-    inputs: frozenset[int] = NONE
-
-
-@dataclass(frozen=True, eq=False)
-class Dynamic:
-    """A value of the graph; `meta` has its shape and dtype, `inputs` what its shape was computed from.
-
-    `before` is the value that was expanded to this one.
-    """
-
-    number: int
-    meta: Tensor
-    inputs: frozenset[int] = NONE
-    before: Dynamic | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape."""
-        return tuple(self.meta.shape)
-
-
-Item = Known | Dynamic
 _OF_WRONG_ARGUMENTS = (
     *(ArithmeticError, AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError),
 )
 Rule = Callable[["Lowering", dict[str, Any]], Any]
 RULES: dict[str, Rule] = {}
+RULES_OF_COMPLEX: dict[str, Rule] = {}
+"""For operations with a complex operand, those that are not the same of each part (`_parts.py`)."""
 
 
-def lowers(*names: str) -> Callable[[Rule], Rule]:
+def lowers(*names: str, of_complex: bool = False) -> Callable[[Rule], Rule]:
     """Register a rule for exported operations ("add.Tensor"; ".default" may be left out)."""
 
     def register(rule: Rule) -> Rule:
         for name in names:
-            RULES[f"aten.{name}" if "." in name else f"aten.{name}.default"] = rule
+            table = RULES_OF_COMPLEX if of_complex else RULES
+            table[f"aten.{name}" if "." in name else f"aten.{name}.default"] = rule
         return rule
 
     return register
@@ -97,13 +72,20 @@ class Lowering:
             values[value] = self.leaf(Leaf("parameter", -1, name, constants[name]))
         for instruction in self.program.instructions:
             self.source = instruction.op
-            results = self._results(instruction, values)
+            results = self.results(instruction, values)
             values.update(zip(instruction.outputs, results, strict=True))
         return [self.as_dynamic(values[value]).number for value in self.program.outputs]
 
     def leaf(self, leaf: Leaf) -> Item:
         """A leaf; integers and booleans are known at once."""
         tensor = leaf.tensor.detach()
+        if tensor.is_complex() and leaf.kind == "parameter":
+            both = torch.view_as_real(tensor.resolve_conj()).unbind(-1)
+            names = (f"{leaf.name}.real", f"{leaf.name}.imag")
+            parts = [self.leaf(replace(leaf, name=n, tensor=t.contiguous())) for n, t in zip(names, both, strict=True)]
+            return Complex(*(part for part in parts if not isinstance(part, Complex)))
+        if tensor.is_complex():
+            raise InputError(f"{leaf.name}: got {tensor.dtype}; give its real and imaginary parts as two tensors")
         number = self._new()
         self.leaves[number] = Leaf(leaf.kind, leaf.position, leaf.name, tensor, leaf.inputs)
         if tensor.is_floating_point() or leaf.kind == "state":
@@ -152,20 +134,26 @@ class Lowering:
         """A value of the graph; what is known becomes a literal."""
         if isinstance(item, Dynamic):
             return item
+        if isinstance(item, Complex):
+            raise UnsupportedOperationError(self.source, "has complex numbers where real ones are needed")
         known = item if isinstance(item, Known) else Known(item)
         tensor = known.value if isinstance(known.value, Tensor) else scalar_tensor(known.value)
         number = self._new()
         self.leaves[number] = Leaf("literal", -1, "literal", tensor, known.inputs)
         return Dynamic(number, tensor.to("meta"), known.inputs)
 
-    def _results(self, instruction: Instruction, values: Mapping[int, Item]) -> list[Item]:
+    def results(self, instruction: Instruction, values: Mapping[int, Item]) -> list[Item]:
+        """What an operation gives."""
         arguments = {name: _bound(argument, values) for name, argument in instruction.arguments}
         known = _evaluated(instruction, arguments, values)
         if known is not None:
             return known
-        rule = RULES.get(instruction.op)
+        of_complex = any(isinstance(item, Complex) for a in arguments.values() for item in _items(a))
+        rule = (RULES_OF_COMPLEX if of_complex else RULES).get(instruction.op)
         try:
             result = rule(self, arguments) if rule is not None else NotImplemented
+            if result is NotImplemented and of_complex:
+                result = in_parts(self, instruction, values)
         except InputError:
             raise
         except _OF_WRONG_ARGUMENTS as error:
@@ -173,6 +161,8 @@ class Lowering:
             raise UnsupportedOperationError(
                 instruction.op, f"has arguments that its rule cannot take ({what})"
             ) from error
+        if result is None:
+            raise UnsupportedOperationError(instruction.op, "has no rule for complex numbers")
         if result is NotImplemented:
             return self._opaque(instruction, arguments, values)
         return list(result) if isinstance(result, list | tuple) else [result]
@@ -250,11 +240,13 @@ def _items(argument: Any) -> list[Any]:
 
 
 def _is_tensor(item: Any) -> bool:
-    return isinstance(item, Dynamic) or (isinstance(item, Known) and isinstance(item.value, Tensor))
+    return isinstance(item, Dynamic | Complex) or (isinstance(item, Known) and isinstance(item.value, Tensor))
 
 
 def _meta(item: Item) -> Any:
     if isinstance(item, Dynamic):
+        return item.meta
+    if isinstance(item, Complex):
         return item.meta
     return item.value.to("meta") if isinstance(item.value, Tensor) else item.value
 
@@ -347,15 +339,15 @@ _MOVEMENTS = frozenset(
 
 def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapping[int, Item]) -> list[Item] | None:
     """The results where they are exactly known; None where they are not."""
-    items = [item for argument in arguments.values() for item in _items(argument) if isinstance(item, Known | Dynamic)]
+    items = [item for argument in arguments.values() for item in _items(argument) if isinstance(item, Item)]
     used = NONE.union(*(item.inputs for item in items))
     if instruction.op in ("sym.size", "sym.numel"):
         metas = {ref: _meta(values[ref]) for ref in instruction.operands}
         return [Known(execute(instruction, metas)[0], used)]
     if instruction.op in _FACTORIES:
         concrete = {ref: _like(values[ref]) for ref in instruction.operands}
-        return [Known(result, used) for result in execute(instruction, concrete)]
-    if any(isinstance(item, Dynamic) for item in items) or instruction.op in _UNDEFINED:
+        return [_exactly(result, used) for result in execute(instruction, concrete)]
+    if any(isinstance(item, Dynamic | Complex) for item in items) or instruction.op in _UNDEFINED:
         return None
     knowns = [item for item in items if isinstance(item, Known)]
     floating = any(isinstance(k.value, Tensor) and k.value.is_floating_point() for k in knowns)
@@ -369,6 +361,8 @@ def _evaluated(instruction: Instruction, arguments: dict[str, Any], values: Mapp
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         message = str(error).splitlines()[0]
         raise InputError(f"operation {instruction.op}: {message:.200}; check shapes and index inputs") from None
+    if any(isinstance(r, Tensor) and r.is_complex() for r in results):
+        return None
     made_floats = not floating and any(isinstance(r, Tensor) and r.is_floating_point() for r in results)
     if (made_floats or instruction.op in _CASTS) and not _is_exact_cast(instruction, results[0], arguments):
         return None
@@ -398,6 +392,11 @@ def _is_exact_cast(instruction: Instruction, result: Any, arguments: dict[str, A
     return bool(same.all())
 
 
+def _exactly(result: Any, inputs: frozenset[int]) -> Item:
+    is_complex = isinstance(result, Tensor) and result.is_complex()
+    return Complex.known(result, inputs) if is_complex else Known(result, inputs)
+
+
 def _value(item: Item) -> Any:
     return item.value if isinstance(item, Known) else item.meta
 
@@ -406,4 +405,4 @@ def _like(item: Item) -> Any:
     """Something with the item's shape and dtype on the CPU, for factories that take only these from it."""
     if isinstance(item, Known):
         return item.value
-    return torch.empty((), dtype=item.meta.dtype).expand(item.shape)
+    return torch.empty((), dtype=item.meta.dtype).expand(item.meta.shape)

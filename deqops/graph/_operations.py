@@ -53,7 +53,8 @@ masked_scatter masked_select take_along_dim repeat tile repeat_interleave:self_i
 constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d
 replication_pad1d replication_pad2d replication_pad3d
 tril triu trace bincount bucketize:Tensor searchsorted:Tensor one_hot
-fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2
+fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn
+fft_fftshift fft_ifftshift _fft_r2c _fft_c2r _fft_c2c complex conj_physical
 zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full
 empty:memory_format empty_like new_empty
 arange:default,start,start_step eye:default,m scalar_tensor fill:Scalar,Tensor zero copy clone lift_fresh_copy
@@ -70,7 +71,7 @@ _MAY_ALIAS = """
 reshape flatten:using_ints unflatten:int contiguous to:dtype,dtype_layout,device,other type_as expand expand_as
 broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist narrow chunk
 split:Tensor,sizes split_with_sizes unbind:int tensor_split:sections diagonal dropout feature_dropout positive
-einsum ravel real imag unfold
+einsum ravel real imag unfold view_as_real view_as_complex _conj resolve_conj resolve_neg
 mH matrix_H hstack vstack dstack column_stack alpha_dropout feature_alpha_dropout
 sum_to_size broadcast_tensors meshgrid:default,indexing squeeze_copy identity
 pixel_shuffle pixel_unshuffle channel_shuffle

@@ -17,7 +17,8 @@ from deqops.graph._arguments import (
     reshaped,
     shape_of,
 )
-from deqops.graph._lowering import Known, Lowering, lowers
+from deqops.graph._items import Known
+from deqops.graph._lowering import Lowering, lowers
 
 
 @lowers("celu")

@@ -21,7 +21,8 @@ from deqops.graph._arguments import (
     selected,
     swapped,
 )
-from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+from deqops.graph._items import Dynamic, Known
+from deqops.graph._lowering import Lowering, lowers
 
 
 @lowers("softmax.int", "_softmax")

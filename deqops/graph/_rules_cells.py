@@ -19,7 +19,8 @@ from deqops.graph._arguments import (
     sliced,
     swapped,
 )
-from deqops.graph._lowering import Dynamic, Lowering, lowers
+from deqops.graph._items import Dynamic
+from deqops.graph._lowering import Lowering, lowers
 
 
 def _linear(low: Lowering, x: Any, weight: Any, bias: Any) -> Dynamic:

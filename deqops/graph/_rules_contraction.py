@@ -20,7 +20,8 @@ from deqops.graph._arguments import (
     reshaped,
     selected,
 )
-from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+from deqops.graph._items import Dynamic, Known
+from deqops.graph._lowering import Lowering, lowers
 
 
 @dataclass(frozen=True, eq=False)

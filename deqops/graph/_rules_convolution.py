@@ -24,7 +24,8 @@ from deqops.graph._arguments import (
     sizes_of,
     sliced,
 )
-from deqops.graph._lowering import Item, Known, Lowering, lowers
+from deqops.graph._items import Item, Known
+from deqops.graph._lowering import Lowering, lowers
 
 _DIMS = (1, 2)  # spatial dimensions for which there are rules
 

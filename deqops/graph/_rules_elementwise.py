@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from deqops.graph._arguments import Arguments, indicator, number, operand_item, scaled, shape_of
-from deqops.graph._lowering import Dynamic, Lowering, lowers
+from deqops.graph._items import Dynamic
+from deqops.graph._lowering import Lowering, lowers
 
 _UNARY = [
     "tanh",

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from deqops.graph._arguments import Arguments, added, dim_of, rank_of, reshaped, scaled, selected, shape_of, sizes_of
-from deqops.graph._lowering import Known, Lowering, lowers
+from deqops.graph._items import Known
+from deqops.graph._lowering import Lowering, lowers
 from deqops.graph._rules_scatter import indexed, scatter_added
 
 

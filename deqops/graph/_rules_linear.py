@@ -18,7 +18,8 @@ from deqops.graph._arguments import (
     sizes_of,
     swapped,
 )
-from deqops.graph._lowering import Known, Lowering, lowers
+from deqops.graph._items import Known
+from deqops.graph._lowering import Lowering, lowers
 
 
 @lowers("linear")

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from deqops.graph._arguments import Arguments, dim_of, permuted, rank_of, reshaped, shape_of, sizes_of, sliced
-from deqops.graph._lowering import Known, Lowering, lowers, scalar_tensor
+from deqops.graph._items import Known
+from deqops.graph._lowering import Lowering, lowers, scalar_tensor
 
 
 def _arithmetic(low: Lowering, op: str, a: Any, b: Any) -> Any:

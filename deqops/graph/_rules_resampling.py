@@ -29,7 +29,8 @@ from deqops.graph._arguments import (
     sizes_of,
     transformed,
 )
-from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+from deqops.graph._items import Dynamic, Known
+from deqops.graph._lowering import Lowering, lowers
 
 _LARGEST = 2**16
 _EXACT = 2**53

@@ -32,7 +32,8 @@ from deqops.graph._arguments import (
     shape_of,
     sliced,
 )
-from deqops.graph._lowering import Known, Lowering, lowers
+from deqops.graph._items import Known
+from deqops.graph._lowering import Lowering, lowers
 
 Shape = tuple[int, ...]
 

@@ -23,7 +23,8 @@ from deqops.graph._arguments import (
     sliced,
     swapped,
 )
-from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+from deqops.graph._items import Dynamic, Known
+from deqops.graph._lowering import Lowering, lowers
 
 
 @lowers("view", "reshape", "_unsafe_view")

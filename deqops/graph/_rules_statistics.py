@@ -21,7 +21,8 @@ from deqops.graph._arguments import (
     reshaped,
     shape_of,
 )
-from deqops.graph._lowering import Dynamic, Lowering, lowers
+from deqops.graph._items import Dynamic
+from deqops.graph._lowering import Lowering, lowers
 
 _LONGEST_PRODUCT = 64
 

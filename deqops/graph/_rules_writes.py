@@ -20,7 +20,8 @@ from deqops.graph._arguments import (
     shape_of,
     sliced,
 )
-from deqops.graph._lowering import Dynamic, Known, Lowering, lowers
+from deqops.graph._items import Dynamic, Known
+from deqops.graph._lowering import Lowering, lowers
 from deqops.graph._rules_scatter import index_written, replaced
 
 

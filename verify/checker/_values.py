@@ -166,7 +166,7 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
 
 
 _TOTAL = frozenset(
-    """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu
+    """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos cos_pi square hardswish mish selu
     leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax
     layer_norm rms_norm reshape permute expand slice select cat index_select index_add segment_attention where sum mean
     amax amin cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
@@ -411,6 +411,7 @@ _RULES: dict[str, Rule] = {
     "minimum": _arithmetic(np.frompyfunc(lambda a, b: a.min(b), 2, 1)),
     "pow": _arithmetic(np.frompyfunc(lambda a, b: a**b if a > 0 else arb.nan(), 2, 1)),
     "neg": lambda node, x: ball.array(-as_balls(x)),
+    "cos_pi": lambda node, x: ball.each(lambda entry: entry.cos_pi(), as_balls(x)),
     "cast": _cast,
     "pow_scalar": _power,
     "layer_norm": _normalised,

@@ -1,0 +1,88 @@
+"""Complex values from real ones, and real ones from complex."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from deqops._errors import UnsupportedOperationError
+from deqops.graph._arguments import Arguments, applied, combined, expanded, rank_of, reshaped
+from deqops.graph._items import Complex
+from deqops.graph._lowering import Lowering, lowers
+
+
+@lowers("real", "resolve_conj", "resolve_neg", "conj_physical")
+def _real_itself(low: Lowering, a: Arguments) -> Any:
+    return low.as_dynamic(a["self"])
+
+
+@lowers("real", of_complex=True)
+def _real(low: Lowering, a: Arguments) -> Any:
+    return a["self"].real
+
+
+@lowers("imag", of_complex=True)
+def _imaginary(low: Lowering, a: Arguments) -> Any:
+    return a["self"].imaginary
+
+
+@lowers("resolve_conj", "resolve_neg", of_complex=True)
+def _itself(low: Lowering, a: Arguments) -> Any:
+    return a["self"]
+
+
+@lowers("_conj", "conj_physical", of_complex=True)
+def _conjugate(low: Lowering, a: Arguments) -> Any:
+    return conjugated(low, a["self"])
+
+
+def conjugated(low: Lowering, z: Complex) -> Complex:
+    """The same with the other sign of the imaginary part."""
+    return Complex(z.real, applied(low, "neg", z.imaginary))
+
+
+@lowers("mH", "matrix_H", "adjoint", of_complex=True)
+def _adjoint(low: Lowering, a: Arguments) -> Any:
+    z = conjugated(low, a["self"])
+    rank = rank_of(low.as_dynamic(z.real))
+    dims = (*range(rank - 2), rank - 1, rank - 2)
+    parts = [low.emit("permute", [part], lambda x: x.permute(dims), dims=dims) for part in z.parts]
+    return Complex(*parts)
+
+
+@lowers("abs", of_complex=True)
+def _modulus(low: Lowering, a: Arguments) -> Any:
+    """sqrt(x^2 + y^2): no slope at 0."""
+    x, y = (applied(low, "square", part) for part in a["self"].parts)
+    return applied(low, "sqrt", combined(low, "add", x, y))
+
+
+@lowers("view_as_real", of_complex=True)
+def _as_real(low: Lowering, a: Arguments) -> Any:
+    parts = [low.as_dynamic(part) for part in a["self"].parts]
+    last = [reshaped(low, part, (*part.shape, 1), []) for part in parts]
+    return low.emit("cat", last, lambda *xs: torch.cat(xs, -1), dim=len(parts[0].shape))
+
+
+@lowers("view_as_complex")
+def _as_complex(low: Lowering, a: Arguments) -> Any:
+    x = low.as_dynamic(a["self"])
+    dim = len(x.shape) - 1
+    return Complex(*(low.emit("select", [x], lambda t, i=i: t.select(dim, i), dim=dim, index=i) for i in (0, 1)))
+
+
+@lowers("complex")
+def _complex(low: Lowering, a: Arguments) -> Any:
+    real, imaginary = (low.as_dynamic(a[name]) for name in ("real", "imag"))
+    shape = tuple(torch.complex(real.meta, imaginary.meta).shape)
+    return Complex(*(x if x.shape == shape else expanded(low, x, shape, []) for x in (real, imaginary)))
+
+
+@lowers("to.dtype", "to.dtype_layout", "_to_copy", of_complex=True)
+def _cast(low: Lowering, a: Arguments) -> Any:
+    """To another complex dtype: the identity."""
+    dtype = a.get("dtype")
+    if dtype is not None and not dtype.is_complex:
+        raise UnsupportedOperationError(low.source, f"drops an imaginary part on the way to {dtype}; use .real")
+    return a["self"]
