@@ -57,6 +57,7 @@ EVALUATIONS: dict[str, Evaluation] = {
     "mean": lambda x, dims, keepdim: x.mean(dims, keepdim=keepdim) if dims else x,
     "amax": lambda x, dims, keepdim: x.amax(dims, keepdim=keepdim),
     "amin": lambda x, dims, keepdim: x.amin(dims, keepdim=keepdim),
+    "cos_pi": lambda x: torch.cos(torch.pi * x),
     "cast": lambda x, dtype: x.to(getattr(torch, dtype)),
 }
 

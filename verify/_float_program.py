@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError, UnsupportedOperationError
-from deqops.graph import ConcreteGraph, Node
+from deqops.graph import OF_COMPLEX, ConcreteGraph, Node
 
 from . import _elementary as elementary
 from . import _midrad as midrad
@@ -111,6 +111,8 @@ def _tracked(node: Node, operands: list[Tracked], ulps: float) -> Tracked:
     rule = _RULES.get(node.op)
     if rule is None:
         raise UnsupportedOperationError(node.source, "has no rounding error rule")
+    if node.source.endswith(OF_COMPLEX):
+        raise UnsupportedOperationError(node.source, "is computed by torch in a way not known here")
     if node.op not in _ROUNDING_FREE and _base(node) not in _SOURCES.get(node.op, (node.op,)):
         raise UnsupportedOperationError(node.source, "is computed by torch in a way not known here")
     if not node.dtype.is_floating_point:

@@ -4,13 +4,14 @@ from deqops._fingerprint import tensor_digest
 
 from ._between import between
 from ._independent import MixesProblemsError, check_independent
-from ._ir import Attribute, ConcreteGraph, Leaf, LeafKind, Node
+from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
 from ._recognised import recognised
 
 load = read_model
 
 __all__ = [
+    "OF_COMPLEX",
     "Attribute",
     "ConcreteGraph",
     "Leaf",

@@ -6,7 +6,7 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 
 | group | `op` (attributes) | operands |
 |---|---|---|
-| elementwise | `tanh`, `sigmoid`, `relu`, `relu6`, `silu`, `softsign`, `abs`, `neg`, `exp`, `expm1`, `log`, `log1p`, `sqrt`, `rsqrt`, `reciprocal`, `erf`, `sin`, `cos`, `square`, `sign`, `floor`, `ceil`, `round`, `hardswish`, `mish`, `selu` | x |
+| elementwise | `tanh`, `sigmoid`, `relu`, `relu6`, `silu`, `softsign`, `abs`, `neg`, `exp`, `expm1`, `log`, `log1p`, `sqrt`, `rsqrt`, `reciprocal`, `erf`, `sin`, `cos`, `cos_pi` (cos(pi x), of constants), `square`, `sign`, `floor`, `ceil`, `round`, `hardswish`, `mish`, `selu` | x |
 | elementwise | `leaky_relu(negative_slope)`, `elu(alpha)`, `gelu(approximate)`, `softplus(beta, threshold)`, `hardtanh(minimum, maximum)`, `clamp(minimum, maximum)` (each bound a float or None), `pow_scalar(exponent)` | x |
 | arithmetic, broadcasting | `add`, `sub`, `mul`, `div`, `pow`, `maximum`, `minimum` | a, b |
 | linear algebra | `matmul` (torch.matmul's shape rules) | a, b |
@@ -27,9 +27,9 @@ are 0-dimensional float64 literals (integers when every operand is an integer). 
 `mm`, `bmm`, `mv`, `t`, `flatten`, `squeeze`, `unsqueeze`, `view`, `stack`, `chunk`, `masked_fill`, `scatter_add`
 and the like are written in these terms; so are a convolution's bias (`add`), a padding that copies
 (`index_select` along each dimension) and a constant one (`cat` with literals), pooling, resampling, attention,
-recurrent layers, einsum and segments of messages (docs/operators.md has the table). Any other operation stays in the
-graph under its exported name (`op == "aten.fft_fft.default"`) and is refused by name by whoever needs a rule for
-it. Operations whose result does not reach the output are dropped, as are assertions.
+recurrent layers, einsum, complex values by their parts, Fourier transforms and segments of messages (docs/operators.md
+has the table). Any other operation stays in the graph under its exported name (`op == "aten.topk.default"`) and is
+refused by name by whoever needs a rule for it. Operations whose result does not reach the output are dropped, as are assertions.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ from typing import Literal
 import torch
 
 Attribute = None | bool | int | float | str | tuple[int, ...]
+
+OF_COMPLEX = " of complex numbers"
+"""Ends the source of a node that computes parts of complex numbers."""
 
 LeafKind = Literal["state", "input", "parameter", "literal"]
 
@@ -70,7 +73,8 @@ class Leaf:
 class Node:
     """One operation: `output = op(*operands, **attributes)`.
 
-    `source` is the exported operator's name ("aten.linear.default"), for messages. `inputs` are the positions
+    `source` is the exported operator's name ("aten.linear.default"), for messages; `OF_COMPLEX` follows it where the
+    operator has a complex operand. `inputs` are the positions
     of inputs whose values were used up in the *attributes* (a size computed from an index input).
     """
 

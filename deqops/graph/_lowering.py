@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
 from deqops.graph._interpret import execute
-from deqops.graph._ir import Attribute, Leaf, Node
+from deqops.graph._ir import OF_COMPLEX, Attribute, Leaf, Node
 from deqops.graph._items import NONE, Complex, Dynamic, Item, Known
 from deqops.graph._operations import operations
 from deqops.graph._parts import in_parts
@@ -51,6 +51,7 @@ class Lowering:
     leaves: dict[int, Leaf] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     source: str = ""
+    _parts: bool = False  # of complex values are being computed
     _count: int = 0
     _made: dict[int, Node] = field(default_factory=dict)
     _moving: set[int] = field(default_factory=set)
@@ -71,7 +72,7 @@ class Lowering:
         for value, name in self.program.constants.items():
             values[value] = self.leaf(Leaf("parameter", -1, name, constants[name]))
         for instruction in self.program.instructions:
-            self.source = instruction.op
+            self.source, self._parts = instruction.op, False
             results = self.results(instruction, values)
             values.update(zip(instruction.outputs, results, strict=True))
         return [self.as_dynamic(values[value]).number for value in self.program.outputs]
@@ -127,7 +128,8 @@ class Lowering:
         used = frozenset().union(*(item.inputs for item in uses)) if uses else NONE
         number = self._new()
         numbers = tuple(operand.number for operand in dynamic)
-        self._append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, self.source, used))
+        source = self.source + OF_COMPLEX if self._parts else self.source
+        self._append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, source, used))
         return Dynamic(number, meta, used.union(*(operand.inputs for operand in dynamic)))
 
     def as_dynamic(self, item: Any) -> Dynamic:
@@ -149,6 +151,7 @@ class Lowering:
         if known is not None:
             return known
         of_complex = any(isinstance(item, Complex) for a in arguments.values() for item in _items(a))
+        self._parts |= of_complex
         rule = (RULES_OF_COMPLEX if of_complex else RULES).get(instruction.op)
         try:
             result = rule(self, arguments) if rule is not None else NotImplemented
@@ -181,6 +184,8 @@ class Lowering:
             raise UnsupportedOperationError(
                 instruction.op, f"has no shape rule here ({str(error).splitlines()[0]:.120})"
             ) from None
+        if any(result.is_complex() for result in results):
+            raise UnsupportedOperationError(instruction.op, "has no rule for its complex results")
         numbers = tuple(operand.number for operand in operands)
         below = NONE.union(*(operand.inputs for operand in operands))
         made: list[Item] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
@@ -40,7 +41,9 @@ _PRODUCTS = frozenset(
 )
 """Linear in each operand."""
 
-_SUMS = frozenset(f"aten.{name}.{kind}" for name in ("add", "sub", "subtract") for kind in ("Tensor", "Scalar"))
+_WRITING = re.compile(r"aten\.(copy|select_scatter|slice_scatter|index_put|index_add|index_copy)\.default")
+
+_SUMS = frozenset(f"aten.{name}.{kind}" for name in ("add", "sub", "subtract", "rsub") for kind in ("Tensor", "Scalar"))
 _QUOTIENTS = frozenset(f"aten.{name}.{kind}" for name in ("div", "true_divide") for kind in ("Tensor", "Scalar"))
 
 
@@ -53,9 +56,9 @@ def in_parts(low: Lowering, instruction: Instruction, values: Mapping[int, Item]
     op = instruction.op
     instruction, values = _told_apart(instruction, values)
     held = [number for number in instruction.operands if isinstance(values[number], Complex)]
-    if op in _PRODUCTS or (op in _QUOTIENTS and _is_first(instruction, held)):
+    if op in _PRODUCTS or (op in _QUOTIENTS and held == _itself(instruction)):
         return _product(low, instruction, values, held)
-    if op in _SUMS or (op in _LINEAR and (op != "aten.copy.default" or _is_first(instruction, held[:1]))):
+    if op in _SUMS or (op in _LINEAR and _keeps(instruction, held)):
         return _both(low, instruction, values)
     return None
 
@@ -74,9 +77,14 @@ def _told_apart(instruction: Instruction, values: Mapping[int, Item]) -> tuple[I
     return replace(instruction, arguments=arguments), own
 
 
-def _is_first(instruction: Instruction, held: list[int]) -> bool:
-    """Whether the first operand alone is complex, or the first of these."""
-    return held == [instruction.operands[0]]
+def _keeps(instruction: Instruction, held: list[int]) -> bool:
+    """Whether what is written to can hold imaginary parts."""
+    return not _WRITING.fullmatch(instruction.op) or set(_itself(instruction)) <= set(held)
+
+
+def _itself(instruction: Instruction) -> list[int]:
+    """The number of the operand `self`."""
+    return [argument.index for name, argument in instruction.arguments if name == "self" and isinstance(argument, Ref)]
 
 
 def _product(low: Lowering, instruction: Instruction, values: Mapping[int, Item], held: list[int]) -> list[Item]:

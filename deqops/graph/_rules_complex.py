@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from deqops._errors import UnsupportedOperationError
 from deqops.graph._arguments import Arguments, applied, combined, expanded, rank_of, reshaped
 from deqops.graph._items import Complex
 from deqops.graph._lowering import Lowering, lowers
@@ -77,12 +76,3 @@ def _complex(low: Lowering, a: Arguments) -> Any:
     real, imaginary = (low.as_dynamic(a[name]) for name in ("real", "imag"))
     shape = tuple(torch.complex(real.meta, imaginary.meta).shape)
     return Complex(*(x if x.shape == shape else expanded(low, x, shape, []) for x in (real, imaginary)))
-
-
-@lowers("to.dtype", "to.dtype_layout", "_to_copy", of_complex=True)
-def _cast(low: Lowering, a: Arguments) -> Any:
-    """To another complex dtype: the identity."""
-    dtype = a.get("dtype")
-    if dtype is not None and not dtype.is_complex:
-        raise UnsupportedOperationError(low.source, f"drops an imaginary part on the way to {dtype}; use .real")
-    return a["self"]

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from deqops._errors import UnsupportedOperationError
 from deqops.graph._arguments import (
     Arguments,
     dim_of,
     expanded,
+    in_dtype,
     indicator,
     knowns,
     number,
@@ -23,7 +25,7 @@ from deqops.graph._arguments import (
     sliced,
     swapped,
 )
-from deqops.graph._items import Dynamic, Known
+from deqops.graph._items import Complex, Dynamic, Known
 from deqops.graph._lowering import Lowering, lowers
 
 
@@ -246,12 +248,15 @@ def _dropout(low: Lowering, a: Arguments) -> Any:
 @lowers("to.dtype", "to.dtype_layout", "_to_copy", "type_as", "to.device", "to.other")
 def _to(low: Lowering, a: Arguments) -> Any:
     other = a.get("other")
-    dtype = a.get("dtype") if other is None else (other.meta.dtype if isinstance(other, Dynamic) else other.value.dtype)
+    dtype = a.get("dtype") if other is None else (other.value if isinstance(other, Known) else other.meta).dtype
     item = a["self"]
     if isinstance(item, Known) or dtype is None or not isinstance(item, Dynamic):
         return NotImplemented if isinstance(item, Known) else item
     if item.meta.dtype == dtype:
         return item
+    if dtype.is_complex and item.meta.dtype.is_floating_point:
+        part = in_dtype(low, item, torch.empty(0, dtype=dtype, device="meta").real.dtype)
+        return Complex(part, Known(torch.zeros(part.shape, dtype=part.meta.dtype)))
     if dtype.is_floating_point and item.meta.dtype == torch.bool:
         return indicator(low, item, dtype)
     if dtype == torch.bool and item.meta.dtype.is_floating_point:
@@ -259,6 +264,20 @@ def _to(low: Lowering, a: Arguments) -> Any:
     if not (dtype.is_floating_point and item.meta.dtype.is_floating_point):
         return NotImplemented
     return low.emit("cast", [item], lambda x: x.to(dtype), dtype=str(dtype).removeprefix("torch."))
+
+
+@lowers("to.dtype", "to.dtype_layout", "_to_copy", "type_as", "to.device", "to.other", of_complex=True)
+def _to_complex(low: Lowering, a: Arguments) -> Any:
+    """Complex numbers in another complex dtype are themselves; real ones get the imaginary part 0."""
+    if not isinstance(a["self"], Complex):
+        return _to(low, a)
+    other = a.get("other")
+    real = isinstance(other, Known | Dynamic) or (
+        other is None and getattr(a.get("dtype"), "is_complex", True) is False
+    )
+    if real:
+        raise UnsupportedOperationError(low.source, "drops an imaginary part; take .real")
+    return a["self"]
 
 
 @lowers("copy")
