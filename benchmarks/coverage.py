@@ -2,15 +2,17 @@
 
 Each module is made an operator G(z, x) with small seeded weights and certified as it is (`theorem="auto"`: everywhere
 first, then around its equilibrium); with `--check` the independent checker reads each certificate as well. The last
-line counts the verdicts; "unknown" comes with the operation that is in the way. With `--transformers` the modules are
-layers of that library, with the weights that they come with, as `z -> 0.2 layer(z) + x`, x standard normal.
+line counts the verdicts; "unknown" comes with the operation that is in the way. With `--transformers` or
+`--neuraloperator` the modules are layers of these libraries, with the weights that they come with, as
+`z -> 0.2 layer(z) + x`, x standard normal.
 
-    python benchmarks/coverage.py [--check] [--transformers] [part of a name ...]
+    python benchmarks/coverage.py [--check] [--transformers | --neuraloperator] [part of a name ...]
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import time
 import warnings
@@ -26,6 +28,7 @@ from torch.nn import functional as F
 from deqops.verify import Ball, Certificate, certify, check
 
 WIDTH, SHRINK = 8, 0.2
+LIBRARIES = {"transformers": "_transformers_layers", "neuralop": "_neural_operators"}
 EDGES = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 2], [1, 2, 3, 4, 5, 0, 3, 5]])
 FLAT, SEQUENCE, IMAGE, NODES = (2, WIDTH), (2, 4, WIDTH), (2, 3, 4, 4), (6, WIDTH)
 
@@ -186,6 +189,46 @@ def transformers() -> list[Case]:
     ]
 
 
+def fourier() -> list[Case]:
+    """Transforms, written as Fourier neural operators and FNet write them."""
+
+    def spectral(m: nn.ModuleList, z: Tensor) -> Tensor:
+        return F.gelu(m[0](z) + m[1](z))
+
+    def mixing(m: nn.ModuleList, z: Tensor) -> Tensor:
+        return m[0](torch.fft.fft(torch.fft.fft(z, dim=-1), dim=-2).real).tanh()
+
+    def turned(m: nn.ModuleList, z: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(m[0](z).reshape(*z.shape[:-1], -1, 2))
+        angles = torch.view_as_complex(m[1].weight[: WIDTH // 2, :2].contiguous())  # type: ignore[union-attr,index]
+        return torch.view_as_real(pairs * angles).reshape(z.shape).tanh()
+
+    return [
+        Case("Fourier layer, 1d", Written(spectral, Spectral(WIDTH, (3,)), nn.Conv1d(WIDTH, WIDTH, 1)), (2, WIDTH, 12)),
+        Case("Fourier layer, 2d", Written(spectral, Spectral(3, (2, 3)), nn.Conv2d(3, 3, 1)), (2, 3, 6, 6)),
+        Case("Fourier mixing", Written(mixing, _linear()), SEQUENCE),
+        Case("complex product", Written(turned, _linear(), _linear()), FLAT),
+    ]
+
+
+class Spectral(nn.Module):
+    """The first modes of a real transform, times complex matrices, and back."""
+
+    def __init__(self, channels: int, modes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.modes = modes
+        self.weight = nn.Parameter(torch.randn(channels, channels, *modes, dtype=torch.cfloat) / channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        dims = tuple(range(2, z.dim()))
+        modes = torch.fft.rfftn(z, dim=dims)
+        kept = (..., *(slice(size) for size in self.modes))
+        out = torch.zeros_like(modes)
+        out[kept] = torch.einsum("bi...,io...->bo...", modes[kept], self.weight)
+        result: Tensor = torch.fft.irfftn(out, s=z.shape[2:], dim=dims)
+        return result
+
+
 def _layer(norm_first: bool) -> nn.Module:
     return nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True, norm_first=norm_first)
 
@@ -223,7 +266,7 @@ def graphs() -> list[Case]:
 def cases() -> list[Case]:
     """All of them, with seeded and shrunk weights, in eval mode."""
     torch.manual_seed(0)
-    found = [*activations(), *dense(), *images(), *transformers(), *graphs()]
+    found = [*activations(), *dense(), *images(), *transformers(), *fourier(), *graphs()]
     for case in found:
         case.module.eval()
         with torch.no_grad():
@@ -244,10 +287,9 @@ class Damped(nn.Module):
         return result
 
 
-def layers_of_transformers() -> list[Case]:
-    """Layers of the `transformers` library, in eval mode."""
-    from _transformers_layers import layers
-
+def layers_of(library: str) -> list[Case]:
+    """Layers of another library, in eval mode."""
+    layers = importlib.import_module(LIBRARIES[library]).layers
     torch.manual_seed(0)
     return [Case(one.name, Damped(one.make()).eval(), one.shape, size=1.0) for one in layers()]
 
@@ -264,14 +306,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("names", nargs="*", help="parts of names; all modules without any")
     parser.add_argument("--check", action="store_true", help="let the independent checker read each certificate")
-    parser.add_argument("--transformers", action="store_true", help="layers of that library instead, if installed")
+    other = parser.add_mutually_exclusive_group()
+    for option, module in (("transformers", "transformers"), ("neuraloperator", "neuralop")):
+        text = "layers of that library instead, if installed"
+        other.add_argument(f"--{option}", dest="library", action="store_const", const=module, help=text)
     options = parser.parse_args()
-    if options.transformers and importlib.util.find_spec("transformers") is None:
-        parser.error("--transformers: the library is not installed; pip install transformers")
+    if options.library and importlib.util.find_spec(options.library) is None:
+        option = "neuraloperator" if options.library == "neuralop" else options.library
+        parser.error(f"--{option}: the library is not installed; pip install {option}")
     warnings.filterwarnings("ignore")
     tally: Counter[str] = Counter()
     print(f"{'module':32s} {'verdict':10s} {'theorem':18s} {'rate':>7s} {'radius':>9s} {'s':>5s}")
-    for case in layers_of_transformers() if options.transformers else cases():
+    for case in layers_of(options.library) if options.library else cases():
         if options.names and not any(name in case.name for name in options.names):
             continue
         start = time.perf_counter()

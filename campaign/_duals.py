@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,34 @@ def matmul(a: Dual, b: Dual) -> Dual:
 def transposed(a: Dual) -> Dual:
     """The last two dimensions swapped."""
     return a.moved(lambda x: np.swapaxes(x, -1, -2))
+
+
+def convolved(a: Dual, b: Dual) -> Dual:
+    """The circular convolution along the last dimension: `sum_k a_k b_(j - k)`."""
+    size = a.value.shape[-1]
+    terms = []
+    for k in range(size):
+        first = np.full(size, k)
+        terms.append(
+            mul(a.moved(partial(np.take, indices=first, axis=-1)), b.moved(partial(np.roll, shift=k, axis=-1)))
+        )
+    return reduce(add, terms)
+
+
+def filtered(a: Dual, modes: Sequence[complex]) -> Dual:
+    """Each mode of the discrete Fourier transform along the last dimension times a number, and back; of odd length.
+
+    Mode 0 has a real factor, mode m stands for its conjugate too: `1/n sum_m (2 -) Re(w_m exp(2 pi i m (j - l) / n))`.
+    """
+    size = a.value.shape[-1]
+
+    def entry(lag: int) -> Any:
+        angles = [arb(2 * lag * m) / size for m in range(len(modes))]
+        parts = [arb(w.real) * t.cos_pi() - arb(w.imag) * t.sin_pi() for w, t in zip(modes, angles, strict=True)]
+        return (parts[0] + 2 * sum(parts[1:], arb(0))) / size
+
+    matrix = np.array([[entry(j - k) for j in range(size)] for k in range(size)], dtype=object)
+    return times(a, matrix)
 
 
 def total(a: Dual) -> Dual:

@@ -70,6 +70,34 @@ BINARY: dict[str, Pair] = {
 }
 
 
+MODES = (0.75 + 0.0j, 0.5 - 1.25j)
+"""Factors of the two modes of three entries."""
+
+
+def _filtered(a: Tensor) -> Tensor:
+    result: Tensor = torch.fft.irfft(torch.fft.rfft(a) * torch.view_as_complex(_MODES), n=COLUMNS)
+    return result
+
+
+def _convolved(a: Tensor, b: Tensor) -> Tensor:
+    """By whole transforms of one and half a transform of the other."""
+    result: Tensor = torch.fft.ifft(torch.fft.fft(a) * torch.fft.fft(b)).real
+    return result
+
+
+_MODES = torch.tensor([[mode.real, mode.imag] for mode in MODES], dtype=torch.float64)
+TRANSFORMS: dict[str, Pair] = {
+    "filter": (_filtered, lambda a: duals.filtered(a, MODES)),
+    "shift": (lambda a: torch.fft.fftshift(a, dim=-1), lambda a: a.moved(lambda x: np.roll(x, COLUMNS // 2, axis=-1))),
+    "convolution": (_convolved, duals.convolved),
+}
+"""Drawn by a section of their own, so that the modules of the other stay what they were."""
+
+
+def _pair(name: str) -> Pair | None:
+    return UNARY.get(name) or BINARY.get(name) or TRANSFORMS.get(name)
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """One operation on earlier values, or a product with a constant matrix."""
@@ -91,7 +119,7 @@ class Module:
         values = [z]
         for step in self.steps:
             own = [values[k] for k in step.operands]
-            pair = UNARY.get(step.name) or BINARY.get(step.name)
+            pair = _pair(step.name)
             values.append(own[0] @ step.matrix if pair is None else pair[0](*own))  # type: ignore[operator]
         return self.scale * values[-1] + x
 
@@ -100,7 +128,7 @@ class Module:
         values = [duals.variables(exact(state, (ROWS, COLUMNS)))]
         for step in self.steps:
             own = [values[k] for k in step.operands]
-            pair = UNARY.get(step.name) or BINARY.get(step.name)
+            pair = _pair(step.name)
             if pair is not None:
                 values.append(pair[1](*own))
             elif step.matrix is not None:
@@ -124,13 +152,34 @@ def draw_module(rng: Random) -> Module:
     return Module(tuple(steps), float(rng.choice([0.125, 0.5, 1.0])))
 
 
+def draw_transforms(rng: Random) -> Module:
+    """The same, and among it as many Fourier transforms, on values of their own or on those before."""
+    steps: list[Step] = []
+    for step in draw_module(rng).steps:
+        own = tuple(int(rng.integers(0, len(steps) + 1)) for _ in step.operands)
+        steps.append(Step(step.name, own, step.matrix))
+        name = str(rng.choice(sorted(TRANSFORMS)))
+        first, second = (int(rng.integers(0, len(steps) + 1)) for _ in range(2))
+        steps.append(Step(name, (first, second) if name == "convolution" else (first,)))
+    return Module(tuple(steps), float(rng.choice([0.03125, 0.125, 0.5])))
+
+
 def case(seed: int, number: int) -> Tally:
     """Bounds everywhere and on a ball in three norms; each eighth module is certified, and its certificate checked."""
-    rng, tally = np.random.default_rng([seed, 6, number]), Tally()
-    module = draw_module(rng)
+    return _case([seed, 6, number], draw_module)
+
+
+def case_of_transforms(seed: int, number: int) -> Tally:
+    """The same of modules with Fourier transforms."""
+    return _case([seed, 7, number], draw_transforms)
+
+
+def _case(seeds: list[int], draw: Callable[[Random], Module]) -> Tally:
+    rng, tally, number = np.random.default_rng(seeds), Tally(), seeds[-1]
+    module = draw(rng)
     z, x = (torch.from_numpy(rng.standard_normal((1, ROWS, COLUMNS))) for _ in range(2))
     ball = Ball(z, float(10.0 ** rng.uniform(-4, 0.3)))
-    apart = np.random.default_rng([seed, 6, number, 1])  # of what came later: the earlier draws stay as they were
+    apart = np.random.default_rng([*seeds, 1])  # of what came later: the earlier draws stay as they were
     label = " ".join(f"{step.name}{list(step.operands)}" for step in module.steps)
     before, ctx.prec = ctx.prec, 160
     try:
@@ -283,4 +332,7 @@ def _limit(module: Module, like: Tensor, x: Tensor, start: Any, damping: float, 
     return z
 
 
+TRANSFORMED = Section(
+    "transforms", "the same with Fourier transforms of real and complex values", 2_000, 20, case_of_transforms
+)
 MODULES = Section("modules", "random small modules against Jacobians in ball arithmetic", 10_000, 20, case)

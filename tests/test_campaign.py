@@ -29,7 +29,15 @@ from campaign._section import Section, Tally, run_cases
 from deqops.graph import trace
 from deqops.verify import Ball, Box, Verdict, certify
 
-SLICES = {"matrices": 360, "balls": 36, "claims": 60, "tampered": 150, "structured": 200, "modules": 16}
+SLICES = {
+    "matrices": 360,
+    "balls": 36,
+    "claims": 60,
+    "tampered": 150,
+    "structured": 200,
+    "modules": 16,
+    "transforms": 8,
+}
 
 
 @pytest.mark.parametrize("name", list(SLICES))
@@ -50,6 +58,7 @@ def test_a_slice_without_violations(name: str) -> None:
         ],
         "tampered": ["rejected", "refused as no certificate", "accepted"],
         "modules": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
+        "transforms": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
     }[name]:
         assert tally.counts[found] > 0
     if name == "matrices":

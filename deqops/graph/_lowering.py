@@ -318,6 +318,8 @@ _MOVEMENTS = frozenset(
         "swapaxes.default",
         "swapdims.default",
         "movedim.int",
+        "moveaxis.int",
+        "moveaxis.intlist",
         "movedim.intlist",
         "narrow.default",
         "chunk.default",

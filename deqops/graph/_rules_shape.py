@@ -88,7 +88,7 @@ def _t(low: Lowering, a: Arguments) -> Any:
     return a["self"] if rank < 2 else swapped(low, a["self"])
 
 
-@lowers("movedim.int", "movedim.intlist")
+@lowers("movedim.int", "movedim.intlist", "moveaxis.int", "moveaxis.intlist")
 def _movedim(low: Lowering, a: Arguments) -> Any:
     rank = rank_of(a["self"])
     order = torch.empty((1,) * 0 + tuple(range(rank)), device="meta")  # sizes number the dimensions
