@@ -173,3 +173,23 @@ def test_the_jacobian_penalty_estimates_the_squared_frobenius_norm() -> None:
 def test_bad_arguments_are_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_complex_weights_of_a_fourier_layer_are_scaled_too() -> None:
+    class Fourier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.modes = nn.Parameter(torch.randn(3, 3, 4, dtype=torch.cfloat))
+
+        def forward(self, z: Tensor, x: Tensor) -> Tensor:
+            return torch.fft.irfft(torch.einsum("bim,iom->bom", torch.fft.rfft(z), self.modes), n=6).tanh() + x
+
+    z = torch.zeros(1, 3, 6)
+    repaired = repair(Fourier(), z, z)
+    assert repaired.certificate.verdict is Verdict.CERTIFIED
+    (change,) = repaired.changes
+    assert change.name == "modes"
+    assert 0.0 < change.relative < 1.0
+    assert repaired.relative_change == pytest.approx(change.relative)
+    assert repaired.module.modes.is_complex()

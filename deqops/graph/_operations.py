@@ -69,7 +69,8 @@ view select:int slice:Tensor unsqueeze squeeze:default,dim,dims t transpose:int 
 # The result may share memory with the operand.
 _MAY_ALIAS = """
 reshape flatten:using_ints unflatten:int contiguous to:dtype,dtype_layout,device,other type_as expand expand_as
-broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist moveaxis:int,intlist narrow chunk
+broadcast_to view_as reshape_as _unsafe_view mT numpy_T adjoint swapaxes swapdims movedim:int,intlist
+moveaxis:int,intlist narrow chunk
 split:Tensor,sizes split_with_sizes unbind:int tensor_split:sections diagonal dropout feature_dropout positive
 einsum ravel real imag unfold view_as_real view_as_complex _conj resolve_conj resolve_neg
 mH matrix_H hstack vstack dstack column_stack alpha_dropout feature_alpha_dropout

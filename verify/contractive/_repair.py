@@ -172,7 +172,7 @@ def _limited(weight: Tensor, threshold: float, norm: str, method: str) -> Tensor
         rows: Tensor = weight * (threshold / sums.clamp_min(torch.finfo(sums.dtype).tiny)).clamp_max(1.0)
         return rows
     if method == "clip" and weight.ndim == 2:
-        left, values, right = torch.linalg.svd(weight.double(), full_matrices=False)
+        left, values, right = torch.linalg.svd(_wide(weight), full_matrices=False)
         if not bool((values > threshold).any()):
             return weight
         clipped: Tensor = ((left * values.clamp_max(threshold)) @ right).to(weight.dtype)
@@ -181,7 +181,7 @@ def _limited(weight: Tensor, threshold: float, norm: str, method: str) -> Tensor
 
 
 def _size(weight: Tensor, norm: str) -> float:
-    matrix = weight.detach().double().flatten(1)
+    matrix = _wide(weight.detach()).flatten(1)
     return float(matrix.abs().sum(dim=1).max() if norm == "linf" else torch.linalg.svdvals(matrix)[0])
 
 
@@ -191,10 +191,15 @@ def _write(parameter: nn.Parameter, values: Tensor) -> None:
 
 
 def _relative(parameter: Tensor, kept: Tensor) -> float:
-    return float((parameter.detach() - kept).double().norm() / kept.double().norm())
+    return float(_wide(parameter.detach() - kept).norm() / _wide(kept).norm())
 
 
 def _together(weights: Weights) -> float:
-    moved = sum(float((p.detach() - kept).double().square().sum()) for p, kept in weights.values())
-    size = sum(float(kept.double().square().sum()) for _, kept in weights.values())
+    moved = sum(float(_wide(p.detach() - kept).norm()) ** 2 for p, kept in weights.values())
+    size = sum(float(_wide(kept).norm()) ** 2 for _, kept in weights.values())
     return (moved / size) ** 0.5 if size else 0.0
+
+
+def _wide(weight: Tensor) -> Tensor:
+    """The same numbers, real or complex, in double precision."""
+    return weight.to(torch.complex128 if weight.is_complex() else torch.float64)
