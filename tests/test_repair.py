@@ -193,3 +193,14 @@ def test_complex_weights_of_a_fourier_layer_are_scaled_too() -> None:
     assert 0.0 < change.relative < 1.0
     assert repaired.relative_change == pytest.approx(change.relative)
     assert repaired.module.modes.is_complex()
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "linf"}, {"size": 6}])
+def test_complex_weights_are_penalised_by_their_own_norm(options: dict[str, object]) -> None:
+    weight = torch.randn(3, 4, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    module = nn.ParameterList([nn.Parameter(weight)])
+    norm = weight.abs().sum(dim=1).max() if "norm" in options else torch.linalg.matrix_norm(weight, 2)
+    penalty = norm_penalty_estimate(module, 0.5, **options)  # type: ignore[arg-type]
+    penalty.backward()
+    assert float(penalty.detach()) == pytest.approx(float(norm - 0.5) ** 2, rel=1e-6)
+    assert bool(module[0].grad.isfinite().all())

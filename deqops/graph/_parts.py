@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 _LINEAR = frozenset(
     f"aten.{name}"
-    for name in """view.default reshape.default expand.default expand_as.default permute.default transpose.int t.default
-    mT.default unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor clone.default
-    contiguous.default detach.default alias.default flatten.using_ints cat.default stack.default repeat.default
-    index_select.default _unsafe_view.default lift_fresh.default lift_fresh_copy.default positive.default unflatten.int
-    view_as.default reshape_as.default broadcast_to.default swapaxes.default swapdims.default movedim.int
-    movedim.intlist moveaxis.int moveaxis.intlist narrow.default chunk.default split.Tensor split.sizes
-    split_with_sizes.default tensor_split.sections unbind.int concat.default concatenate.default index.Tensor gather.default flip.default
-    roll.default tile.default select_scatter.default slice_scatter.default tril.default triu.default neg.default
-    sum.default sum.dim_IntList mean.default mean.dim copy.default index_put.default index_add.default
-    where.self index_copy.default diagonal.default fft_fftshift.default fft_ifftshift.default""".split()  # noqa: SIM905 - a list that reads as one
+    for name in """view.default reshape.default expand.default expand_as.default permute.default transpose.int
+    t.default mT.default unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor
+    clone.default contiguous.default detach.default alias.default flatten.using_ints cat.default stack.default
+    repeat.default index_select.default _unsafe_view.default lift_fresh.default lift_fresh_copy.default
+    positive.default unflatten.int view_as.default reshape_as.default broadcast_to.default swapaxes.default
+    swapdims.default movedim.int movedim.intlist moveaxis.int moveaxis.intlist narrow.default chunk.default
+    split.Tensor split.sizes split_with_sizes.default tensor_split.sections unbind.int concat.default
+    concatenate.default index.Tensor gather.default flip.default roll.default tile.default
+    select_scatter.default slice_scatter.default tril.default triu.default neg.default sum.default
+    sum.dim_IntList mean.default mean.dim copy.default index_put.default index_add.default where.self
+    index_copy.default diagonal.default fft_fftshift.default fft_ifftshift.default""".split()  # noqa: SIM905 - a list that reads as one
 )
 """Linear in all operands together: a real one beside a complex one has imaginary part 0."""
 

@@ -27,7 +27,8 @@ def norm_penalty_estimate(
         norm: "l2", by singular vectors held fixed in the gradient, or "linf".
         size: the input's spatial size, (N,) or (N1, N2): a kernel then counts as its convolution there, on the torus
             that holds the zero padding, groups and dilation left out. Without it a kernel counts reshaped in l2, which
-            may be `sqrt(taps)` times too little: a convolution that is to be certified needs it.
+            may be `sqrt(taps)` times too little: a convolution that is to be certified needs it. Complex weights count
+            reshaped in any case.
 
     Returns:
         A scalar, differentiable in the weights.
@@ -53,7 +54,9 @@ def _norm(weight: Tensor, norm: str, size: tuple[int, ...]) -> Tensor:
     matrix = weight.flatten(1)
     if norm == "linf":
         return matrix.abs().sum(dim=1).max()
-    if size and weight.ndim == len(size) + 2:
+    if weight.is_complex():  # of the same norm, and real
+        matrix = torch.cat([torch.cat([matrix.real, -matrix.imag], 1), torch.cat([matrix.imag, matrix.real], 1)])
+    elif size and weight.ndim == len(size) + 2:
         return _on_torus(weight, size)
     left, right = top_pair(matrix.detach())
     value: Tensor = left @ matrix @ right
