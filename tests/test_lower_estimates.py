@@ -99,3 +99,17 @@ def test_certify_makes_no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lipschitz, "gain_estimate", refuse)
     module = Module(lambda m, z: torch.tanh(z @ m.w.T), w=0.5 * torch.eye(3, dtype=torch.float64))
     assert certify(module, torch.zeros(1, 3, dtype=torch.float64), norm="l2").verdict is Verdict.CERTIFIED
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_what_is_written_into_a_part_has_derivatives_too(dtype: torch.dtype) -> None:
+    """torch has none for the functional copy, nor for writing into complex tensors."""
+
+    def halved(z: Tensor) -> Tensor:
+        out = torch.zeros_like(z, dtype=dtype)
+        out[:, :2] = 0.5 * z[:, :2]
+        out[:, -1] = 0.25 * z[:, 0]
+        return out.real
+
+    bound = lipschitz_bound(halved, randn(2, 4))
+    assert bound.lower_estimate == pytest.approx(bound.upper, rel=1e-2)
