@@ -20,7 +20,9 @@ from deqops.verify._extreme import weights_over
 from deqops.verify._gains import lipschitz_gain
 from deqops.verify._interval_jacobian import interval_jacobian
 from deqops.verify._local import local_jacobian
+from deqops.verify._matrix import DenseMatrix, norm_bound
 from deqops.verify._midrad import MidRad
+from deqops.verify._norm import Order
 from deqops.verify._problem import Problem
 from deqops.verify._smooth import is_analytic, is_differentiable
 from deqops.verify._softmax import softmax_over, softmax_slopes
@@ -383,7 +385,7 @@ def test_the_checker_may_take_a_few_columns_at_once(entries: int, monkeypatch: p
 # -------------------------------------------------------------------------------------------------------- stacks
 
 
-@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.floats(0, 0.5))
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 4), st.integers(1, 8), st.floats(0, 0.5))
 def test_a_stack_of_matrices_is_bounded_by_its_largest(seed: int, p: int, n: int, batch: int, radius: float) -> None:
     mid = weight(seed, batch, p, n, scale=1.0)
     stack = Stack(MidRad(mid, torch.full_like(mid, radius)), width=2)
@@ -394,6 +396,27 @@ def test_a_stack_of_matrices_is_bounded_by_its_largest(seed: int, p: int, n: int
                 sample = torch.linalg.matrix_norm(mid + sign * radius * flip, kind)
                 assert float(sample.max()) <= bound * (1 + 1e-12)
         assert bound <= float(torch.linalg.matrix_norm(mid, kind).max()) * (1 + 1e-9) + radius * max(p, n) + 1e-12
+
+
+@given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 6), st.sampled_from([0.0, 1e-9, 0.3]))
+def test_few_matrices_of_a_stack_tell_its_norm(seed: int, p: int, n: int, radius: float) -> None:
+    """It is the largest bound of all, though most are not looked at closely."""
+    mid = weight(seed, 40, p, n, scale=1.0) * 10.0 ** torch.linspace(-200, 0, 40, dtype=torch.float64)[:, None, None]
+    mid[20:] = weight(seed + 1, 20, p, n, scale=1.0)
+    stack = Stack(MidRad(mid, radius * mid.abs()), width=2)
+    each = [norm_bound(DenseMatrix(MidRad(one, radius * one.abs())), "l2") for one in mid]
+    looked: list[float] = []
+
+    def counted(one: DenseMatrix, order: Order) -> float:
+        looked.append(norm_bound(one, order))
+        return looked[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deqops.verify._stack.norm_bound", counted)
+        found = stack.norm_bound("l2", None, None)
+    assert found <= max(each) * (1 + 1e-12)
+    assert found >= float(torch.linalg.matrix_norm(mid, 2).max()) * (1 - 1e-12)
+    assert len(looked) <= 12
 
 
 # ------------------------------------------------------------------------------------------------- certificates

@@ -13,9 +13,13 @@ from . import _midrad as midrad
 from ._matrix import DenseMatrix, norm_bound, spread
 from ._midrad import MidRad
 from ._norm import Norm, Order
-from ._rounding import matmul_up, mul_up, sqrt_up, sum_up
+from ._rounding import add_up, div_up, matmul_up, mul_up, sqrt_up, sum_up
 
 Shape = tuple[int, ...]
+
+FEW = 3
+"""Matrices of a stack that are looked at one by one at once."""
+SQUARINGS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +81,38 @@ class Stack:
             return 0.0
         matrices = self.values.apply_exact(lambda t: t.reshape(-1, *t.shape[-2:]))
         simple, most = _simple_bounds(matrices.magnitude(), order), 0.0
-        for number in simple.argsort(descending=True).tolist():
-            bound = float(simple[number])
-            if bound <= most:
+        closer = simple
+        if order == "l2" and len(simple) > FEW:
+            closer = torch.minimum(simple, _closer_bounds(matrices, simple))
+        for number in closer.argsort(descending=True).tolist():
+            if float(closer[number]) <= most:
                 break
+            bound = float(simple[number])
             if order == "l2" and bound < math.inf:
                 one = DenseMatrix(matrices.apply_exact(lambda t, number=number: t[number]))  # type: ignore[misc]
                 bound = min(bound, norm_bound(one, order))
             most = max(most, bound)
         return most
+
+
+def _closer_bounds(matrices: MidRad, simple: Tensor) -> Tensor:
+    """What `norm_bound` gives at most: `||A||_2 <= ||(A^T A)^16||_F^(1/32)`, and a simple bound of the radii.
+
+    It is n^(1/64) above the norm at most, 4 % for n = 8, so that few of many matrices have to be looked at closely.
+    Each is scaled first to a norm of at most about 1. Infinite where unknown.
+    """
+    ordinary = (simple > 1e-100) & (simple < 1e100)
+    factors = torch.where(ordinary, simple.reciprocal(), 1.0)
+    A = midrad.mul(MidRad.exact(matrices.mid), MidRad.exact(factors[:, None, None]))
+    T = A.apply_exact(lambda t: t.mT)
+    power = midrad.matmul(T, A) if A.shape[-2] >= A.shape[-1] else midrad.matmul(A, T)
+    for _ in range(SQUARINGS):
+        power = midrad.matmul(power, power)
+    bound = Norm("l2").upper([power.magnitude().flatten(1)], batch_dims=1)
+    for _ in range(SQUARINGS + 1):
+        bound = sqrt_up(bound)
+    bound = add_up(div_up(bound, factors), _simple_bounds(matrices.rad, "l2"))
+    return torch.where(bound.isnan(), math.inf, bound)
 
 
 def _simple_bounds(magnitude: Tensor, order: Order) -> Tensor:
