@@ -160,6 +160,17 @@ def test_parts_of_complex_values_are_written_in_place() -> None:
     assert_reads(Held(modes, complex_normal(3, 3, 2)), normal(2, 3, 8))
 
 
+@cases(
+    added=lambda z: pair(turned(z) + torch.arange(3)),
+    subtracted=lambda z: pair(torch.arange(3) - turned(z)),
+    joined=lambda z: pair(torch.cat([turned(z), torch.ones(2, 3, dtype=torch.int64)], 1)),
+    chosen=lambda z: pair(torch.where(torch.tensor([True, False, True]), turned(z), torch.arange(3))),
+    picked=lambda z: pair(turned(z).index_select(1, torch.tensor([2, 0])) * torch.arange(2)),
+)
+def test_integers_and_conditions_beside_complex_values_have_no_imaginary_part(function: Function) -> None:
+    assert_reads(function, normal(2, 3))
+
+
 def test_an_imaginary_part_is_never_dropped_unseen() -> None:
     """torch drops it, with a warning at most: the function that remains is rarely the one that is meant."""
     with pytest.raises((UnsupportedOperationError, InputError)):

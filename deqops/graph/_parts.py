@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deqops.graph._items import Complex, Dynamic, Item, Known, Real
-from deqops.graph._program import Argument, Instruction, Ref
+from deqops.graph._program import Argument, Instruction, Ref, references
 
 if TYPE_CHECKING:
     from deqops.graph._lowering import Lowering
@@ -42,6 +42,9 @@ _PRODUCTS = frozenset(
 )
 """Linear in each operand."""
 
+_CHOOSING = ("index", "indices", "condition")
+"""Arguments that are the same for both parts."""
+
 _WRITING = re.compile(r"aten\.(copy|select_scatter|slice_scatter|index_put|index_add|index_copy)\.default")
 
 _SUMS = frozenset(f"aten.{name}.{kind}" for name in ("add", "sub", "subtract", "rsub") for kind in ("Tensor", "Scalar"))
@@ -55,6 +58,8 @@ def in_parts(low: Lowering, instruction: Instruction, values: Mapping[int, Item]
         UnsupportedOperationError: the operation has no such rule.
     """
     op = instruction.op
+    if any(isinstance(argument, torch.dtype) for _, argument in instruction.arguments):
+        return None  # a real one would drop the imaginary part
     instruction, values = _told_apart(instruction, values)
     held = [number for number in instruction.operands if isinstance(values[number], Complex)]
     if op in _PRODUCTS or (op in _QUOTIENTS and held == _itself(instruction)):
@@ -101,27 +106,37 @@ def _product(low: Lowering, instruction: Instruction, values: Mapping[int, Item]
 
 def _both(low: Lowering, instruction: Instruction, values: Mapping[int, Item]) -> list[Item]:
     """The operation of the real parts, and that of the imaginary ones."""
-    results = []
-    for part in (0, 1):
-        chosen = {number: _part(item, part) for number, item in values.items()}
-        results.append(low.results(_of_imaginary(instruction) if part else instruction, chosen))
+    real = {number: _part(item, 0) for number, item in values.items()}
+    chosen = {
+        reference.index
+        for name, argument in instruction.arguments
+        if name in _CHOOSING
+        for reference in references(argument)
+    }
+    imaginary = {n: item if n in chosen else _part(item, 1) for n, item in values.items()}
+    results = [low.results(instruction, real), low.results(_of_imaginary(instruction, values), imaginary)]
     return [Complex(*_real(pair)) for pair in zip(*results, strict=True)]
 
 
-def _of_imaginary(instruction: Instruction) -> Instruction:
-    """Without the number that is added."""
+def _of_imaginary(instruction: Instruction, values: Mapping[int, Item]) -> Instruction:
+    """Without the number that is added; numbers elsewhere are sizes, places and factors."""
     if instruction.op not in _SUMS:
         return instruction
-    arguments = [(n, 0 if n == "other" and not isinstance(a, Ref) else a) for n, a in instruction.arguments]
+    arguments = [(n, 0 if n == "other" and _is_number(a, values) else a) for n, a in instruction.arguments]
     return replace(instruction, arguments=tuple(arguments))
 
 
+def _is_number(argument: Argument, values: Mapping[int, Item]) -> bool:
+    item = values[argument.index] if isinstance(argument, Ref) else Known(argument)
+    return isinstance(item, Known) and not isinstance(item.value, Tensor)
+
+
 def _part(item: Item, part: int) -> Item:
-    """The real (0) or the imaginary part (1); indices and conditions are in both."""
+    """The real (0) or the imaginary part (1): 0 of a real tensor, whatever its dtype."""
     if isinstance(item, Complex):
         return item.parts[part]
     value = item.meta if isinstance(item, Dynamic) else item.value
-    if not part or not isinstance(value, Tensor) or not value.is_floating_point():
+    if not part or not isinstance(value, Tensor):
         return item
     return Known(torch.zeros(value.shape, dtype=value.dtype), item.inputs)
 
