@@ -116,6 +116,11 @@ def test_what_export_decomposes_transforms_into(function: Function) -> None:
     assert torch.allclose(found, truth, rtol=1e-11)
 
 
+def test_matrices_beyond_all_proportion_are_refused() -> None:
+    with pytest.raises(UnsupportedOperationError, match="cosines"):
+        read(lambda z: torch.fft.rfft(z).real, normal(1, 4096))
+
+
 def test_what_is_no_transform_is_refused_by_name() -> None:
     for function in (lambda z: torch.fft.fft(z).log2().real, lambda z: torch.fft.fft(z).exp().real):
         with pytest.raises(UnsupportedOperationError):

@@ -14,6 +14,7 @@ from deqops.graph._arguments import (
     combined,
     dim_of,
     in_dtype,
+    knowns,
     literal,
     matmul_of,
     number,
@@ -40,13 +41,20 @@ def _waves(low: Lowering, size: int, turns: torch.Tensor, quarter: int, dtype: t
 
     Each is `cos(pi m)` of an exact fraction m, one of `size` many.
     """
-    if turns.numel() > LARGEST:
-        raise UnsupportedOperationError(low.source, f"has a matrix of {turns.numel()} cosines; {LARGEST} are read")
     numerators = 4 * torch.arange(size, dtype=torch.float64) - quarter * size
     table = low.emit("cos_pi", [combined(low, "div", Known(numerators), literal(2 * size))], torch.cos)
     picked = selected(low, table, 0, Known((turns % size).reshape(-1)))
     waves: Dynamic = in_dtype(low, reshaped(low, picked, tuple(turns.shape), []), dtype)
     return waves
+
+
+def _products(low: Lowering, rows: torch.Tensor, columns: int) -> torch.Tensor:
+    """Each row's number times each column's."""
+    if len(rows) * columns > LARGEST:
+        raise UnsupportedOperationError(
+            low.source, f"has a matrix of {len(rows) * columns} cosines; {LARGEST} are read"
+        )
+    return torch.outer(rows, torch.arange(columns))
 
 
 def _along(low: Lowering, x: Dynamic, dim: int, matrix: Dynamic) -> Dynamic:
@@ -71,7 +79,7 @@ def _full(low: Lowering, x: Item, dim: int, size: int, sign: int, kept: int) -> 
     cut = _first(low, x, dim, size)
     real = cut.real if isinstance(cut, Complex) else cut
     real = low.as_dynamic(real)
-    turns = sign * torch.outer(torch.arange(real.shape[dim]), torch.arange(kept))
+    turns = sign * _products(low, torch.arange(real.shape[dim]), kept)
     cosines, sines = (_waves(low, size, turns, quarter, real.meta.dtype) for quarter in (0, 1))
     parts = [_along(low, real, dim, cosines), _along(low, real, dim, sines)]
     if isinstance(cut, Complex):
@@ -90,7 +98,7 @@ def _half(low: Lowering, z: Item, dim: int, size: int) -> Dynamic:
     real = low.as_dynamic(cut.real if isinstance(cut, Complex) else cut)
     rows = torch.arange(real.shape[dim])
     twice = torch.where((rows == 0) | (2 * rows == size), 1.0, 2.0).to(real.meta.dtype)[:, None]
-    turns = torch.outer(rows, torch.arange(size))
+    turns = _products(low, rows, size)
     cosines, sines = (
         combined(low, "mul", _waves(low, size, turns, quarter, real.meta.dtype), Known(weights))
         for quarter, weights in ((0, twice), (1, torch.where(twice == 2.0, twice, 0.0)))
@@ -102,6 +110,12 @@ def _half(low: Lowering, z: Item, dim: int, size: int) -> Dynamic:
 
 
 # ----------------------------------------------------------------------------------------------------- several
+
+
+def _refuse_values_of_inputs(low: Lowering, a: Arguments) -> None:
+    """A size that was computed from what an input holds would have to be kept account of."""
+    if any(item.inputs for item in knowns(*(value for name, value in a.items() if name != "self"))):
+        raise UnsupportedOperationError(low.source, "takes a size from an input's values")
 
 
 def _divisor(low: Lowering, sizes: list[int], mode: Any, inverse: bool) -> Any:
@@ -141,6 +155,7 @@ def _dims_and_sizes(a: Arguments, rank: int, single: bool, default: Any) -> tupl
 
 
 def _transform(low: Lowering, a: Arguments) -> Any:
+    _refuse_values_of_inputs(low, a)
     name = low.source.split(".")[1].removeprefix("fft_")
     single, inverse = not name.endswith(("2", "n")), name.startswith("i")
     halved = "rfft" in name
@@ -197,6 +212,7 @@ def _from_complex(low: Lowering, a: Arguments) -> Any:
 
 @lowers("_fft_c2r", of_complex=True)
 def _to_real(low: Lowering, a: Arguments) -> Any:
+    _refuse_values_of_inputs(low, a)
     z, shape = a["self"], list(a["self"].meta.shape)
     dims = [dim_of(dim, len(shape)) for dim in a["dim"]]
     shape[dims[-1]] = int(number(a["last_dim_size"]))
