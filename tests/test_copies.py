@@ -261,7 +261,7 @@ def test_many_calls_leave_no_tensor(solver: Solver, adjoint: Adjoint) -> None:
     before = live_tensors()
     for _ in range(200 if solver == Picard() else 40):
         call()
-    assert live_tensors() == before
+    assert live_tensors() <= before  # tensors of earlier tests may go meanwhile
     assert all(not p._backward_hooks for p in made.parameters())
 
 
