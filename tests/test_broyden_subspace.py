@@ -90,6 +90,48 @@ def test_what_is_kept_is_near_the_largest_part(count: int, rank: int, held: int,
     assert lost <= 1.2 * tail + 1e-9 if rank else not bool(subspace.matrix.any())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_each_problem_admits_by_itself(dtype: torch.dtype) -> None:
+    """To the bit: vectors of which much, little and nothing is new, and one that is not finite, beside each other."""
+    g = torch.Generator().manual_seed(0)
+    vectors = torch.randn(12, 5, 200, generator=g, dtype=dtype)
+    for number in range(1, 12):
+        vectors[number, 1] = vectors[number - 1, 1] + 1e-3 * vectors[number, 1]
+        vectors[number, 2] = vectors[0, 2]
+    vectors[7, 3, 0] = torch.nan
+    together = Subspace.none(5, torch.device("cpu"))
+    alone = [Subspace.none(1, torch.device("cpu")) for _ in range(5)]
+    for number in range(12):
+        coordinates = together.admit(vectors[number])
+        for row, subspace in enumerate(alone):
+            own = subspace.admit(vectors[number, row : row + 1])
+            assert torch.equal(own[0].nan_to_num(nan=-1.0), coordinates[row].nan_to_num(nan=-1.0))
+    for row, subspace in enumerate(alone):
+        assert torch.equal(rows(subspace)[0], rows(together)[row])
+    U = rows(together)[[0, 1, 4], :12].double()
+    assert torch.allclose(U @ U.mT, torch.eye(12, dtype=DOUBLE), rtol=0, atol=100 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_blocks_are_used_again(dtype: torch.dtype) -> None:
+    """What a reduction leaves is written over, and nothing that is held changes with it."""
+    g = torch.Generator().manual_seed(0)
+    subspace, fresh = Subspace.none(2, torch.device("cpu")), Subspace.none(2, torch.device("cpu"))
+    memory = set()
+    for turn in range(4):
+        for _ in range(CHUNK + 4 - subspace.count):
+            vectors = torch.randn(2, 80, generator=g, dtype=dtype)
+            assert torch.equal(subspace.admit(vectors), fresh.admit(vectors))
+        assert torch.equal(rows(subspace), rows(fresh))
+        memory |= {block.data_ptr() for block in subspace.blocks}
+        held = torch.randn(2, 2, 2 * CHUNK, generator=g, dtype=DOUBLE)
+        held[:, :, CHUNK + 4 :] = 0.0
+        assert torch.equal(subspace.reduce(20, held), fresh.reduce(20, held))
+        fresh.spare = []
+        assert subspace.count == 22, turn
+    assert len(memory) == 3  # two to reduce, one to reduce into
+
+
 @pytest.mark.parametrize("rank", [0, 1, 5, CHUNK])
 def test_each_problem_is_reduced_by_itself(rank: int) -> None:
     """To the bit; a dropped one and numbers that are not finite in another included."""
@@ -125,7 +167,7 @@ def test_a_matrix_of_lower_rank_is_kept_whole(dtype: torch.dtype) -> None:
     assert [bool(row.any()) for row in rows(subspace)[0, :5]] == [True, True, False, True, True]
     subspace.matrix[0, 0, 1] = subspace.matrix[0, 3, 0] = 0.5
     before, unit = matrix(subspace), torch.finfo(dtype).eps
-    subspace.reduce(3, torch.zeros(1, 0, CHUNK, dtype=DOUBLE))
+    subspace.reduce(3, torch.eye(1, CHUNK, dtype=DOUBLE)[None])
     assert torch.allclose(matrix(subspace), before, rtol=0, atol=10 * unit)
     U = rows(subspace)[0].double()
     gram = U @ U.T

@@ -60,7 +60,7 @@ class Broyden:
 
     Args:
         memory: how many steps to remember before forgetting a third, at least 1 (which forgets that one);
-            `memory + 2` vectors like the state, in blocks of 32, and as many again while it forgets.
+            `memory + 2` vectors like the state, in blocks of 32, and as many again once it forgets.
         damping: b of the first step, above 0.
 
     Raises:
@@ -140,7 +140,8 @@ class QuasiNewton:
         dropped = dropped if replaced is None else dropped | replaced
         unit = torch.finfo(residual.dtype).eps
         new = memory.inverse.admit(residual)
-        last = torch.nn.functional.pad(memory.last, (0, new.shape[1] - memory.last.shape[2]))
+        room = new.shape[1] - memory.last.shape[2]
+        last = torch.nn.functional.pad(memory.last, (0, room)) if room else memory.last
         step = _changed(memory.inverse, last, new, unit)
         if np.count_nonzero(dropped):
             rows = torch.from_numpy(np.flatnonzero(dropped)).to(residual.device)

@@ -11,8 +11,10 @@ CHUNK = 32
 """Directions a block of memory has room for: memory grows with the directions, and adding one copies none."""
 NOTHING = 10.0
 """A remainder of fewer units of rounding of its vector is no direction."""
-NEGLIGIBLE = 1e-13
-"""A column whose part across the columns before is smaller, beside the length of all, spans nothing."""
+AGAIN = 0.7
+"""A vector of which a smaller part is left across the directions is taken through once more."""
+NEGLIGIBLE = 500.0
+"""A column of which fewer units of rounding, beside the length of all, lie across the columns before spans nothing."""
 
 
 class Subspace:
@@ -27,6 +29,7 @@ class Subspace:
         self.blocks = blocks  # of (problems, CHUNK, unknowns): U, `count` rows in all
         self.matrix = matrix  # (problems, room, room) float64: M, room for as many rows as the blocks have
         self.count = count
+        self.spare: list[Tensor] = []  # blocks to use again: fresh pages cost more than the sums that fill them
 
     @staticmethod
     def none(problems: int, device: torch.device) -> Subspace:
@@ -36,22 +39,26 @@ class Subspace:
     def admit(self, vectors: Tensor) -> Tensor:
         """Make the subspace hold these vectors, (problems, unknowns); returns their coordinates, (problems, room).
 
-        By Gram-Schmidt, twice, so that the rows of U are orthogonal up to rounding.
+        By Gram-Schmidt, and again where less than AGAIN of a vector is left, so that the rows of U are orthogonal up
+        to rounding.
         """
-        parts, rest = [], vectors
+        size = length = row_norms(vectors)
+        coordinates = self.matrix.new_zeros(len(vectors), CHUNK * ((self.count + CHUNK) // CHUNK))
+        rest = vectors
         if self.count:
-            for _ in range(2):
-                parts.append(self._along(rest))
-                rest = self._sum(rest, parts[-1], -1.0)
-        length = row_norms(rest)
-        floor = NOTHING * torch.finfo(vectors.dtype).eps * row_norms(vectors) if parts else 0.0
-        length = torch.where(length > floor, length, 0.0)
-        scale = torch.where(length > 0, length, 1.0)[:, None]
-        self._append(torch.where(length[:, None] > 0, rest / scale, 0.0))
-        coordinates = self.matrix.new_zeros(self.matrix.shape[:2])
-        for part in parts:
-            coordinates[:, : self.count - 1] += part
-        coordinates[:, self.count - 1] = length
+            along = self._along(vectors)
+            rest = self._sum(vectors, along, -1.0)
+            length = row_norms(rest)
+            little = length < AGAIN * size
+            if bool(little.any()):
+                again = torch.where(little[:, None], self._along(rest), 0.0)
+                rest = torch.where(little[:, None], self._sum(rest, again, -1.0), rest)
+                length = torch.where(little, row_norms(rest), length)
+                coordinates[:, : self.count] = again
+            coordinates[:, : self.count] += along
+            length = torch.where(length > NOTHING * torch.finfo(vectors.dtype).eps * size, length, 0.0)
+        coordinates[:, self.count] = length
+        self._append(rest, length)
         return coordinates
 
     def moved(self, vectors: Tensor, coordinates: Tensor) -> Tensor:
@@ -72,16 +79,19 @@ class Subspace:
 
         Args:
             rank: at least 0; `rank + held` from 1 to `count`.
-            held: coordinates of vectors, (problems, held, room).
+            held: coordinates of vectors, (problems, held, room), at least one.
 
         Returns:
             Their coordinates in the new directions.
         """
         turn = self._turn(rank, held)
+        count = rank + held.shape[1]
+        blocks = self._combined(turn[:, :, :count])
+        self.blocks, self.spare = blocks, [*self.spare, *self.blocks]
+        turn = turn.to(self.matrix.dtype)
         M = turn.mT.bmm(self.matrix).bmm(turn)
         sound = M.isfinite().flatten(1).all(dim=1)[:, None, None]
-        self.blocks, self.count = _combined(self._used, turn), rank + held.shape[1]
-        self.matrix = torch.where(sound & (rank > 0), M, 0.0)
+        self.count, self.matrix = count, torch.where(sound & (rank > 0), M, 0.0)
         return torch.where(sound, held.bmm(turn), 0.0)
 
     def narrowed(self, rows: Tensor) -> Subspace:
@@ -90,17 +100,17 @@ class Subspace:
 
     def _turn(self, rank: int, held: Tensor) -> Tensor:
         """Y, (problems, room, new room): a column is 0 where it would span nothing new."""
-        both = torch.cat([self.matrix, held], dim=1)
-        sound = both.isfinite().flatten(1).all(dim=1)[:, None, None]
-        M, vectors = (torch.where(sound, part, 0.0) for part in (self.matrix, held))
+        dtype = self.blocks[0].dtype  # Y proposes; M and coordinates stay in float64
+        lengths = row_norms(held.flatten(0, 1)).view(*held.shape[:2], 1)
+        size = row_norms(self.matrix.flatten(1))[:, None, None]
+        sound = size.isfinite() & lengths.isfinite().all(dim=1, keepdim=True)
+        unit, M = (torch.where(sound, _over(*part), 0.0).to(dtype) for part in ((held, lengths), (self.matrix, size)))
         square = M.bmm(M.mT) + M.mT.bmm(M)
         started = square.bmm(_waves(max(rank, 2), M))  # the bits of a single column's product lean on companions
         largest = square.bmm(torch.linalg.qr(started)[0])[:, :, :rank]
-        lengths = vectors.norm(dim=2, keepdim=True)
-        unit = vectors / torch.where(lengths > 0, lengths, 1.0)
-        size = largest.norm(dim=(1, 2))[:, None, None]
-        turn, triangle = torch.linalg.qr(torch.cat([unit.mT, largest / torch.where(size > 0, size, 1.0)], dim=2))
-        new = triangle.diagonal(dim1=1, dim2=2).abs() > NEGLIGIBLE
+        largest = _over(largest, largest.norm(dim=(1, 2))[:, None, None])
+        turn, triangle = torch.linalg.qr(torch.cat([unit.mT, largest], dim=2))
+        new = triangle.diagonal(dim1=1, dim2=2).abs() > NEGLIGIBLE * torch.finfo(dtype).eps
         return torch.nn.functional.pad(torch.where(sound & new[:, None], turn, 0.0), (0, -turn.shape[2] % CHUNK))
 
     @property
@@ -121,12 +131,41 @@ class Subspace:
             start += block.shape[1]
         return result[:, 0]
 
-    def _append(self, vectors: Tensor) -> None:
+    def _combined(self, weights: Tensor) -> list[Tensor]:
+        """Sums of the directions, one for each column of the weights, in blocks of their own."""
+        combined = []
+        for part in weights.split(CHUNK, dim=2):  # type: ignore[no-untyped-call]
+            block, (first, *others) = self._block(), self._used
+            sums, start = block[:, : part.shape[2]], first.shape[1]
+            torch.bmm(part[:, :start].mT, first, out=sums)
+            for used in others:
+                sums.baddbmm_(part[:, start : start + used.shape[1]].mT, used)
+                start += used.shape[1]
+            combined.append(block)
+        return combined
+
+    def _block(self) -> Tensor:
+        """A block to write into."""
+        return self.spare.pop() if self.spare else torch.empty_like(self.blocks[0])
+
+    def _append(self, vectors: Tensor, lengths: Tensor) -> None:
+        """Add these vectors over their lengths; no direction where the length is 0 or not a number."""
         if self.count == CHUNK * len(self.blocks):
-            self.blocks.append(vectors.new_empty(vectors.shape[0], CHUNK, vectors.shape[1]))
+            self.blocks.append(
+                self._block() if self.blocks else vectors.new_empty(len(vectors), CHUNK, vectors.shape[1])
+            )
             self.matrix = torch.nn.functional.pad(self.matrix, (0, CHUNK, 0, CHUNK))
-        self.blocks[-1][:, self.count % CHUNK] = vectors
+        slot, some = self.blocks[-1][:, self.count % CHUNK], lengths > 0
+        if bool(some.all()):
+            torch.div(vectors, lengths[:, None], out=slot)
+        else:
+            slot.copy_(torch.where(some[:, None], _over(vectors, lengths[:, None]), 0.0))
         self.count += 1
+
+
+def _over(vectors: Tensor, lengths: Tensor) -> Tensor:
+    """The vectors over their lengths; what has no length stays."""
+    return vectors / torch.where(lengths > 0, lengths, 1.0)
 
 
 def _waves(count: int, like: Tensor) -> Tensor:
@@ -134,17 +173,3 @@ def _waves(count: int, like: Tensor) -> Tensor:
     size = like.shape[1]
     grid = torch.arange(size, dtype=like.dtype, device=like.device)
     return torch.cos(torch.pi / size * torch.outer(grid + 0.5, grid[:count] + 1)).expand(len(like), -1, -1)
-
-
-def _combined(blocks: list[Tensor], weights: Tensor) -> list[Tensor]:
-    """Sums of the vectors, one for each column of the weights, in blocks of CHUNK."""
-    weights = weights.to(blocks[0].dtype)
-    combined = []
-    for part in weights.split(CHUNK, dim=2):  # type: ignore[no-untyped-call]
-        sums = blocks[0].new_zeros(len(part), CHUNK, blocks[0].shape[2])
-        first = 0
-        for block in blocks:
-            sums.baddbmm_(part[:, first : first + block.shape[1]].mT, block)
-            first += block.shape[1]
-        combined.append(sums)
-    return combined
