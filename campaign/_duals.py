@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,24 @@ def largest(a: Dual) -> Dual:
     chosen = np.array([_winner(row) for row in rows])
     index = chosen.reshape(*a.value.shape[:-1], 1)
     return a.moved(lambda x: np.take_along_axis(x, index, axis=-1))
+
+
+def in_order(a: Dual) -> Dual:
+    """Ascending along the last dimension.
+
+    Raises:
+        UndecidedError: two values are too close.
+    """
+    rows = a.value.reshape(-1, a.value.shape[-1])
+    index = np.array([_ascending(row) for row in rows]).reshape(a.value.shape)
+    return a.moved(lambda x: np.take_along_axis(x, index, axis=-1))
+
+
+def _ascending(row: Any) -> list[int]:
+    order = sorted(range(len(row)), key=lambda k: float(row[k].mid()))
+    if not all(bool(row[a] < row[b]) for a, b in pairwise(order)):
+        raise UndecidedError
+    return order
 
 
 def _winner(row: Any) -> int:

@@ -94,8 +94,37 @@ TRANSFORMS: dict[str, Pair] = {
 """Drawn by a section of their own, so that the modules of the other stay what they were."""
 
 
+def _spread(a: Tensor) -> Tensor:
+    """The largest and the smallest beside each other, and what lies between them."""
+    return torch.cat([a.amax(-1, keepdim=True), a.amin(-1, keepdim=True), a.median(-1, keepdim=True).values], dim=-1)
+
+
+def _larger_and_smaller(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cat([torch.maximum(a, b)[..., :1, :], torch.minimum(a, b)[..., 1:, :]], dim=-2)
+
+
+def _larger_and_smaller_dual(a: Dual, b: Dual) -> Dual:
+    excess = duals.sub(a, b).each(duals.FUNCTIONS["relu"])
+    larger, smaller = duals.add(b, excess), duals.sub(a, excess)
+    upper = np.arange(ROWS)[:, None] < 1
+    value = np.where(upper, larger.value, smaller.value)
+    return Dual(value, np.where(upper[..., None], larger.slopes, smaller.slopes))
+
+
+SORTS: dict[str, Pair] = {
+    "sort": (lambda a: a.sort(-1).values, duals.in_order),
+    "descending": (
+        lambda a: a.topk(COLUMNS, dim=-1).values,
+        lambda a: duals.in_order(a).moved(lambda x: np.flip(x, axis=1)),
+    ),
+    "spread": (_spread, lambda a: duals.in_order(a).moved(lambda x: np.take(x, [2, 0, 1], axis=1))),
+    "maxmin": (_larger_and_smaller, _larger_and_smaller_dual),
+}
+"""The same of sorted values."""
+
+
 def _pair(name: str) -> Pair | None:
-    return UNARY.get(name) or BINARY.get(name) or TRANSFORMS.get(name)
+    return UNARY.get(name) or BINARY.get(name) or TRANSFORMS.get(name) or SORTS.get(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,14 +183,26 @@ def draw_module(rng: Random) -> Module:
 
 def draw_transforms(rng: Random) -> Module:
     """The same, and among it as many Fourier transforms, on values of their own or on those before."""
+    return _draw_with(rng, TRANSFORMS)
+
+
+def draw_sorts(rng: Random) -> Module:
+    """The same with sorted values."""
+    return _draw_with(rng, SORTS)
+
+
+def _draw_with(rng: Random, others: dict[str, Pair]) -> Module:
     steps: list[Step] = []
     for step in draw_module(rng).steps:
         own = tuple(int(rng.integers(0, len(steps) + 1)) for _ in step.operands)
         steps.append(Step(step.name, own, step.matrix))
-        name = str(rng.choice(sorted(TRANSFORMS)))
+        name = str(rng.choice(sorted(others)))
         first, second = (int(rng.integers(0, len(steps) + 1)) for _ in range(2))
-        steps.append(Step(name, (first, second) if name == "convolution" else (first,)))
+        steps.append(Step(name, (first, second) if name in _OF_TWO else (first,)))
     return Module(tuple(steps), float(rng.choice([0.03125, 0.125, 0.5])))
+
+
+_OF_TWO = ("convolution", "maxmin")
 
 
 def case(seed: int, number: int) -> Tally:
@@ -172,6 +213,11 @@ def case(seed: int, number: int) -> Tally:
 def case_of_transforms(seed: int, number: int) -> Tally:
     """The same of modules with Fourier transforms."""
     return _case([seed, 7, number], draw_transforms)
+
+
+def case_of_sorts(seed: int, number: int) -> Tally:
+    """The same of modules with sorted values."""
+    return _case([seed, 8, number], draw_sorts)
 
 
 def _case(seeds: list[int], draw: Callable[[Random], Module]) -> Tally:
@@ -335,4 +381,5 @@ def _limit(module: Module, like: Tensor, x: Tensor, start: Any, damping: float, 
 TRANSFORMED = Section(
     "transforms", "the same with Fourier transforms of real and complex values", 2_000, 20, case_of_transforms
 )
+SORTED = Section("sorts", "the same with sorted values, medians, and larger and smaller ones", 2_000, 20, case_of_sorts)
 MODULES = Section("modules", "random small modules against Jacobians in ball arithmetic", 10_000, 20, case)

@@ -37,6 +37,7 @@ SLICES = {
     "structured": 200,
     "modules": 16,
     "transforms": 8,
+    "sorts": 8,
 }
 
 
@@ -59,6 +60,7 @@ def test_a_slice_without_violations(name: str) -> None:
         "tampered": ["rejected", "refused as no certificate", "accepted"],
         "modules": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
         "transforms": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
+        "sorts": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
     }[name]:
         assert tally.counts[found] > 0
     if name == "matrices":

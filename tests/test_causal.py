@@ -339,7 +339,7 @@ PAST: dict[str, Callable[[Tensor], Tensor]] = {
     "infinite constant": lambda h: h + math.inf,
     "NaN": lambda h: h * math.nan,
     "zero divisor": lambda h: h / torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64),
-    "sorting": lambda h: torch.sort(h).values,
+    "order": lambda h: torch.argsort(h).to(h.dtype),
     "minus infinity out": lambda h: h.masked_fill(torch.tensor([True, False, False, False]), -math.inf),
     "standard deviation": lambda h: h - torch.std(h, dim=-1, keepdim=True),
 }

@@ -335,6 +335,16 @@ def _softmax(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     return Facts(masked, _none(node.shape), 1 if bool(masked.any()) else 2), flow
 
 
+@_register("sort")
+def _sort(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
+    (x,), dim = dependence.finite(node), _int(node, "dim")
+
+    def flow(moving: Moving) -> Tensor:
+        return _none(node.shape) if moving is None else moving.any(dim=dim, keepdim=True).expand(node.shape)
+
+    return Facts(_none(node.shape), _none(node.shape), x.sign), flow
+
+
 @_register("layer_norm", "rms_norm")
 def _normalisation(dependence: Dependence, node: Node) -> tuple[Facts, Flow]:
     eps, normalized = node.attributes["eps"], node.attributes["normalized_shape"]

@@ -25,6 +25,7 @@ from ._conv_map import Settings, convolve
 from ._extreme import largest, smallest
 from ._midrad import MidRad
 from ._normalisation import Normalisation
+from ._order import in_order
 from ._rounding import exact_float64
 from ._segment_attention import Segments
 from ._softmax import softmax_over
@@ -259,6 +260,11 @@ def _extreme(node: Node, x: Enclosed) -> MidRad:
     pick = largest if node.op == "amax" else smallest
     dims: Any = node.attributes["dims"]
     return pick(_some(node, x), dims, bool(node.attributes["keepdim"]))
+
+
+@register_enclosure("sort")
+def _sort(node: Node, x: Enclosed) -> MidRad:
+    return in_order(as_midrad(x), _dim(node))
 
 
 def _some(node: Node, x: Enclosed) -> MidRad:

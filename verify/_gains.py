@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._jacobian import Basis, Combination, Jacobian, Largest, Normalised, StateLeaf, Subtotal
+from ._jacobian import Basis, Combination, Jacobian, Largest, Normalised, Ordered, StateLeaf, Subtotal
 from ._linear import LinearMap
 from ._matrix import norm_bound, scaled
 from ._norm import Norm
@@ -33,6 +33,13 @@ class Gain:
 
 def lipschitz_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
     """Proven bound of `sup ||M||` over all slopes, in the given norm; for every problem of a batch."""
+    plain = _gain(jacobian, norm, batch_dims)
+    if jacobian.paired is None:
+        return plain
+    return min(_gain(jacobian.paired, norm, batch_dims), plain, key=lambda gain: gain.upper)
+
+
+def _gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
     if norm.order == "l2":
         return _l2_gain(jacobian, norm, batch_dims)
     weights = leaf_weights(jacobian, norm, batch_dims)
@@ -204,7 +211,7 @@ def carried(basis: Basis, weights: Tensor | None) -> Tensor | None:
     if isinstance(basis, Largest):
         return None  # its argument has another shape
     varies = weights is not None and weights.numel() > 1 and not bool((weights == weights[0]).all())
-    return None if isinstance(basis, Normalised) and varies else weights
+    return None if isinstance(basis, Normalised | Ordered) and varies else weights
 
 
 def _top(slope: Tensor | float) -> float:

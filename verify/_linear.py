@@ -336,20 +336,23 @@ class LinearMap:
         return matrix if kron.scale is ONE else multiplied(matrix, kron.scale)
 
     def plus(self, other: LinearMap) -> LinearMap | None:
-        """The sum where it is again one stage: multiples of the identity, or matrices on one dimension."""
-        mine, theirs = self._single_kron(), other._single_kron()
-        if mine is None or theirs is None or mine.perm != theirs.perm:
+        """The sum where it is again one map: multiples of one, or matrices on one dimension after the same stages."""
+        mine, theirs = self.last_kron(), other.last_kron()
+        if mine is None or theirs is None or mine.perm != theirs.perm or mine.in_shape != theirs.in_shape:
+            return None
+        before, others = self.stages[:-1], other.stages[:-1]
+        if len(before) != len(others) or any(a is not b for a, b in zip(before, others, strict=True)):
             return None
         differing = [i for i, (a, b) in enumerate(zip(mine.matrices, theirs.matrices, strict=True)) if a is not b]
         if not differing:
-            return LinearMap(self.in_shape, (replace(mine, scale=midrad.add(mine.scale, theirs.scale)),))
+            return LinearMap(self.in_shape, (*before, replace(mine, scale=midrad.add(mine.scale, theirs.scale))))
         if len(differing) > 1:
             return None
         axis = differing[0]
         total = added(_folded(mine, axis), _folded(theirs, axis))
         if total is None:
             return None
-        return LinearMap(self.in_shape, (replace(mine, matrices=_put(mine.matrices, axis, total), scale=ONE),))
+        return LinearMap(self.in_shape, (*before, replace(mine, matrices=_put(mine.matrices, axis, total), scale=ONE)))
 
     def _single_kron(self) -> Kron | None:
         if not self.stages:

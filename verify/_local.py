@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ._enclosures import Enclosed, as_midrad, enclose_values
-from ._expansion import expanded
 from ._gains import L2Gains
 from ._jacobian import Builder, Combination, Jacobian, StateLeaf
 from ._linear_form import LinearForms
@@ -69,7 +68,10 @@ def followed_jacobian(problem: Problem, region: Ball | Box, norm: Norm) -> tuple
 
 def _values(problem: Problem, state: tuple[Tensor, ...]) -> dict[int, Enclosed]:
     exact = {v: MidRad.exact(leaf) for v, leaf in zip(problem.graph.state, state, strict=True)}
-    return enclose_values(problem.graph, problem.constants, exact)
+    values = enclose_values(problem.graph, problem.constants, exact)
+    return (
+        values if problem.paired is problem.graph else enclose_values(problem.paired, problem.constants, exact) | values
+    )
 
 
 def jacobian_over(problem: Problem, boxes: list[MidRad], refine: Callable[[], Refine] | None = None) -> Jacobian:
@@ -80,8 +82,9 @@ def jacobian_over(problem: Problem, boxes: list[MidRad], refine: Callable[[], Re
         boxes: leaf by leaf.
         refine: makes what narrows pre-activations; it may remember what it has seen of one expression.
     """
-    graph, constants = problem.graph, problem.constants
-    return expanded(lambda e: Builder(graph, constants, boxes, None if refine is None else refine(), e).build())
+    return problem.expression(
+        lambda graph, e: Builder(graph, problem.constants, boxes, None if refine is None else refine(), e)
+    )
 
 
 def intervals(box: Box) -> list[MidRad]:

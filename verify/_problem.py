@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,12 +12,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import ConcreteGraph, OperatorGraph, between, recognised
+from deqops.graph import ConcreteGraph, OperatorGraph, between, recognised, with_sorted_pairs
 
 from . import _jacobian_rules, _product_rules  # noqa: F401  (fill the table of Jacobian rules)
 from ._defined import refuse_attributes
 from ._enclosures import Constants, enclose_image
-from ._expansion import expanded
+from ._expansion import Expansion, expanded
 from ._input_box import boxes_of, middles
 from ._jacobian import Builder, Jacobian
 from ._masks import is_mask, scores
@@ -28,7 +30,7 @@ class Problem:
     """`G(state, *inputs)` at fixed shapes, with everything the theorems ask about it.
 
     `graph` has attention over segments and written-out norms as one node each; `written_out` is the same function as
-    it was exported.
+    it was exported, `paired` has the largest and the smallest of the same values as a sort (`graph` itself for none).
 
     Args:
         operator: G.
@@ -47,6 +49,7 @@ class Problem:
         self.boxes = boxes_of(inputs)
         graph = between(operator.concrete(state, *middles(inputs)), self.boxes)
         self.written_out, self.graph = graph, recognised(graph)
+        self.paired = with_sorted_pairs(self.graph)
         self.tree = pytree.tree_structure(state)
         self.constants = Constants(graph)
         self.batch_dims = graph.batch_dims
@@ -79,7 +82,14 @@ class Problem:
     @cached_property
     def jacobian(self) -> Jacobian:
         """The Jacobian expression with slopes that hold everywhere."""
-        return expanded(lambda expansion: Builder(self.graph, self.constants, expansion=expansion).build())
+        return self.expression(lambda graph, e: Builder(graph, self.constants, expansion=e))
+
+    def expression(self, builder: Callable[[ConcreteGraph, Expansion], Builder]) -> Jacobian:
+        """What the builder makes of the graph, and of the one with sorts."""
+        paired = None
+        if self.paired is not self.graph:
+            paired = expanded(lambda expansion: builder(self.paired, expansion).build())
+        return replace(expanded(lambda expansion: builder(self.graph, expansion).build()), paired=paired)
 
     def image(self, state: list[Tensor]) -> list[MidRad]:
         """Enclosure of G at a point."""

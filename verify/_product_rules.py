@@ -90,6 +90,16 @@ def _softmax(builder: Builder, node: Node) -> Combination:
     return builder.softmax(node, order).mapped(lambda m: m.permuted(back), node.shape)
 
 
+@register_jacobian("sort")
+def _sort(builder: Builder, node: Node) -> Combination:
+    rank, dim = len(node.shape), integer(node, "dim")
+    if not math.prod(node.shape):
+        raise UnsupportedOperationError(node.source, "is over no entries")
+    order = (*(d for d in range(rank) if d != dim), dim)
+    back = tuple(order.index(d) for d in range(rank))
+    return builder.ordered(node, order).mapped(lambda m: m.permuted(back), node.shape)
+
+
 @register_jacobian("segment_attention")
 def _segment_attention(builder: Builder, node: Node) -> Combination:
     """`sum p dv + sum [p (v - out)] ds`, each factor in its range (`_segment_attention.py`)."""

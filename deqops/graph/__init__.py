@@ -7,6 +7,7 @@ from ._independent import MixesProblemsError, check_independent
 from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
 from ._recognised import recognised
+from ._sorted_pairs import with_sorted_pairs
 
 load = read_model
 
@@ -27,4 +28,5 @@ __all__ = [
     "recognised",
     "tensor_digest",
     "trace",
+    "with_sorted_pairs",
 ]

@@ -263,6 +263,7 @@ _RULES |= {
     "index_select": _indexed,
     "index_add": _indexed,
     "softmax": _other_dim,
+    "sort": _other_dim,
     "sum": _reduction,
     "mean": _reduction,
     "amax": _reduction,

@@ -19,6 +19,7 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 | indexing | `index_add(dim)`: base + sum over e of source[e] at index[e] | base, index (1-D integers), source |
 | choice | `where` | condition (bool), a, b |
 | choice | `eq`, `ne`, `lt`, `le`, `gt`, `ge`, `logical_not`, `logical_and`, `logical_or`, `isinf`, `isnan` (bool results) | a, b / a |
+| order along one dimension | `sort(dim)`: ascending | x |
 | reduction | `sum(dims, keepdim)`, `mean(dims, keepdim)`, `amax(dims, keepdim)`, `amin(dims, keepdim)` | x |
 | cast | `cast(dtype)`: to another floating dtype; the identity of the exact-real function | x |
 
@@ -28,7 +29,7 @@ are 0-dimensional float64 literals (integers when every operand is an integer). 
 and the like are written in these terms; so are a convolution's bias (`add`), a padding that copies
 (`index_select` along each dimension) and a constant one (`cat` with literals), pooling, resampling, attention,
 recurrent layers, einsum, complex values by their parts, Fourier transforms and segments of messages (docs/operators.md
-has the table). Any other operation stays in the graph under its exported name (`op == "aten.topk.default"`) and is
+has the table). Any other operation stays in the graph under its exported name (`op == "aten.cummax.default"`) and is
 refused by name by whoever needs a rule for it. Operations whose result does not reach the output are dropped, as are assertions.
 """
 

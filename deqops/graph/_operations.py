@@ -46,7 +46,7 @@ cosine_similarity cdist logaddexp rrelu linalg_cross tensordot inner vdot diag_e
 sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin aminmax argmax argmin
 std:default,dim,correction var:default,dim,correction std_mean:default,dim,correction var_mean:default,dim,correction
 norm:Scalar,ScalarOpt_dim linalg_vector_norm linalg_norm all:default,dim any:default,dim cumsum cumprod
-topk sort:default,stable argsort:default,stable
+topk sort:default,stable msort argsort:default,stable kthvalue median:default,dim
 cat concat concatenate stack index:Tensor index_select index_add gather scatter:src,value scatter_add
 scatter_reduce:two index_put index_copy index_fill:int_Scalar,int_Tensor embedding select_scatter slice_scatter
 masked_scatter masked_select take_along_dim repeat tile repeat_interleave:self_int,self_Tensor,Tensor flip roll

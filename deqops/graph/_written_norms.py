@@ -15,6 +15,7 @@ import math
 
 from deqops.graph._ir import ConcreteGraph, Node
 from deqops.graph._replaced import replaced
+from deqops.graph._value_classes import dims_of, reduced, value_classes
 
 
 def with_normalisations(graph: ConcreteGraph) -> ConcreteGraph:
@@ -31,7 +32,6 @@ def with_normalisations(graph: ConcreteGraph) -> ConcreteGraph:
 
 
 _ROOTS = ("rsqrt", "sqrt", "pow_scalar")
-_Key = tuple[object, ...]
 
 
 class _Chains:
@@ -39,7 +39,7 @@ class _Chains:
 
     def __init__(self, graph: ConcreteGraph) -> None:
         self._graph = graph
-        self._classes = _classes(graph)
+        self._classes = value_classes(graph)
         self._unused = 1 + max([*graph.leaves, *graph.producer])
 
     def normalisation(self, end: Node) -> tuple[Node, ...]:
@@ -51,7 +51,7 @@ class _Chains:
             if found is None or self._graph.shape(x) != end.shape:
                 continue
             squared, dims, eps = found
-            if self._same(squared, x) and self._graph.shape(root) == _reduced(end.shape, dims):
+            if self._same(squared, x) and self._graph.shape(root) == reduced(end.shape, dims):
                 return self._written(end, x, dims, eps)
         return ()
 
@@ -92,8 +92,8 @@ class _Chains:
             return None
         if node is None:
             return None
-        whole, dims = node.operands[0], _dims(node)
-        return (whole, dims) if dims and self._graph.shape(value) == _reduced(self._graph.shape(whole), dims) else None
+        whole, dims = node.operands[0], dims_of(node)
+        return (whole, dims) if dims and self._graph.shape(value) == reduced(self._graph.shape(whole), dims) else None
 
     def _base_of_square(self, value: int) -> int | None:
         node = self._node(value)
@@ -152,41 +152,7 @@ class _Chains:
         return self._classes[first] == self._classes[second]
 
 
-def _dims(node: Node) -> tuple[int, ...]:
-    dims = node.attributes["dims"]
-    return tuple(sorted(dims)) if isinstance(dims, tuple) else ()
-
-
-def _reduced(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(1 if d in dims else size for d, size in enumerate(shape))
-
-
 def _entries(graph: ConcreteGraph, node: Node) -> int:
     """How many numbers each of a sum's results is the sum of."""
     shape = graph.shape(node.operands[0])
-    return math.prod(shape[d] for d in _dims(node))
-
-
-def _classes(graph: ConcreteGraph) -> dict[int, int]:
-    """A class for each value; values of one class are computed in the same way, but for casts, so they are equal.
-
-    An operation under its exported name is in no class with another: its node does not say all of its arguments.
-    """
-    classes: dict[int, int] = {value: value for value in graph.leaves}
-    known: dict[_Key, int] = {}
-    for node in graph.nodes:
-        operands = tuple(classes[value] for value in node.operands)
-        if node.op == "cast" or node.op.startswith("aten."):
-            classes[node.output] = operands[0] if node.op == "cast" else node.output
-            continue
-        mean = graph.producer.get(node.operands[0]) if node.op == "reshape" else node
-        if (
-            mean is not None
-            and mean.op == "mean"
-            and node.shape == _reduced(graph.shape(mean.operands[0]), _dims(mean))
-        ):
-            key: _Key = ("mean", classes[mean.operands[0]], _dims(mean))  # its dimensions kept or put back
-        else:
-            key = (node.op, operands, tuple(sorted(node.attributes.items())), node.shape)
-        classes[node.output] = known.setdefault(key, node.output)
-    return classes
+    return math.prod(shape[d] for d in dims_of(node))

@@ -23,6 +23,7 @@ from ._extreme import Weights
 from ._interval import Interval, exactly, moved
 from ._matrix import Matrix
 from ._normalisation import Derivative
+from ._order import Order
 from ._refusal import Rejected
 from ._softmax import Softmax
 from ._stack import Stack
@@ -38,8 +39,8 @@ class Source:
     within `slope` in modulus and between the ends of `interval`: each one number, or one per entry of `shape`.
     `moved` marks a mere reshape; `name` is that of the function, "" where the step is affine. Where there is a
     `linear` map, it is applied to the form, and s is the identity. Where there is a `derivative`, s is a normalisation,
-    a softmax or an extreme with these derivatives, and `slope` bounds the l2 norm of each group's at its entries;
-    `interval` says nothing then.
+    a softmax, an extreme or a sort with these derivatives, and `slope` bounds the l2 norm of each group's at its
+    entries; `interval` says nothing then.
     """
 
     shape: Shape
@@ -49,7 +50,7 @@ class Source:
     interval: tuple[Any, Any] = (arb(1), arb(1))
     name: str = ""
     linear: Convolution | Stack | None = None
-    derivative: Derivative | Softmax | Weights | None = None
+    derivative: Derivative | Softmax | Weights | Order | None = None
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 1. The composition of `_gains.py` with every sum that a matrix multiplies taken as a value of its own: a network costs
    what its layers cost.
 2. The same with sums multiplied out, tighter: `||A B|| <= ||A|| ||B||`; a residual block then meets all earlier ones.
+   Both, where the largest and the smallest of the same values are taken, with these as a sort, whose norm is 1, first.
 3. The norm of the matrices that hold all slope products, which also know signs (Lemma `slopes`).
 """
 
@@ -21,26 +22,28 @@ from ._refusal import Rejected
 from ._subject import Subject
 from ._vector_norm import flat_weights
 
-Walks = Callable[[bool], Walk]
+Walks = Callable[[Subject, bool], Walk]
 
 
 def constant_below(walks: Walks, subject: Subject, norm: Norm, weights: Weights | None, claimed: float) -> Any:
     """A bound of the constant that is at most the claimed one, or the best that was found.
 
     Args:
-        walks: makes the network, with sums gathered or not.
+        walks: makes the network of a graph, with sums gathered or not.
         subject: the operator's graph.
         norm: whose order and weights the constant is in.
         weights: the norm's, leaf by leaf in the leaves' full shapes.
         claimed: where the search may end.
     """
-    walk = walks(True)
-    best = _composed(walk, norm, weights)
-    if not best <= arb(claimed) and walk.gathered:
-        walk = walks(False)
+    best = arb.pos_inf()
+    for graph in (subject,) if subject.paired is subject else (subject.paired, subject):
+        walk = walks(graph, True)
         best = best.min(_composed(walk, norm, weights))
-    if best <= arb(claimed):
-        return best
+        if not best <= arb(claimed) and walk.gathered:
+            walk = walks(graph, False)
+            best = best.min(_composed(walk, norm, weights))
+        if best <= arb(claimed):
+            return best
     own = _by_slope_products(walk, subject, norm)
     return best if own is None else best.min(own)
 

@@ -326,6 +326,12 @@ def _softmax(walk: LevelWalk, node: Node) -> Entries:
     return entries(level, x.masked, sign=1 if x.masked.any() else 2)
 
 
+def _sort(walk: LevelWalk, node: Node) -> Entries:
+    (x,) = _finite(walk, node)
+    level = np.broadcast_to(x.level.max(axis=integer(node, "dim"), keepdims=True, initial=0), x.shape)
+    return entries(level, False, sign=x.sign)
+
+
 def _normalisation(walk: LevelWalk, node: Node) -> Entries:
     eps: Any = node.attributes["eps"]
     normalized: Any = node.attributes["normalized_shape"]
@@ -405,6 +411,7 @@ _RULES: dict[str, Callable[[LevelWalk, Node], Entries]] = {
     "conv": _convolution,
     "conv_transpose": _convolution,
     "softmax": _softmax,
+    "sort": _sort,
     "layer_norm": _normalisation,
     "rms_norm": _normalisation,
     "cat": _cat,

@@ -1,4 +1,4 @@
-"""Forms of products and quotients of state-dependent values, of softmaxes and of extremes.
+"""Forms of products and quotients of state-dependent values, of softmaxes, extremes and sorted values.
 
 `a b - a' b' = b (a - a') + a' (b - b')` and `a / b - a' / b' = (a - a') / b - a' (b - b') / (b b')`: each factor is
 multiplied by slopes in the other's interval.
@@ -19,6 +19,7 @@ from ._affine import Source, refuse
 from ._attention import Attention, attention_of, spread_over
 from ._extreme import extreme_range, weights_everywhere, weights_over
 from ._interval import Interval, negative, times
+from ._order import order_everywhere, order_over, sorted_range
 from ._ranges import inverse, product_range, softmax_range
 from ._softmax import softmax_everywhere, softmax_over
 from ._term import Form, zero_form
@@ -122,3 +123,24 @@ def largest(walk: Walk, node: Node) -> Form:
     inner = walk.network.reshaped(walk.network.permuted(form, order), rows)
     result = walk.network.add(Source(rows[:1], inner, arb(1), name=node.op, derivative=weights))
     return walk.network.reshaped(result, tuple(node.shape))
+
+
+def ordered(walk: Walk, node: Node) -> Form:
+    """A sort: group by group along the node's dimension."""
+    value, dim, shape = node.operands[0], integer(node, "dim"), tuple(node.shape)
+    if 0 in shape:
+        raise refuse(node, "is over no entries")
+    order = (*(d for d in range(len(shape)) if d != dim), dim)
+    turned = tuple(shape[d] for d in order)
+    rows = (math.prod(turned[:-1]), shape[dim])
+    box = walk.narrowed(value)
+    if box is None:
+        matrices = order_everywhere(rows)
+    else:
+        matrices = order_over(*(end.transpose(order).reshape(rows) for end in box.ends))
+        walk.enclose(node, lambda: sorted_range(node, box, dim))
+    inner = walk.network.reshaped(walk.network.permuted(walk.form(value), order), rows)
+    result = walk.network.add(Source(rows, inner, arb(1), name=node.op, derivative=matrices))
+    return walk.network.permuted(
+        walk.network.reshaped(result, turned), tuple(order.index(d) for d in range(len(shape)))
+    )

@@ -18,6 +18,7 @@ from ._extreme import EXTREMES, extreme_range
 from ._gains import forward
 from ._interval import Interval, between, exactly, matmul, times
 from ._normalisation import Derivative, normalisation_of
+from ._order import sorted_range
 from ._softmax import softmax_over
 from ._term import Form
 from ._values import UNKNOWN, Values, evaluate, integer, must_be_total
@@ -151,6 +152,8 @@ def node_range(
     own = finite.get(node.operands[0])
     if node.op == "softmax" and own is not None:
         return softmax_range(node, own)
+    if node.op == "sort" and own is not None:
+        return sorted_range(node, own, integer(node, "dim"))
     if node.op in EXTREMES and own is not None:
         return extreme_range(node, own)
     rule = normalisation_of(node)

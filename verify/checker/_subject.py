@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import ConcreteGraph, between, check_independent, recognised, tensor_digest, trace
+from deqops.graph import (
+    ConcreteGraph,
+    between,
+    check_independent,
+    recognised,
+    tensor_digest,
+    trace,
+    with_sorted_pairs,
+)
 
 from ._document import Document
 from ._masks import read_by_softmax_alone
@@ -33,6 +42,12 @@ class Subject:
     def written_out(self) -> ConcreteGraph:
         """The graph in the operations that the export has."""
         return self.graph if self.spelled_out is None else self.spelled_out
+
+    @cached_property
+    def paired(self) -> Subject:
+        """The same with the largest and the smallest of the same values as a sort; itself where there are none."""
+        graph = with_sorted_pairs(self.graph)
+        return self if graph is self.graph else replace(self, graph=graph)
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:

@@ -23,6 +23,7 @@ from ._convolution import convolved
 from ._elementary import elementary, image_of
 from ._masks import numbers_or_masked
 from ._normalisation import normalisation_of
+from ._order import sorted_at
 from ._refusal import Rejected
 from ._softmax import softmax_at
 
@@ -169,7 +170,7 @@ _TOTAL = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos cos_pi square hardswish mish selu
     leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax
     layer_norm rms_norm reshape permute expand slice select cat index_select index_add segment_attention where sum mean
-    amax amin cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
+    amax amin sort cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
 )
 
 
@@ -424,6 +425,7 @@ _RULES: dict[str, Rule] = {
     "sum": _reduce,
     "mean": _reduce,
     "softmax": lambda node, x: softmax_at(_some(node, x), integer(node, "dim")),
+    "sort": lambda node, x: sorted_at(node, _some(node, x), integer(node, "dim")),
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,

@@ -65,8 +65,8 @@ def global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[s
     weights, claimed = full_weights(norm, subject), evidence["bound"]
     constants = Values(subject.graph, None, subject.free)
 
-    def walks(gather: bool) -> Walk:
-        return Walk(subject.graph, constants, gather=gather)
+    def walks(whose: Subject, gather: bool) -> Walk:
+        return Walk(whose.graph, constants, gather=gather)
 
     own = constant_below(walks, subject, norm, weights, claimed)
     require(bool(own <= arb(claimed)), exceeds("Lipschitz constant", own, claimed))

@@ -30,8 +30,8 @@ def _boxed_picard(document: Document, evidence: Evidence, subject: Subject, norm
     walk = walk_over_box(subject, constants, region)
     line = require_kept(subject, constants, region, walk, evidence["outside"])
 
-    def walks(gather: bool) -> Walk:
-        return walk_over_box(subject, constants, region, gather)
+    def walks(whose: Subject, gather: bool) -> Walk:
+        return walk_over_box(whose, constants, region, gather)
 
     own = constant_below(walks, subject, norm, weights, evidence["bound"])
     require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the box", own, evidence["bound"]))

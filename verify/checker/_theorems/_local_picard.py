@@ -52,8 +52,8 @@ def _local_picard(document: Document, evidence: Evidence, subject: Subject, norm
         exceeds("residual ||G(c) - c||", residual, evidence["residual"]),
     )
 
-    def walks(gather: bool) -> Walk:
-        return walk_over_ball(subject, constants, region, norm, weights, gather)
+    def walks(whose: Subject, gather: bool) -> Walk:
+        return walk_over_ball(whose, constants, region, norm, weights, gather)
 
     return (
         *_constant(subject, norm, evidence, walks, weights, region.radius),
@@ -66,7 +66,7 @@ def _constant(
 ) -> tuple[str, ...]:
     """The bound on the ball of this radius."""
     if evidence.kind == "local_chain":
-        return chain_constant(subject, norm, evidence, walks(False))
+        return chain_constant(subject, norm, evidence, walks(subject, False))
     own = _smallest_constant(subject, norm, walks, weights, evidence["bound"])
     require(bool(own <= arb(evidence["bound"])), exceeds("Lipschitz constant on the ball", own, evidence["bound"]))
     return (f"constant on the ball of radius {radius!r} in {named(norm)}: <= {shown(own)}",)
@@ -76,7 +76,7 @@ def _smallest_constant(subject: Subject, norm: Norm, walks: Walks, weights: Weig
     """By products of norms or of slopes; for the nodes of one graph, where that is more than was claimed, by blocks."""
     if norm.order != "l2" or subject.graph.batch_dims:
         return constant_below(walks, subject, norm, weights, claimed)
-    walk = walks(False)
+    walk = walks(subject, False)
     sources, outputs = walk.network.sources, walk.outputs
     by_blocks = applies(sources, weights, subject.graph.batch_dims)
     if by_blocks and len(sources[0].shape) == 2 and sources[0].shape[0] >= _MANY_NODES:
