@@ -208,6 +208,16 @@ def _with_attributes(node: Node, x: Enclosed) -> MidRad:
     return result
 
 
+@register_enclosure("softshrink")
+def _soft_threshold(node: Node, x: Enclosed, t: Enclosed) -> MidRad:
+    """`relu(x - t) - relu(-x - t)`, of which one is 0."""
+    box, threshold = as_midrad(x), as_midrad(t)
+    if not bool((threshold.lower() >= 0).all()):
+        raise UnsupportedOperationError(node.source, "jumps where its threshold may be negative")
+    above, below = midrad.sub(box, threshold), midrad.sub(midrad.neg(box), threshold)
+    return midrad.sub(elementary.relu(above), elementary.relu(below))
+
+
 @register_enclosure("abs")
 def _absolute(node: Node, x: Enclosed) -> MidRad:
     return midrad.absolute(as_midrad(x))

@@ -51,7 +51,7 @@ class Problem:
         self.written_out, self.graph = graph, recognised(graph)
         self.paired = with_sorted_pairs(self.graph)
         self.tree = pytree.tree_structure(state)
-        self.constants = Constants(graph)
+        self.constants = Constants(replace(graph, leaves=self.graph.leaves))  # of both
         self.batch_dims = graph.batch_dims
         _refuse_nonfinite(graph)
         refuse_attributes(graph)

@@ -68,6 +68,22 @@ def _extremum(builder: Builder, node: Node) -> Combination:
     raise UnsupportedOperationError(node.source, "of two state-dependent tensors has no Lipschitz rule")
 
 
+@register_jacobian("softshrink")
+def _soft_threshold(builder: Builder, node: Node) -> Combination:
+    """Slope 0 within the threshold, 1 beyond it."""
+    x, t = node.operands
+    threshold = builder.constants.floating(t)
+    if not bool((threshold.lower() >= 0).all()):
+        raise UnsupportedOperationError(node.source, "jumps where its threshold may be negative")
+    box = builder.box_of(x)
+    if box is None:
+        return builder.sloped(node, x, 0.0, 1.0, node.op)
+    beyond = (box.lower() >= threshold.upper()) | (box.upper() <= -threshold.upper())
+    within = (box.lower() >= -threshold.lower()) & (box.upper() <= threshold.lower())
+    lower, upper = beyond.to(torch.float64), (~within).to(torch.float64)
+    return builder.sloped(node, x, lower, torch.maximum(lower, upper), node.op)
+
+
 @register_jacobian("amax", "amin")
 def _largest(builder: Builder, node: Node) -> Combination:
     shape, dims = builder.graph.shape(node.operands[0]), integers(node, "dims")

@@ -9,6 +9,7 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 | elementwise | `tanh`, `sigmoid`, `relu`, `relu6`, `silu`, `softsign`, `abs`, `neg`, `exp`, `expm1`, `log`, `log1p`, `sqrt`, `rsqrt`, `reciprocal`, `erf`, `sin`, `cos`, `cos_pi` (cos(pi x), of constants), `square`, `sign`, `floor`, `ceil`, `round`, `hardswish`, `mish`, `selu` | x |
 | elementwise | `leaky_relu(negative_slope)`, `elu(alpha)`, `gelu(approximate)`, `softplus(beta, threshold)`, `hardtanh(minimum, maximum)`, `clamp(minimum, maximum)` (each bound a float or None), `pow_scalar(exponent)` | x |
 | arithmetic, broadcasting | `add`, `sub`, `mul`, `div`, `pow`, `maximum`, `minimum` | a, b |
+| soft thresholding, in graphs for bounds | `softshrink`: sign(x) relu(abs(x) - t) | x, t, which broadcasts to x's shape |
 | linear algebra | `matmul` (torch.matmul's shape rules) | a, b |
 | convolution, 1 or 2 spatial dimensions | `conv(stride, padding, dilation, groups)`: zero padding, the same before and after | x (problems, channels, ...), weight (out, in / groups, ...) |
 | convolution | `conv_transpose(stride, padding, dilation, groups, output_padding)` | x, weight (in, out / groups, ...) |

@@ -15,7 +15,7 @@ import math
 
 from deqops.graph._ir import ConcreteGraph, Node
 from deqops.graph._replaced import replaced
-from deqops.graph._value_classes import dims_of, reduced, value_classes
+from deqops.graph._value_classes import Spelling, dims_of, reduced
 
 
 def with_normalisations(graph: ConcreteGraph) -> ConcreteGraph:
@@ -34,13 +34,8 @@ def with_normalisations(graph: ConcreteGraph) -> ConcreteGraph:
 _ROOTS = ("rsqrt", "sqrt", "pow_scalar")
 
 
-class _Chains:
-    """Reads chains of nodes from their ends, through casts; each method gives None where the chain is another one."""
-
-    def __init__(self, graph: ConcreteGraph) -> None:
-        self._graph = graph
-        self._classes = value_classes(graph)
-        self._unused = 1 + max([*graph.leaves, *graph.producer])
+class _Chains(Spelling):
+    """Reads chains of nodes from their ends."""
 
     def normalisation(self, end: Node) -> tuple[Node, ...]:
         """The nodes that compute `end` as a normalisation; none where it is no normalisation."""
@@ -48,21 +43,21 @@ class _Chains:
         power = -0.5 if end.op == "mul" else 0.5
         for x, root in ((first, second), (second, first))[: 2 if end.op == "mul" else 1]:
             found = self._squares(root, power)
-            if found is None or self._graph.shape(x) != end.shape:
+            if found is None or self.graph.shape(x) != end.shape:
                 continue
             squared, dims, eps = found
-            if self._same(squared, x) and self._graph.shape(root) == reduced(end.shape, dims):
+            if self.same(squared, x) and self.graph.shape(root) == reduced(end.shape, dims):
                 return self._written(end, x, dims, eps)
         return ()
 
     def _squares(self, root: int, power: float) -> tuple[int, tuple[int, ...], float] | None:
         """(y, dims, eps) where the value is (mean of y^2 over dims + eps)^power, eps a known number above 0."""
         below = self._under_root(root, power)
-        total = None if below is None else self._node(below, "add")
+        total = None if below is None else self.node(below, "add")
         if total is None:
             return None
         for part, other in (total.operands, total.operands[::-1]):
-            eps, mean = self._number(other), self._mean(part)
+            eps, mean = self.single(other), self._mean(part)
             if eps is not None and 0.0 < eps < math.inf and mean is not None:
                 base = self._base_of_square(mean[0])
                 return None if base is None else (base, mean[1], eps)
@@ -70,46 +65,51 @@ class _Chains:
 
     def _under_root(self, value: int, power: float) -> int | None:
         """y where the value is y^power, power being 1/2 or -1/2."""
-        node = self._node(value)
+        node = self.node(value)
         if node is None:
             return None
         if node.op == "reciprocal" and power < 0:
             return self._under_root(node.operands[0], -power)
-        if node.op == "mul" and 1.0 in map(self._number, node.operands):  # 1 / x is exported as reciprocal(x) * 1
-            return self._under_root(node.operands[self._number(node.operands[0]) == 1.0], power)
+        if node.op == "mul" and 1.0 in map(self.single, node.operands):  # 1 / x is exported as reciprocal(x) * 1
+            return self._under_root(node.operands[self.single(node.operands[0]) == 1.0], power)
         is_root = node.op == ("sqrt" if power > 0 else "rsqrt")
         return node.operands[0] if is_root or node.attributes.get("exponent") == power else None
 
     def _mean(self, value: int) -> tuple[int, tuple[int, ...]] | None:
         """(y, dims) where the value is y's mean over dims, which are kept or put back as dimensions of size 1."""
-        node = self._node(value)
+        node = self.node(value)
         if node is not None and node.op == "reshape":
-            node = self._node(node.operands[0])
+            node = self.node(node.operands[0])
         if node is not None and node.op == "div":
-            total, count = self._node(node.operands[0], "sum"), self._number(node.operands[1])
-            node = total if total is not None and count == _entries(self._graph, total) else None
+            total, count = self.node(node.operands[0], "sum"), self.single(node.operands[1])
+            node = total if total is not None and count == _entries(self.graph, total) else None
         elif node is not None and node.op != "mean":
             return None
         if node is None:
             return None
         whole, dims = node.operands[0], dims_of(node)
-        return (whole, dims) if dims and self._graph.shape(value) == reduced(self._graph.shape(whole), dims) else None
+        return (whole, dims) if dims and self.graph.shape(value) == reduced(self.graph.shape(whole), dims) else None
 
     def _base_of_square(self, value: int) -> int | None:
-        node = self._node(value)
+        node = self.node(value)
         if node is None:
             return None
         if node.op == "square" or (node.op == "pow_scalar" and node.attributes["exponent"] == 2.0):
             return node.operands[0]
-        return node.operands[0] if node.op == "mul" and self._same(*node.operands) else None
+        return node.operands[0] if node.op == "mul" and self.same(*node.operands) else None
+
+    def single(self, value: int) -> float | None:
+        """The one number that a literal is."""
+        leaf = self.graph.leaves.get(value)
+        return None if leaf is None or leaf.tensor.numel() != 1 else self.number(value)
 
     def _centred(self, value: int, dims: tuple[int, ...]) -> int | None:
         """u where the value is u less its mean over these dims."""
-        node = self._node(value, "sub")
+        node = self.node(value, "sub")
         mean = None if node is None else self._mean(node.operands[1])
-        if node is None or mean is None or mean[1] != dims or self._graph.shape(node.operands[0]) != node.shape:
+        if node is None or mean is None or mean[1] != dims or self.graph.shape(node.operands[0]) != node.shape:
             return None
-        return node.operands[0] if self._same(mean[0], node.operands[0]) else None
+        return node.operands[0] if self.same(mean[0], node.operands[0]) else None
 
     def _written(self, end: Node, x: int, dims: tuple[int, ...], eps: float) -> tuple[Node, ...]:
         """The normalisation over the last dimensions, others moved there and back."""
@@ -125,31 +125,13 @@ class _Chains:
 
         if order == tuple(range(rank)):
             return (node(op, operand, attributes, end.output, end.shape),)
-        moved, normed = self._unused, self._unused + 1
-        self._unused += 2
+        moved, normed = self.unused(), self.unused()
         back = tuple(order.index(d) for d in range(rank))
         return (
             node("permute", operand, {"dims": order}, moved, sizes),
             node(op, moved, attributes, normed, sizes),
             node("permute", normed, {"dims": back}, end.output, end.shape),
         )
-
-    def _node(self, value: int, op: str | None = None) -> Node | None:
-        """The node of this operation, or any, that computes a value but for casts."""
-        node = self._graph.producer.get(value)
-        while node is not None and node.op == "cast":
-            node = self._graph.producer.get(node.operands[0])
-        return node if node is not None and op in (None, node.op) else None
-
-    def _number(self, value: int) -> float | None:
-        """The single number that a literal is."""
-        leaf = self._graph.leaves.get(value)
-        if leaf is None or leaf.kind != "literal" or leaf.tensor.numel() != 1 or leaf.inputs:
-            return None
-        return float(leaf.tensor)
-
-    def _same(self, first: int, second: int) -> bool:
-        return self._classes[first] == self._classes[second]
 
 
 def _entries(graph: ConcreteGraph, node: Node) -> int:

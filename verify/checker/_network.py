@@ -25,7 +25,7 @@ from ._extreme import EXTREMES
 from ._interval import Interval, between, exactly
 from ._masks import read_by_softmax_alone
 from ._normalisation import NORMALISATIONS, Normalisation, normalisation_of
-from ._products import attention, largest, ordered, product, softmax
+from ._products import attention, largest, ordered, product, shrunk, softmax
 from ._ranges import PRODUCTS, extremum_range, moved_range, node_range, result_range, varies
 from ._refusal import Rejected
 from ._scores import gone_after, require_a_number
@@ -36,7 +36,11 @@ from ._values import Values, last_uses
 def is_nonlinear(node: Node) -> bool:
     """Whether the node may apply a function that is not affine: the intervals of its operands count."""
     known = NORMALISATIONS | EXTREMES | PRODUCTS | {ATTENTION}
-    return node.op in known or node.op in ("softmax", "sort") or elementary(node.op, node.attributes) is not None
+    return (
+        node.op in known
+        or node.op in ("softmax", "sort", "softshrink")
+        or elementary(node.op, node.attributes) is not None
+    )
 
 
 MOST_TERMS = 8
@@ -184,6 +188,8 @@ class Walk:
             return largest(self, node)
         if node.op == "sort":
             return ordered(self, node)
+        if node.op == "softshrink":
+            return shrunk(self, node)
         rule = normalisation_of(node)
         if rule is not None:
             return self._normalised(node, rule)

@@ -20,10 +20,10 @@ from ._attention import Attention, attention_of, spread_over
 from ._extreme import extreme_range, weights_everywhere, weights_over
 from ._interval import Interval, negative, times
 from ._order import order_everywhere, order_over, sorted_range
-from ._ranges import inverse, product_range, softmax_range
+from ._ranges import inverse, product_range, soft_threshold_range, softmax_range
 from ._softmax import softmax_everywhere, softmax_over
 from ._term import Form, zero_form
-from ._values import dims_of, integer
+from ._values import dims_of, integer, require_thresholds
 
 if TYPE_CHECKING:
     from ._network import Walk
@@ -123,6 +123,25 @@ def largest(walk: Walk, node: Node) -> Form:
     inner = walk.network.reshaped(walk.network.permuted(form, order), rows)
     result = walk.network.add(Source(rows[:1], inner, arb(1), name=node.op, derivative=weights))
     return walk.network.reshaped(result, tuple(node.shape))
+
+
+def shrunk(walk: Walk, node: Node) -> Form:
+    """A soft thresholding: slope 0 within the threshold, 1 beyond it."""
+    value, threshold = node.operands
+    if walk.depends(threshold):
+        raise refuse(node, "has a threshold that depends on the state")
+    shape = tuple(node.shape)
+    form, t = walk.network.expanded(walk.form(value), shape), walk.network.constants.balls(threshold)
+    require_thresholds(node, t)
+    box = walk.narrowed(value)
+    if box is None:
+        return walk.network.add(Source(shape, form, arb(1), interval=(arb(0), arb(1)), name=node.op))
+    low, high = (np.broadcast_to(end, shape) for end in box.ends)
+    least = ball.each(lambda a, b, c: arb(int(bool(a >= c) or bool(b <= -c))), low, high, t)
+    most = ball.each(lambda a, b, c: arb(int(not (bool(a >= -c) and bool(b <= c)))), low, high, t)
+    most = ball.each(lambda a, b: a.max(b), least, most)
+    walk.enclose(node, lambda: soft_threshold_range(node, box, t))
+    return walk.network.add(Source(shape, form, most, interval=(least, most), name=node.op))
 
 
 def ordered(walk: Walk, node: Node) -> Form:

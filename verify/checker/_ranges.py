@@ -21,7 +21,7 @@ from ._normalisation import Derivative, normalisation_of
 from ._order import sorted_range
 from ._softmax import softmax_over
 from ._term import Form
-from ._values import UNKNOWN, Values, evaluate, integer, must_be_total
+from ._values import UNKNOWN, Values, evaluate, integer, must_be_total, soft_threshold
 
 _RANGES: dict[str, tuple[float, float]] = {
     "tanh": (-1, 1),
@@ -78,6 +78,12 @@ def extremum_range(node: Node, constants: Values, ranges: Mapping[int, Interval]
     pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
     low, high = ranges[value].ends
     return between(ball.each(pick, low, limit), ball.each(pick, high, limit))
+
+
+def soft_threshold_range(node: Node, x: Interval, thresholds: ball.Balls) -> Interval:
+    """The interval of a soft thresholding, which grows with x."""
+    low, high = (soft_threshold(node, end, thresholds) for end in x.ends)
+    return between(low, high)
 
 
 PRODUCTS = frozenset(("mul", "div", "matmul"))
@@ -152,6 +158,8 @@ def node_range(
     own = finite.get(node.operands[0])
     if node.op == "softmax" and own is not None:
         return softmax_range(node, own)
+    if node.op == "softshrink" and own is not None:
+        return soft_threshold_range(node, own, constants.balls(node.operands[1]))
     if node.op == "sort" and own is not None:
         return sorted_range(node, own, integer(node, "dim"))
     if node.op in EXTREMES and own is not None:

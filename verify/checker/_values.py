@@ -168,9 +168,9 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
 
 _TOTAL = frozenset(
     """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos cos_pi square hardswish mish selu
-    leaky_relu elu gelu softplus hardtanh clamp add sub mul maximum minimum matmul conv conv_transpose softmax
-    layer_norm rms_norm reshape permute expand slice select cat index_select index_add segment_attention where sum mean
-    amax amin sort cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
+    leaky_relu elu gelu softplus hardtanh clamp softshrink add sub mul maximum minimum matmul conv conv_transpose
+    softmax layer_norm rms_norm reshape permute expand slice select cat index_select index_add segment_attention
+    where sum mean amax amin sort cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
 )
 
 
@@ -318,6 +318,19 @@ def _extreme(node: Node, x: Value) -> Value:
     return result.reshape(node.shape)
 
 
+def soft_threshold(node: Node, x: Value, t: Value) -> ball.Balls:
+    """`max(x - t, 0) - max(-x - t, 0)`, t >= 0."""
+    thresholds = as_balls(t)
+    require_thresholds(node, thresholds)
+    return ball.each(lambda a, b: (a - b).max(arb(0)) - (-a - b).max(arb(0)), as_balls(x), thresholds)
+
+
+def require_thresholds(node: Node, thresholds: ball.Balls) -> None:
+    """Refuse a threshold that may be negative: sign(x) max(|x| - t, 0) jumps there."""
+    if not bool(ball.each(lambda t: bool(t >= 0), thresholds).all()):
+        raise Rejected(f"{node.source}: a threshold may be negative")
+
+
 def _some(node: Node, x: Value) -> ball.Balls:
     if not x.size:
         raise Rejected(f"{node.source}: is over no entries")
@@ -426,6 +439,7 @@ _RULES: dict[str, Rule] = {
     "mean": _reduce,
     "softmax": lambda node, x: softmax_at(_some(node, x), integer(node, "dim")),
     "sort": lambda node, x: sorted_at(node, _some(node, x), integer(node, "dim")),
+    "softshrink": soft_threshold,
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,
