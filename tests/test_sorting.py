@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from flint import arb
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -17,6 +19,9 @@ from deqops.verify import Ball, Box, UnsupportedOperationError, Verdict, certify
 from deqops.verify._enclosures import enclose_image
 from deqops.verify._midrad import MidRad
 from deqops.verify._order import in_order, orders_over
+from deqops.verify.checker import _arithmetic as ball
+from deqops.verify.checker._order import order_over, sorted_at
+from deqops.verify.checker._refusal import Rejected
 
 DOUBLE = torch.float64
 
@@ -116,6 +121,55 @@ def test_slopes_lemma_the_places_that_a_value_takes_are_kept(seed: int, width: f
     apart = (box.mid[:, :, None] - box.mid[:, None]).abs() > 2 * width + 1e-9
     decided = (apart | torch.eye(4, dtype=torch.bool)).all(dim=2).all(dim=1)
     assert torch.equal(kept[decided].sum(-1), torch.ones_like(kept[decided].sum(-1)))
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1e-3, 0.3, 2.0]))
+def test_the_checker_keeps_the_same_places(seed: int, width: float) -> None:
+    box = MidRad(normal(3, 4, seed=seed), torch.full((3, 4), width, dtype=DOUBLE))
+    low, high = (ball.exact(end) for end in (box.lower(), box.upper()))
+    kept = orders_over(box).kept
+    assert kept is not None
+    assert order_over(low, high).kept.tolist() == kept.tolist()
+
+
+def test_the_checker_sorts_enclosed_numbers() -> None:
+    """As they are where their order is certain, else what holds every order."""
+    node = trace(lambda z: z.sort().values, normal(1, 3)).concrete(normal(1, 3)).nodes[0]
+    apart = ball.balls([3.0, arb(1, 0.25), arb(2, 0.25)], (1, 3))
+    first, second, third = sorted_at(node, apart, 1)[0]
+    assert (str(first), str(second), str(third)) == (str(apart[0, 1]), str(apart[0, 2]), str(apart[0, 0]))
+    near = sorted_at(node, ball.balls([arb(1, 0.5), arb(1.25, 0.5), 9.0], (1, 3)), 1)[0]
+    assert all(near[0].contains(x) and near[1].contains(y) for x, y in ((0.5, 0.75), (1.5, 1.75), (1.0, 1.25)))
+    assert bool(near[0] < 1.6)
+    assert bool(near[1] > 0.7)
+    assert near[2] == 9
+    with pytest.raises(Rejected, match="finite"):
+        sorted_at(node, ball.balls([arb.nan(), 1.0, 2.0], (1, 3)), 1)
+
+
+@given(st.integers(0, 10_000))
+def test_slopes_lemma_columns_of_all_permutations_kept(seed: int) -> None:
+    """`C x` of intervals x: certifier and checker enclose each permutation that the kept places allow."""
+    box = MidRad(normal(2, 3, seed=seed), torch.full((2, 3), 0.5, dtype=DOUBLE))
+    x = MidRad(normal(2, 3, 2, seed=seed + 1), normal(2, 3, 2, seed=seed + 2).abs())
+    orders = orders_over(box)
+    assert orders.kept is not None
+    found = orders.columns(x)
+    own = order_over(*(ball.exact(end) for end in (box.lower(), box.upper())))
+    middle, radius = own.columns(ball.exact(x.mid), ball.exact(x.rad))
+    for order in itertools.permutations(range(3)):
+        allowed = orders.kept[:, torch.arange(3), list(order)].all(dim=1)
+        for group in allowed.nonzero()[:, 0].tolist():
+            for end in (x.lower(), x.upper()):
+                moved = end[group, list(order)]
+                assert bool(((found.lower()[group] <= moved) & (moved <= found.upper()[group])).all())
+                for place, column in itertools.product(range(3), range(2)):
+                    off = abs(middle[group, place, column] - float(moved[place, column]))
+                    assert float(off.mid()) <= float(radius[group, place, column].mid()) + 1e-12
+    y = normal(2, 3, seed=seed + 3).abs()
+    back = orders.magnitude_transposed_times(y)
+    assert bool((back >= torch.where(orders.kept.mT, y[:, None], 0.0).amax(-1)).all())
+    assert own.magnitude(ball.exact(y)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])

@@ -33,10 +33,6 @@ class Weights:
         """Whether each row has one value that counts."""
         return bool((self.kept.sum(axis=1) == 1).all())
 
-    def norms(self, shape: tuple[int, ...]) -> Any:
-        """A bound of the l2 norm."""
-        return arb(1)
-
     def magnitude(self, x: ball.Balls) -> ball.Balls:
         """Bounds of `C x` for x >= 0 of shape (groups, n): (groups,)."""
         rows = zip(x.reshape(self.kept.shape), self.kept, strict=True)

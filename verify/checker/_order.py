@@ -34,10 +34,6 @@ class Order:
         """Whether each row of values has one order throughout."""
         return bool((self.kept.sum(axis=2) == 1).all())
 
-    def norms(self, shape: tuple[int, ...]) -> Any:
-        """A bound of the l2 norm."""
-        return arb(1)
-
     def magnitude(self, x: ball.Balls) -> ball.Balls:
         """Bounds of `C x` for x >= 0 of shape (groups, n)."""
         return _largest(self.kept, x.reshape(self.kept.shape[:2]))
