@@ -71,6 +71,7 @@ NOTHING_OF_THE_KIND: dict[str, Callable[[Tensor], Tensor]] = {
     "another condition": lambda z: z * (z.roll(1, 1) > 0),
     "two sides of other thresholds": lambda z: torch.relu(z - 0.1) - torch.relu(-z - 0.2),
     "two sides of a negative threshold": lambda z: torch.relu(z + 0.1) - torch.relu(-z + 0.1),
+    "two sides of a negative number": lambda z: torch.relu(z - -0.1) - torch.relu(-z - -0.1),
     "two sides of different values": lambda z: torch.relu(z - 0.1) - torch.relu(-z.roll(1, 1) - 0.1),
     "Huber's with another end": lambda z: torch.where(z.abs() <= 1, z, 2 * z.sign()),
     "Huber's with a factor": lambda z: torch.where(z.abs() <= 1, 2 * z, z.sign()),
