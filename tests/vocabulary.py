@@ -55,6 +55,7 @@ EVALUATIONS: dict[str, Evaluation] = {
     "index_add": lambda base, index, source, dim: base.index_add(dim, index, source),
     "sum": lambda x, dims, keepdim: x.sum(dims, keepdim=keepdim) if dims else x,
     "mean": lambda x, dims, keepdim: x.mean(dims, keepdim=keepdim) if dims else x,
+    "inverse": lambda x: torch.linalg.inv(x),
     "softshrink": lambda x, t: x.sign() * torch.relu(x.abs() - t),
     "sort": lambda x, dim: x.sort(dim).values,
     "amax": lambda x, dims, keepdim: x.amax(dims, keepdim=keepdim),

@@ -23,6 +23,7 @@ from . import _midrad as midrad
 from . import _waves as waves
 from ._conv_map import Settings, convolve
 from ._extreme import largest, smallest
+from ._inverse import enclosed_inverse
 from ._midrad import MidRad
 from ._normalisation import Normalisation
 from ._order import in_order
@@ -206,6 +207,14 @@ def _cosine_of_turns(node: Node, x: Enclosed) -> MidRad:
 def _with_attributes(node: Node, x: Enclosed) -> MidRad:
     result: MidRad = getattr(elementary, node.op)(as_midrad(x), **node.attributes)
     return result
+
+
+@register_enclosure("inverse")
+def _inverse(node: Node, x: Enclosed) -> MidRad:
+    found = enclosed_inverse(as_midrad(x))
+    if found is None:
+        raise UnsupportedOperationError(node.source, "inverts a matrix that is not shown to be nonsingular")
+    return found
 
 
 @register_enclosure("softshrink")

@@ -136,6 +136,15 @@ def matmul(a: Balls, b: Balls) -> Balls:
     return result[..., 0] if b.ndim == 1 else result
 
 
+def inverse(a: Balls) -> Balls:
+    """The inverse of a square matrix of balls.
+
+    Raises:
+        ZeroDivisionError: one of the matrices in the balls may be singular.
+    """
+    return balls(arb_mat(a.shape[0], a.shape[1], list(a.flat)).inv().entries(), a.shape) if a.size else a
+
+
 def matrix_product(a: Balls, b: Balls) -> Balls:
     """The product of two matrices of balls."""
     if 0 in a.shape or 0 in b.shape:

@@ -318,6 +318,15 @@ def _extreme(node: Node, x: Value) -> Value:
     return result.reshape(node.shape)
 
 
+def _inverse(node: Node, x: Value) -> ball.Balls:
+    matrices = as_balls(x)
+    flat = matrices.reshape(-1, *matrices.shape[-2:])
+    try:
+        return np.array([ball.inverse(matrix) for matrix in flat], dtype=object).reshape(matrices.shape)
+    except ZeroDivisionError:
+        raise Rejected(f"{node.source}: inverts a matrix that is not shown to be nonsingular") from None
+
+
 def soft_threshold(node: Node, x: Value, t: Value) -> ball.Balls:
     """`max(x - t, 0) - max(-x - t, 0)`, t >= 0."""
     thresholds = as_balls(t)
@@ -440,6 +449,7 @@ _RULES: dict[str, Rule] = {
     "softmax": lambda node, x: softmax_at(_some(node, x), integer(node, "dim")),
     "sort": lambda node, x: sorted_at(node, _some(node, x), integer(node, "dim")),
     "softshrink": soft_threshold,
+    "inverse": _inverse,
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,
