@@ -55,6 +55,8 @@ EVALUATIONS: dict[str, Evaluation] = {
     "index_add": lambda base, index, source, dim: base.index_add(dim, index, source),
     "sum": lambda x, dims, keepdim: x.sum(dims, keepdim=keepdim) if dims else x,
     "mean": lambda x, dims, keepdim: x.mean(dims, keepdim=keepdim) if dims else x,
+    "matrix_exp": lambda x: torch.linalg.matrix_exp(x),
+    "spectral_norm": lambda x: torch.linalg.matrix_norm(x, 2),
     "inverse": lambda x: torch.linalg.inv(x),
     "softshrink": lambda x, t: x.sign() * torch.relu(x.abs() - t),
     "sort": lambda x, dim: x.sort(dim).values,

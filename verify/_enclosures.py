@@ -24,6 +24,7 @@ from . import _waves as waves
 from ._conv_map import Settings, convolve
 from ._extreme import largest, smallest
 from ._inverse import enclosed_inverse
+from ._matrix_functions import enclosed_exponential, enclosed_spectral_norm
 from ._midrad import MidRad
 from ._normalisation import Normalisation
 from ._order import in_order
@@ -215,6 +216,19 @@ def _inverse(node: Node, x: Enclosed) -> MidRad:
     if found is None:
         raise UnsupportedOperationError(node.source, "inverts a matrix that is not shown to be nonsingular")
     return found
+
+
+@register_enclosure("matrix_exp")
+def _matrix_exponential(node: Node, x: Enclosed) -> MidRad:
+    found = enclosed_exponential(as_midrad(x))
+    if found is None:
+        raise UnsupportedOperationError(node.source, "is not enclosed: its argument is too large, or not finite")
+    return found
+
+
+@register_enclosure("spectral_norm")
+def _spectral_norm(node: Node, x: Enclosed) -> MidRad:
+    return enclosed_spectral_norm(as_midrad(x))
 
 
 @register_enclosure("softshrink")

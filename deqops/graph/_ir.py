@@ -11,7 +11,7 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 | arithmetic, broadcasting | `add`, `sub`, `mul`, `div`, `pow`, `maximum`, `minimum` | a, b |
 | soft thresholding, in graphs for bounds | `softshrink`: sign(x) relu(abs(x) - t) | x, t, which broadcasts to x's shape |
 | linear algebra | `matmul` (torch.matmul's shape rules) | a, b |
-| linear algebra | `inverse` of the matrices of the last two dimensions, of constants | A |
+| linear algebra | `inverse`, `matrix_exp`, `spectral_norm` of the matrices of the last two dimensions, of constants | A |
 | convolution, 1 or 2 spatial dimensions | `conv(stride, padding, dilation, groups)`: zero padding, the same before and after | x (problems, channels, ...), weight (out, in / groups, ...) |
 | convolution | `conv_transpose(stride, padding, dilation, groups, output_padding)` | x, weight (in, out / groups, ...) |
 | normalisation | `layer_norm(normalized_shape, eps)`, `rms_norm(normalized_shape, eps)`, `softmax(dim)` | x / x, (weight, bias where present: they become `mul`, `add`) |

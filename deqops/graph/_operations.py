@@ -44,6 +44,7 @@ softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_a
 gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell gru:input lstm:input rnn_tanh:input rnn_relu:input
 cosine_similarity cdist logaddexp rrelu linalg_cross tensordot inner vdot diag_embed
 linalg_inv linalg_inv_ex inverse linalg_solve linalg_solve_triangular linalg_matrix_power matrix_power
+linalg_matrix_norm:default,str_ord matrix_exp linalg_matrix_exp
 sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin aminmax argmax argmin
 std:default,dim,correction var:default,dim,correction std_mean:default,dim,correction var_mean:default,dim,correction
 norm:Scalar,ScalarOpt_dim linalg_vector_norm linalg_norm all:default,dim any:default,dim cumsum cumprod

@@ -1,4 +1,4 @@
-"""Inverses and solutions of linear systems: of constants, for whoever bounds them."""
+"""Inverses, solutions of linear systems and exponentials of matrices: of constants, for whoever bounds them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ LONGEST_POWER = 64
 
 def _inverse(low: Lowering, A: Any) -> Any:
     return low.emit("inverse", [A], torch.linalg.inv)
+
+
+@lowers("matrix_exp", "linalg_matrix_exp")
+def _exponential(low: Lowering, a: Arguments) -> Any:
+    return low.emit("matrix_exp", [a["self"]], torch.linalg.matrix_exp)
 
 
 @lowers("linalg_inv", "inverse")

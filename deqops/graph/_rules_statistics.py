@@ -16,6 +16,7 @@ from deqops.graph._arguments import (
     in_dtype,
     literal,
     number,
+    permuted,
     rank_of,
     reduced,
     reshaped,
@@ -49,12 +50,46 @@ def _vector_norm(low: Lowering, a: Arguments) -> Any:
 
 @lowers("linalg_norm")
 def _linalg_norm(low: Lowering, a: Arguments) -> Any:
-    """Of vectors; over two dimensions only the Frobenius norm (no order given)."""
+    """Of vectors, or with an order of matrices; with none over all that there is."""
     x = in_dtype(low, a["self"], a.get("dtype"))
-    dims, order = dims_given(a.get("dim"), rank_of(x)), a.get("ord")
-    if order is not None and len(dims) != 1:
+    dims, order, keepdim = dims_given(a.get("dim"), rank_of(x)), a.get("ord"), bool(a.get("keepdim", False))
+    if order is None or len(dims) == 1:
+        return _norm(low, x, order, dims, keepdim)
+    given = a.get("dim")
+    return _of_matrices(low, x, order, given if isinstance(given, list) else list(dims), keepdim)
+
+
+@lowers("linalg_matrix_norm", "linalg_matrix_norm.str_ord")
+def _matrix_norm(low: Lowering, a: Arguments) -> Any:
+    x, keepdim = in_dtype(low, a["self"], a.get("dtype")), bool(a.get("keepdim", False))
+    dims, order = a.get("dim", [-2, -1]), a.get("ord", "fro")
+    if isinstance(order, str):
+        return _norm(low, x, None, dims_given(dims, rank_of(x)), keepdim) if order == "fro" else NotImplemented
+    return _of_matrices(low, x, order, dims, keepdim)
+
+
+def _of_matrices(low: Lowering, x: Any, order: Any, given: list[Any], keepdim: bool) -> Any:
+    """The largest sum of moduli of a column (1) or a row (infinity), the largest singular value (2)."""
+    p, rank, shape = float(number(order)), rank_of(x), shape_of(x)
+    if len(given) != 2 or p not in (1.0, 2.0, math.inf):
         return NotImplemented
-    return _norm(low, x, order, dims, bool(a.get("keepdim", False)))
+    rows, columns = (dim_of(d, rank) for d in given)
+    if not shape[rows] or not shape[columns]:
+        return NotImplemented
+    kept = tuple(1 if d in (rows, columns) else size for d, size in enumerate(shape))
+    if p == 2:
+        others = tuple(d for d in range(rank) if d not in (rows, columns))
+        result = low.emit(
+            "spectral_norm",
+            [permuted(low, x, (*others, rows, columns))],
+            lambda t: torch.linalg.matrix_norm(t, 2),
+        )
+        return reshaped(low, result, kept, []) if keepdim else result
+    first, second = (rows, columns) if p == 1 else (columns, rows)
+    sums = reduced(low, "sum", applied(low, "abs", x), (first,), keepdim=True)
+    largest = reduced(low, "amax", sums, (second,), keepdim=True)
+    shape_of_others = tuple(size for d, size in enumerate(shape) if d not in (rows, columns))
+    return largest if keepdim else reshaped(low, largest, shape_of_others, [])
 
 
 def _norm_of_slices(low: Lowering, v: Any, dim: int) -> Any:

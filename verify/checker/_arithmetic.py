@@ -145,6 +145,11 @@ def inverse(a: Balls) -> Balls:
     return balls(arb_mat(a.shape[0], a.shape[1], list(a.flat)).inv().entries(), a.shape) if a.size else a
 
 
+def exponential(a: Balls) -> Balls:
+    """The exponential of a square matrix of balls."""
+    return balls(arb_mat(a.shape[0], a.shape[1], list(a.flat)).exp().entries(), a.shape) if a.size else a
+
+
 def matrix_product(a: Balls, b: Balls) -> Balls:
     """The product of two matrices of balls."""
     if 0 in a.shape or 0 in b.shape:

@@ -32,12 +32,25 @@ from ._integers import (
     square_of,
     sums_up,
 )
-from ._matrix import Matrix
+from ._matrix import Matrix, from_dense
 
 NORM_BITS = 57  # ||N||_2 is near 2^57 in the factorisation
 LARGEST_FACTORED = 4096  # order of the Gram matrix; beyond it only Collatz-Wielandt
 LARGEST_SPARSE_FACTORED = 400
 _SOLVED = 1536  # columns up to which all singular values are proposed at once
+
+
+def enclosed_spectral_norm(entries: ball.Balls) -> ball.Ball:
+    """||A||_2 of a dense matrix: from above by `spectral_bound`, from below by the gain of one vector."""
+    upper = spectral_bound(from_dense(entries))
+    if not entries.size or not ball.all_finite(entries):
+        return upper
+    middle = np.array([[float(entry.mid()) for entry in row] for row in entries])
+    direction = ball.balls(np.linalg.svd(middle, full_matrices=False)[2][0].tolist(), (entries.shape[1], 1))
+    image = ball.matrix_product(entries, direction)
+    gain = ball.total(ball.times(image, image)).sqrt() / ball.total(ball.times(direction, direction)).sqrt()
+    lower = gain.lower() if gain.is_finite() and bool(gain.lower() > 0) else arb(0)
+    return lower.union(upper)
 
 
 def spectral_bound(matrix: Matrix) -> ball.Ball:

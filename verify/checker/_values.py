@@ -22,6 +22,7 @@ from ._attention import ATTENTION, attention_of
 from ._convolution import convolved
 from ._elementary import elementary, image_of
 from ._masks import numbers_or_masked
+from ._matrix_norm import enclosed_spectral_norm
 from ._normalisation import normalisation_of
 from ._order import sorted_at
 from ._refusal import Rejected
@@ -318,13 +319,23 @@ def _extreme(node: Node, x: Value) -> Value:
     return result.reshape(node.shape)
 
 
-def _inverse(node: Node, x: Value) -> ball.Balls:
+def _each_matrix(node: Node, x: Value, function: Callable[[ball.Balls], ball.Balls]) -> ball.Balls:
     matrices = as_balls(x)
-    flat = matrices.reshape(-1, *matrices.shape[-2:])
+    result = np.empty(matrices.shape, dtype=object)
     try:
-        return np.array([ball.inverse(matrix) for matrix in flat], dtype=object).reshape(matrices.shape)
+        for place in np.ndindex(*matrices.shape[:-2]):
+            result[place] = function(matrices[place])
     except ZeroDivisionError:
         raise Rejected(f"{node.source}: inverts a matrix that is not shown to be nonsingular") from None
+    return result
+
+
+def _spectral_norm(node: Node, x: Value) -> ball.Balls:
+    matrices = as_balls(x)
+    result = np.empty(matrices.shape[:-2], dtype=object)
+    for place in np.ndindex(*result.shape):
+        result[place] = enclosed_spectral_norm(matrices[place])
+    return ball.array(result)
 
 
 def soft_threshold(node: Node, x: Value, t: Value) -> ball.Balls:
@@ -449,7 +460,9 @@ _RULES: dict[str, Rule] = {
     "softmax": lambda node, x: softmax_at(_some(node, x), integer(node, "dim")),
     "sort": lambda node, x: sorted_at(node, _some(node, x), integer(node, "dim")),
     "softshrink": soft_threshold,
-    "inverse": _inverse,
+    "inverse": lambda node, x: _each_matrix(node, x, ball.inverse),
+    "matrix_exp": lambda node, x: _each_matrix(node, x, ball.exponential),
+    "spectral_norm": _spectral_norm,
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,
