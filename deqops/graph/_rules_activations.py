@@ -129,6 +129,33 @@ def _hyperbolic(low: Lowering, a: Arguments) -> Any:
     return combined(low, "div", both, literal(2.0))
 
 
+@lowers("asinh", "acosh")
+def _inverse_hyperbolic(low: Lowering, a: Arguments) -> Any:
+    """log(x + sqrt(x^2 +- 1))."""
+    op = "add" if low.source == "aten.asinh.default" else "sub"
+    root = applied(low, "sqrt", combined(low, op, applied(low, "square", a["self"]), literal(1.0)))
+    return applied(low, "log", combined(low, "add", a["self"], root))
+
+
+@lowers("atanh")
+def _inverse_tangent(low: Lowering, a: Arguments) -> Any:
+    """(log(1 + x) - log(1 - x)) / 2."""
+    sides = applied(low, "log1p", a["self"]), applied(low, "log1p", applied(low, "neg", a["self"]))
+    return combined(low, "div", combined(low, "sub", *sides), literal(2.0))
+
+
+@lowers("tan")
+def _tangent(low: Lowering, a: Arguments) -> Any:
+    """sin(x) / cos(x)."""
+    return combined(low, "div", applied(low, "sin", a["self"]), applied(low, "cos", a["self"]))
+
+
+@lowers("nan_to_num")
+def _finite(low: Lowering, a: Arguments) -> Any:
+    """x itself: the exact-real function is one of numbers."""
+    return low.as_dynamic(a["self"])
+
+
 @lowers("logit")
 def _logit(low: Lowering, a: Arguments) -> Any:
     """log(x / (1 - x)), the argument kept eps away from the ends."""
