@@ -2,11 +2,11 @@
 
 Each module is made an operator G(z, x) with small seeded weights and certified as it is (`theorem="auto"`: everywhere
 first, then around its equilibrium); with `--check` the independent checker reads each certificate as well. The last
-line counts the verdicts; "unknown" comes with the operation that is in the way. With `--transformers` or
-`--neuraloperator` the modules are layers of these libraries, with the weights that they come with, as
-`z -> 0.2 layer(z) + x`, x standard normal.
+line counts the verdicts; "unknown" comes with the operation that is in the way. With `--cells` they are equilibrium
+models as papers write them, with their own weights. With `--transformers` or `--neuraloperator` the modules are layers
+of these libraries, with the weights that they come with, as `z -> 0.2 layer(z) + x`, x standard normal.
 
-    python benchmarks/coverage.py [--check] [--transformers | --neuraloperator] [part of a name ...]
+    python benchmarks/coverage.py [--check] [--cells | --transformers | --neuraloperator] [part of a name ...]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 import torch_geometric.nn as pyg
+from _cells import cells as cells_of_papers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,6 +43,7 @@ class Case:
     shape: tuple[int, ...]
     batch_dims: int = 1
     size: float = 0.1  # of the input
+    input: tuple[int, ...] | None = None  # its shape; None for the state's
 
 
 class Injected(nn.Module):
@@ -294,10 +296,17 @@ def layers_of(library: str) -> list[Case]:
     return [Case(one.name, Damped(one.make()).eval(), one.shape, size=1.0) for one in layers()]
 
 
+def own_cells() -> list[Case]:
+    """Equilibrium models, in eval mode."""
+    torch.manual_seed(0)
+    made = ((one, one.make().eval()) for one in cells_of_papers())
+    return [Case(one.name, module, one.state, one.batch_dims, 0.3, one.input) for one, module in made]
+
+
 def verdict_of(case: Case) -> tuple[Certificate, tuple[Tensor, Tensor]]:
     """The certificate of one module, and its arguments."""
     generator = torch.Generator().manual_seed(1)
-    arguments = torch.zeros(case.shape), case.size * torch.randn(case.shape, generator=generator)
+    arguments = torch.zeros(case.shape), case.size * torch.randn(case.input or case.shape, generator=generator)
     return certify(case.module, *arguments, batch_dims=case.batch_dims), arguments
 
 
@@ -307,6 +316,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="parts of names; all modules without any")
     parser.add_argument("--check", action="store_true", help="let the independent checker read each certificate")
     other = parser.add_mutually_exclusive_group()
+    other.add_argument("--cells", action="store_true", help="equilibrium models as papers write them instead")
     for option, module in (("transformers", "transformers"), ("neuraloperator", "neuralop")):
         text = "layers of that library instead, if installed"
         other.add_argument(f"--{option}", dest="library", action="store_const", const=module, help=text)
@@ -317,7 +327,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     tally: Counter[str] = Counter()
     print(f"{'module':32s} {'verdict':10s} {'theorem':18s} {'rate':>7s} {'radius':>9s} {'s':>5s}")
-    for case in layers_of(options.library) if options.library else cases():
+    for case in own_cells() if options.cells else layers_of(options.library) if options.library else cases():
         if options.names and not any(name in case.name for name in options.names):
             continue
         start = time.perf_counter()
