@@ -83,6 +83,15 @@ def evaluate_node(node: Node, operands: list[Tensor]) -> Tensor:
     return EVALUATIONS[node.op](*operands, **node.attributes)
 
 
+def assert_same_function(function: Callable[[Tensor], Tensor], z: Tensor) -> None:
+    """The graph of a function of one problem's tensor is in the vocabulary, and computes what torch does."""
+    graph = read(function, z, batch_dims=0)
+    assert {node.op for node in graph.nodes} <= set(EVALUATIONS)
+    expected = function(z)
+    found = evaluate(graph, [z, torch.zeros_like(expected)])[1]
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
 def read(function: Callable[..., Any], *arguments: Tensor, batch_dims: int = 1) -> ConcreteGraph:
     """The graph of any function of tensors: its results are leaves of the state that nothing reads."""
     results = _leaves(function(*arguments))

@@ -210,19 +210,18 @@ def _with_attributes(node: Node, x: Enclosed) -> MidRad:
     return result
 
 
-@register_enclosure("inverse")
-def _inverse(node: Node, x: Enclosed) -> MidRad:
-    found = enclosed_inverse(as_midrad(x))
-    if found is None:
-        raise UnsupportedOperationError(node.source, "inverts a matrix that is not shown to be nonsingular")
-    return found
+_OF_MATRICES = {
+    "inverse": (enclosed_inverse, "inverts a matrix that is not shown to be nonsingular"),
+    "matrix_exp": (enclosed_exponential, "is not enclosed: its argument is too large, or not finite"),
+}
 
 
-@register_enclosure("matrix_exp")
-def _matrix_exponential(node: Node, x: Enclosed) -> MidRad:
-    found = enclosed_exponential(as_midrad(x))
+@register_enclosure(*_OF_MATRICES)
+def _matrix_function(node: Node, x: Enclosed) -> MidRad:
+    function, why = _OF_MATRICES[node.op]
+    found = function(as_midrad(x))
     if found is None:
-        raise UnsupportedOperationError(node.source, "is not enclosed: its argument is too large, or not finite")
+        raise UnsupportedOperationError(node.source, why)
     return found
 
 

@@ -98,22 +98,23 @@ def _largest(builder: Builder, node: Node) -> Combination:
 
 @register_jacobian("softmax")
 def _softmax(builder: Builder, node: Node) -> Combination:
-    rank, dim = len(node.shape), integer(node, "dim")
-    if not math.prod(node.shape):
-        raise UnsupportedOperationError(node.source, "is over no entries")
-    order = (*(d for d in range(rank) if d != dim), dim)
-    back = tuple(order.index(d) for d in range(rank))
+    order, back = _last(node)
     return builder.softmax(node, order).mapped(lambda m: m.permuted(back), node.shape)
 
 
 @register_jacobian("sort")
 def _sort(builder: Builder, node: Node) -> Combination:
+    order, back = _last(node)
+    return builder.ordered(node, order).mapped(lambda m: m.permuted(back), node.shape)
+
+
+def _last(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The order of dimensions in which the node's own comes last, and the way back."""
     rank, dim = len(node.shape), integer(node, "dim")
     if not math.prod(node.shape):
         raise UnsupportedOperationError(node.source, "is over no entries")
     order = (*(d for d in range(rank) if d != dim), dim)
-    back = tuple(order.index(d) for d in range(rank))
-    return builder.ordered(node, order).mapped(lambda m: m.permuted(back), node.shape)
+    return order, tuple(order.index(d) for d in range(rank))
 
 
 @register_jacobian("segment_attention")
