@@ -137,6 +137,7 @@ def test_picard_a_layer_with_cayleys_transform_is_certified_everywhere() -> None
     [
         (lambda z: torch.linalg.solve(EYE[None] + 0.1 * torch.diag_embed(z), z), "linalg_solve"),
         (lambda z: z @ torch.linalg.inv(NEAR), "nonsingular"),
+        (lambda z: z * (torch.linalg.inv_ex(0 * W).info != 0), "linalg_inv_ex"),
         (lambda z: z @ torch.linalg.matrix_power(W, 100), "matrix_power"),
     ],
 )

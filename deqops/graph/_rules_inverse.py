@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from deqops._errors import UnsupportedOperationError
 from deqops.graph._arguments import Arguments, matmul_of, rank_of, reshaped, shape_of
 from deqops.graph._items import Known
 from deqops.graph._lowering import Lowering, lowers
@@ -13,13 +15,19 @@ from deqops.graph._lowering import Lowering, lowers
 LONGEST_POWER = 64
 
 
+def _of_matrices(low: Lowering, op: str, A: Any, function: Callable[..., torch.Tensor]) -> Any:
+    if 0 in shape_of(A):
+        raise UnsupportedOperationError(low.source, "is of a matrix without entries")
+    return low.emit(op, [A], function)
+
+
 def _inverse(low: Lowering, A: Any) -> Any:
-    return low.emit("inverse", [A], torch.linalg.inv)
+    return _of_matrices(low, "inverse", A, torch.linalg.inv)
 
 
 @lowers("matrix_exp", "linalg_matrix_exp")
 def _exponential(low: Lowering, a: Arguments) -> Any:
-    return low.emit("matrix_exp", [a["self"]], torch.linalg.matrix_exp)
+    return _of_matrices(low, "matrix_exp", a["self"], torch.linalg.matrix_exp)
 
 
 @lowers("linalg_inv", "inverse")
@@ -29,9 +37,10 @@ def _inv(low: Lowering, a: Arguments) -> Any:
 
 @lowers("linalg_inv_ex")
 def _inv_ex(low: Lowering, a: Arguments) -> Any:
-    """The second result says whether it failed: an inverse that is not shown to exist is refused."""
+    """The second result says whether LAPACK failed, which is no function of the numbers: it stays unread."""
     result = _inverse(low, a["A"])
-    return [result, Known(torch.zeros(result.shape[:-2], dtype=torch.int32))]
+    shape = result.shape[:-2]
+    return [result, low.emit(low.source, [a["A"]], lambda t: t.new_zeros(shape, dtype=torch.int32), output=1)]
 
 
 @lowers("linalg_solve")
