@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -83,6 +84,8 @@ NOTHING_OF_THE_KIND: dict[str, Callable[[Tensor], Tensor]] = {
     "hard thresholding": lambda z: torch.where(z.abs() > 0.1, z, 0.0),
     "a quotient": lambda z: 1 / (2 + torch.exp(-z)),
     "a rising exponential": lambda z: 1 / (1 + torch.exp(z)),
+    "an infinite limit": lambda z: torch.where(z > math.inf, z, math.inf),
+    "Huber's without an end": lambda z: torch.where(z.abs() <= math.inf, z, math.inf * z.sign()),
     "broadcast": lambda z: torch.where(z[:, :1] > 0, z, 0.1 * z),
     "a threshold of the state": lambda z: z.sign() * torch.relu(z.abs() - z.roll(1, 1).square()),
 }
@@ -121,7 +124,11 @@ def test_constants_everywhere_are_the_functions_own(name: str, norm: str) -> Non
     assert largest * (1 - 1e-12) <= bound.upper <= largest * (1 + 1e-9)
 
 
-@given(st.sampled_from(sorted(SPELLINGS)), st.integers(0, 10_000), st.sampled_from([1e-3, 0.2, 1.0]))
+@given(
+    st.sampled_from(sorted(set(SPELLINGS) - {"through casts"})),
+    st.integers(0, 10_000),
+    st.sampled_from([1e-3, 0.2, 1.0]),
+)
 def test_slopes_lemma_on_boxes(name: str, seed: int, radius: float) -> None:
     """Difference quotients lie within the slopes of the box, and their ends are about met."""
     function, z = SPELLINGS[name][1], 0.7 * normal(1, 4, seed=seed)
@@ -134,10 +141,9 @@ def test_slopes_lemma_on_boxes(name: str, seed: int, radius: float) -> None:
     share[20:40, 0], share[20:40, 1] = -1.0, -1.0 + 1e-3
     y, x = (z + radius * share[:, number] for number in (0, 1))
     rise = (function(y) - function(x)) / (y - x)
-    slack = 1e-5 if "casts" in name else 1e-9 / radius
+    slack = 1e-9 / radius
     near = (y - x).abs() > 1e-4 * radius
-    if "casts" not in name:
-        assert bool(((rise >= lower - slack) & (rise <= upper + slack) | ~near).all())
+    assert bool(((rise >= lower - slack) & (rise <= upper + slack) | ~near).all())
     if SPELLINGS[name][0] in ("softshrink", "relu", "leaky_relu"):
         assert set(upper.reshape(-1).tolist()) <= {0.0, 0.1, 0.25, -1.0, 1.0}
 
@@ -152,6 +158,12 @@ def test_a_threshold_that_may_be_negative_is_refused() -> None:
         certificate = certify(G, normal(1, 4), region=region)
         assert certificate.verdict is Verdict.UNKNOWN
         assert "threshold" in certificate.reason
+
+
+def test_a_choice_of_infinity_is_not_certified() -> None:
+    """`where(z > inf, z, inf)` is infinite throughout, however flat."""
+    certificate = certify(lambda z: 0.5 * torch.where(z > math.inf, z, math.inf), normal(1, 4))
+    assert certificate.verdict is Verdict.UNKNOWN
 
 
 class Shrinkage(nn.Module):
@@ -180,7 +192,7 @@ def test_picard_learned_shrinkage_is_certified_everywhere() -> None:
     assert check(certificate, module, z, x).accepted
 
 
-def test_local_picard_a_leaky_layer_by_where_in_a_ball_and_a_box() -> None:
+def test_local_picard_a_leaky_layer_by_where() -> None:
     W = torch.linalg.qr(normal(6, 6, seed=3))[0]
 
     def G(z: Tensor) -> Tensor:
@@ -188,13 +200,11 @@ def test_local_picard_a_leaky_layer_by_where_in_a_ball_and_a_box() -> None:
         return 0.9 * torch.where(v > 0, v, 0.2 * v) + 0.3
 
     z = torch.full((1, 6), 0.3, dtype=DOUBLE)
+    certificate = certify(G, z, region=Ball(z, 50.0), theorem="local_picard", norm="l2")
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert check(certificate, G, z).accepted
     for region in (Ball(z, 50.0), Box(z - 40.0, z + 40.0)):
-        certificate = certify(G, z, region=region, theorem="local_picard", norm="l2")
-        if isinstance(region, Ball):
-            assert certificate.verdict is Verdict.CERTIFIED
-            assert check(certificate, G, z).accepted
-        else:
-            assert certificate.verdict is not Verdict.REFUTED
+        assert 0.89 < lipschitz_bound(G, z, region=region).upper <= 0.9 + 1e-9
 
 
 def test_large_shrinkage_needs_no_matrix() -> None:

@@ -55,6 +55,7 @@ class Problem:
         self.batch_dims = graph.batch_dims
         _refuse_nonfinite(graph)
         refuse_attributes(graph)
+        refuse_attributes(self.graph)  # what is recognised has attributes of its own
 
     @property
     def example(self) -> list[Tensor]:

@@ -164,7 +164,9 @@ class _Functions(Spelling):
         if limit is None:
             v, other, is_above = other, v, not is_above
             limit = self.number(other)
-        if limit is not None and v in self.graph.state_dependent and self.graph.shape(v) == choice.shape:
+        if limit is None or not math.isfinite(limit):
+            return
+        if v in self.graph.state_dependent and self.graph.shape(v) == choice.shape:
             yield (v, limit, first, second) if is_above else (v, limit, second, first)
 
     def _bent(self, end: Node, v: int, upper: float, lower: float) -> tuple[Node, ...]:
