@@ -36,7 +36,8 @@ def lipschitz_gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:
     plain = _gain(jacobian, norm, batch_dims)
     if jacobian.paired is None:
         return plain
-    return min(_gain(jacobian.paired, norm, batch_dims), plain, key=lambda gain: gain.upper)
+    paired = _gain(jacobian.paired, norm, batch_dims)
+    return paired if paired.upper < plain.upper else plain  # NaN is below nothing
 
 
 def _gain(jacobian: Jacobian, norm: Norm, batch_dims: int) -> Gain:

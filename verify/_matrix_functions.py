@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from . import _midrad as midrad
 from ._midrad import MidRad
@@ -71,16 +72,24 @@ def _number(value: float) -> MidRad:
 
 
 def _spectral_norm(A: MidRad) -> MidRad:
-    upper = torch.tensor(spectral_norm_bound(A).upper, dtype=torch.float64)
-    lower = torch.zeros((), dtype=torch.float64)
-    if A.is_finite():
-        v = torch.linalg.svd(A.mid, full_matrices=False)[2][0]
-        image = midrad.matmul(A, MidRad.exact(v[:, None]))
-        least = sub_down(image.mid.abs(), image.rad).clamp(min=0.0)
-        squares = mul_down(least, least)
-        # Each of n - 1 additions is off by a relative 2^-53 at most, as none of the terms is negative.
-        total = mul_down(squares.sum(), 1 - squares.numel() * 2.0**-52)
-        length = sqrt_up(sum_of_squares_up(v))
-        if bool(v.isfinite().all()) and bool(length > 0):
-            lower = div_down(sqrt_down(total.clamp(min=0.0)), length)
-    return MidRad.from_bounds(torch.minimum(lower, upper), upper)
+    if not A.is_finite():
+        return MidRad(*[torch.full((), math.nan, dtype=torch.float64)] * 2)
+    scale = 2.0 ** min(max(math.frexp(float(A.magnitude().max()))[1], -1000), 1000)  # squares stay within the range
+    near = midrad.mul(A, _number(1 / scale))
+    upper = torch.tensor(spectral_norm_bound(near).upper, dtype=torch.float64)
+    lower = torch.minimum(_gain_of_one_vector(near), upper)
+    return midrad.mul(MidRad.from_bounds(lower, upper), _number(scale))
+
+
+def _gain_of_one_vector(A: MidRad) -> Tensor:
+    """A lower bound of `||A v|| / ||v||`, at most `||A||_2`; 0 where LAPACK proposes no v."""
+    v = torch.linalg.svd(A.mid, full_matrices=False)[2][0]
+    length = sqrt_up(sum_of_squares_up(v))
+    if not bool(length.isfinite() & (length > 0)):
+        return torch.zeros((), dtype=torch.float64)
+    image = midrad.matmul(A, MidRad.exact(v[:, None]))
+    least = sub_down(image.mid.abs(), image.rad).clamp(min=0.0)
+    squares = mul_down(least, least).clamp(min=0.0)
+    # Each of n - 1 additions is off by a relative 2^-53 at most, as none of the terms is negative.
+    total = mul_down(squares.sum(), 1 - squares.numel() * 2.0**-52)
+    return div_down(sqrt_down(total.clamp(min=0.0)), length)
