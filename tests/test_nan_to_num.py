@@ -13,6 +13,7 @@ from deqops import InputError
 from deqops.verify import Certificate, Verdict, certify, check
 
 MASK = torch.tensor([0.0, 0.0, 0.0, -math.inf], dtype=torch.float64)
+LAST = torch.tensor([False, False, False, True])
 
 
 def test_picard_of_numbers_it_is_the_identity() -> None:
@@ -43,7 +44,7 @@ def test_a_mask_of_its_own_is_no_mask_behind_it() -> None:
 
 def test_entries_that_are_masked_are_no_mask_behind_it() -> None:
     def hidden(z: Tensor) -> Tensor:
-        return (3 * z).masked_fill(MASK < 0, -math.inf)
+        return (3 * z).masked_fill(LAST, -math.inf)
 
     assert masked(hidden).verdict is Verdict.CERTIFIED
     assert masked(lambda z: torch.nan_to_num(hidden(z), neginf=1.0)).verdict is Verdict.UNKNOWN

@@ -15,12 +15,17 @@ from torch import Tensor, nn
 from vocabulary import assert_same_function, evaluate
 
 from deqops.graph import check_independent, trace, with_sorted_pairs
-from deqops.verify import Ball, Box, UnsupportedOperationError, Verdict, certify, check, lipschitz_bound
+from deqops.verify import Ball, Box, Norm, Verdict, certify, check, lipschitz_bound
 from deqops.verify._enclosures import enclose_image
+from deqops.verify._local import local_jacobian
 from deqops.verify._midrad import MidRad
-from deqops.verify._order import in_order, orders_over
+from deqops.verify._permutations import Permutations, in_order, permutations_over
+from deqops.verify._problem import Problem
+from deqops.verify._smooth import is_differentiable
 from deqops.verify.checker import _arithmetic as ball
-from deqops.verify.checker._order import order_over, sorted_at
+from deqops.verify.checker._permutations import Permutations as Checked
+from deqops.verify.checker._permutations import permutations_over as checked_over
+from deqops.verify.checker._permutations import sorted_at
 from deqops.verify.checker._refusal import Rejected
 
 DOUBLE = torch.float64
@@ -32,6 +37,10 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def orthogonal(n: int, seed: int) -> Tensor:
     return torch.linalg.qr(normal(n, n, seed=seed))[0]
+
+
+def middles(balls: Any) -> list[float]:
+    return [float(entry.mid()) for entry in balls.reshape(-1)]
 
 
 READ: dict[str, Callable[[Tensor], Any]] = {
@@ -107,7 +116,7 @@ def test_the_sorted_enclosure_holds_every_choice_and_its_ends_are_met(seed: int,
 def test_slopes_lemma_the_places_that_a_value_takes_are_kept(seed: int, width: float) -> None:
     """`sort(y) - sort(z) = C (y - z)`: no permutation that occurs in the box is left out, and no place for nothing."""
     box = MidRad(normal(4, 4, seed=seed), torch.full((4, 4), width, dtype=DOUBLE))
-    kept = orders_over(box).kept
+    kept = permutations_over(box).kept
     assert kept is not None
     share = 2 * torch.rand(50, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE) - 1
     places = (box.mid + width * share).sort(-1).indices  # (samples, groups, place) -> value
@@ -124,9 +133,11 @@ def test_slopes_lemma_the_places_that_a_value_takes_are_kept(seed: int, width: f
 def test_the_checker_keeps_the_same_places(seed: int, width: float) -> None:
     box = MidRad(normal(3, 4, seed=seed), torch.full((3, 4), width, dtype=DOUBLE))
     low, high = (ball.exact(end) for end in (box.lower(), box.upper()))
-    kept = orders_over(box).kept
+    kept = permutations_over(box).kept
     assert kept is not None
-    assert order_over(low, high).kept.tolist() == kept.tolist()
+    own = checked_over(low, high).kept
+    assert own is not None
+    assert own.tolist() == kept.tolist()
 
 
 def test_the_checker_sorts_enclosed_numbers() -> None:
@@ -149,13 +160,13 @@ def test_slopes_lemma_columns_of_all_permutations_kept(seed: int) -> None:
     """`C x` of intervals x: certifier and checker enclose each permutation that the kept places allow."""
     box = MidRad(normal(2, 3, seed=seed), torch.full((2, 3), 0.5, dtype=DOUBLE))
     x = MidRad(normal(2, 3, 2, seed=seed + 1), normal(2, 3, 2, seed=seed + 2).abs())
-    orders = orders_over(box)
-    assert orders.kept is not None
-    found = orders.columns(x)
-    own = order_over(*(ball.exact(end) for end in (box.lower(), box.upper())))
+    choices = permutations_over(box)
+    assert choices.kept is not None
+    found = choices.columns(x)
+    own = checked_over(*(ball.exact(end) for end in (box.lower(), box.upper())))
     middle, radius = own.columns(ball.exact(x.mid), ball.exact(x.rad))
     for order in itertools.permutations(range(3)):
-        allowed = orders.kept[:, torch.arange(3), list(order)].all(dim=1)
+        allowed = choices.kept[:, torch.arange(3), list(order)].all(dim=1)
         for group in allowed.nonzero()[:, 0].tolist():
             for end in (x.lower(), x.upper()):
                 moved = end[group, list(order)]
@@ -164,9 +175,36 @@ def test_slopes_lemma_columns_of_all_permutations_kept(seed: int) -> None:
                     off = abs(middle[group, place, column] - float(moved[place, column]))
                     assert float(off.mid()) <= float(radius[group, place, column].mid()) + 1e-12
     y = normal(2, 3, seed=seed + 3).abs()
-    back = orders.magnitude_transposed_times(y)
-    assert bool((back >= torch.where(orders.kept.mT, y[:, None], 0.0).amax(-1)).all())
-    assert own.magnitude(ball.exact(y)).shape == (2, 3)
+    back = choices.magnitude_transposed_times(y)
+    assert bool((back >= torch.where(choices.kept.mT, y[:, None], 0.0).amax(-1)).all())
+    for checked, found_here in (
+        (own.magnitude, choices.magnitude_times),
+        (own.magnitude_transposed, choices.magnitude_transposed_times),
+    ):
+        assert middles(checked(ball.exact(y))) == found_here(y).reshape(-1).tolist()
+
+
+def test_large_sorts_are_taken_as_a_whole_and_say_no_less_than_their_parts() -> None:
+    """Where the places are not kept one by one, bounds are those of all places kept."""
+    everything = torch.ones(2, 3, 3, dtype=torch.bool)
+    x, y = MidRad(normal(2, 3, 2), normal(2, 3, 2, seed=1).abs()), normal(2, 3, seed=2).abs()
+    whole, parts = Permutations(None), Permutations(everything)
+    assert torch.equal(whole.columns(x).mid, parts.columns(x).mid)
+    assert torch.equal(whole.magnitude_times(y), parts.magnitude_times(y))
+    assert torch.equal(whole.magnitude_transposed_times(y), parts.magnitude_transposed_times(y))
+    assert not whole.is_one
+    mine, theirs = Checked(None), Checked(everything.numpy())
+    for one, other in zip(*(p.columns(ball.exact(x.mid), ball.exact(x.rad)) for p in (mine, theirs)), strict=True):
+        assert middles(one) == middles(other)
+    assert middles(mine.magnitude(ball.exact(y))) == middles(theirs.magnitude(ball.exact(y)))
+    assert not mine.smooth
+    z = normal(1, 5000)
+    for region in (None, Ball(z, 0.1)):
+        bound = lipschitz_bound(lambda z: 0.5 * z.sort().values, z, norm="linf", region=region)
+        assert bound.upper == 0.5
+    certificate = certify(lambda z: 0.5 * z.sort().values, z, norm="linf", theorem="picard")
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert check(certificate, lambda z: 0.5 * z.sort().values, z).accepted
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
@@ -186,11 +224,12 @@ def test_a_sort_whose_order_is_known_is_a_permutation() -> None:
     def G(z: Tensor) -> Tensor:
         return 0.2 * (z + 0.1 * torch.tanh(z)).sort(1).values @ W + torch.tensor([[3.0, -1.0, 1.0]], dtype=DOUBLE)
 
-    certificate = certify(G, z, region=Ball(z, 2.0, None), theorem="local_picard", norm="l2")
+    for radius, known in ((0.4, True), (2.0, False)):
+        jacobian = local_jacobian(Problem(trace(G, z), z, ()), Ball(z, radius), Norm("linf"))
+        assert is_differentiable(jacobian) is known
+    certificate = certify(G, z, region=Ball(z, 2.0), theorem="local_picard", norm="l2")
     assert certificate.verdict is Verdict.CERTIFIED
     assert check(certificate, G, z).accepted
-    with pytest.raises(UnsupportedOperationError, match="sort"):
-        lipschitz_bound(lambda z: z.sort(1).indices * z, z)
 
 
 def test_ties_have_no_derivative() -> None:

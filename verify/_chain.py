@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _midrad as midrad
-from ._jacobian import Combination, Elementwise, Jacobian, Largest, Normalised, Ordered, StateLeaf, Subtotal
+from ._jacobian import Combination, Elementwise, Jacobian, Largest, Normalised, Sorted, StateLeaf, Subtotal
 from ._linear import LinearMap
 from ._midrad import MidRad
 from ._stack import Stack
@@ -68,7 +68,7 @@ def chain_of(jacobian: Jacobian, largest: int = LARGEST) -> Chain | None:
     layers: dict[int, _Layer] = {}
     for number in needed:
         basis = jacobian.bases[number]
-        if isinstance(basis, Normalised | Largest | Ordered):
+        if isinstance(basis, Normalised | Largest | Sorted):
             return None
         if isinstance(basis, Elementwise):
             layers[number] = _layer(basis)

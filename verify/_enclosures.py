@@ -27,7 +27,7 @@ from ._inverse import enclosed_inverse
 from ._matrix_functions import enclosed_exponential, enclosed_spectral_norm
 from ._midrad import MidRad
 from ._normalisation import Normalisation
-from ._order import in_order
+from ._permutations import in_order
 from ._rounding import exact_float64
 from ._segment_attention import Segments
 from ._softmax import softmax_over

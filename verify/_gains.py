@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._jacobian import Basis, Combination, Jacobian, Largest, Normalised, Ordered, StateLeaf, Subtotal
+from ._jacobian import Basis, Combination, Jacobian, Largest, Normalised, Sorted, StateLeaf, Subtotal
 from ._linear import LinearMap
 from ._matrix import norm_bound, scaled
 from ._norm import Norm
@@ -212,7 +212,7 @@ def carried(basis: Basis, weights: Tensor | None) -> Tensor | None:
     if isinstance(basis, Largest):
         return None  # its argument has another shape
     varies = weights is not None and weights.numel() > 1 and not bool((weights == weights[0]).all())
-    return None if isinstance(basis, Normalised | Ordered) and varies else weights
+    return None if isinstance(basis, Normalised | Sorted) and varies else weights
 
 
 def _top(slope: Tensor | float) -> float:

@@ -30,7 +30,7 @@ from ._masks import Masks
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
 from ._normalisation import Normalisation, Slopes
-from ._order import Orders, orders_over
+from ._permutations import Permutations, permutations_over
 from ._ranges import ranges_over
 from ._rounding import mul_up
 from ._slopes import slope_range
@@ -155,13 +155,13 @@ class Largest:
 
 
 @dataclass(frozen=True, eq=False)
-class Ordered:
+class Sorted:
     """`u = sort(v)` of each row of v, (groups, n), with the derivatives that it may have."""
 
     name: str
     source: Combination
     shape: Shape
-    orders: Orders
+    permutations: Permutations
 
     @property
     def gain(self) -> float:
@@ -170,15 +170,15 @@ class Ordered:
 
     def magnitude_times(self, x: Tensor) -> Tensor:
         """Upper bound of `C x` for x >= 0 and every derivative C."""
-        return self.orders.magnitude_times(x)
+        return self.permutations.magnitude_times(x)
 
     def magnitude_transposed_times(self, y: Tensor) -> Tensor:
         """Upper bound of `C^T y` for y >= 0."""
-        return self.orders.magnitude_transposed_times(y)
+        return self.permutations.magnitude_transposed_times(y)
 
     def columns(self, x: MidRad) -> MidRad:
         """Enclosure of `C x`, column by column: x of shape (groups, n, columns)."""
-        return self.orders.columns(x)
+        return self.permutations.columns(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +231,7 @@ class Combination:
         return Combination(self.shape, {k: tuple(maps) for k, maps in terms.items()})
 
 
-Basis = StateLeaf | Elementwise | Normalised | Largest | Ordered | Subtotal
+Basis = StateLeaf | Elementwise | Normalised | Largest | Sorted | Subtotal
 
 
 @dataclass(frozen=True, eq=False)
@@ -420,15 +420,15 @@ class Builder:
             weights = weights_over(MidRad(sign * ordered.mid, ordered.rad))
         return self._basis_value(Largest(node.op, moved, rows[:1], weights), rows[:1])
 
-    def ordered(self, node: Node, dims: tuple[int, ...]) -> Combination:
+    def sorted(self, node: Node, dims: tuple[int, ...]) -> Combination:
         """A new basis value `sort(v)`; `dims` is the order in which its dimension comes last."""
         value, shape = node.operands[0], tuple(node.shape[d] for d in dims)
         rows = (math.prod(shape[:-1]), shape[-1])
         moved = self.combinations[value].mapped(lambda a: a.permuted(dims).reshaped(rows), rows)
         box = self._box(value, self.combinations[value])
         known = None if box is None else box.apply_exact(lambda t: t.permute(dims).reshape(rows))
-        orders = Orders(None) if known is None else orders_over(known)
-        result = self._basis_value(Ordered(node.op, moved, rows, orders), rows)
+        choices = Permutations(None) if known is None else permutations_over(known)
+        result = self._basis_value(Sorted(node.op, moved, rows, choices), rows)
         return result.mapped(lambda a: a.reshaped(shape), shape)
 
     def broadcast(self, combination: Combination, shape: Shape) -> Combination:

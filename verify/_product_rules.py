@@ -105,7 +105,7 @@ def _softmax(builder: Builder, node: Node) -> Combination:
 @register_jacobian("sort")
 def _sort(builder: Builder, node: Node) -> Combination:
     order, back = _last(node)
-    return builder.ordered(node, order).mapped(lambda m: m.permuted(back), node.shape)
+    return builder.sorted(node, order).mapped(lambda m: m.permuted(back), node.shape)
 
 
 def _last(node: Node) -> tuple[tuple[int, ...], tuple[int, ...]]:

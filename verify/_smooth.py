@@ -6,7 +6,7 @@ from torch import Tensor
 
 from deqops.graph import ConcreteGraph, Node
 
-from ._jacobian import Elementwise, Jacobian, Largest, Ordered
+from ._jacobian import Elementwise, Jacobian, Largest, Sorted
 from ._normalisation import NORMALISATIONS, Normalisation
 
 ANALYTIC = frozenset(
@@ -77,7 +77,7 @@ def is_differentiable(jacobian: Jacobian) -> bool:
     for basis in jacobian.bases:
         if isinstance(basis, Largest) and not basis.weights.is_one:
             return False
-        if isinstance(basis, Ordered) and not basis.orders.is_one:
+        if isinstance(basis, Sorted) and not basis.permutations.is_one:
             return False
         if isinstance(basis, Elementwise) and basis.name not in ANALYTIC:
             ends = (basis.lower, basis.upper)

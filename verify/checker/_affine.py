@@ -23,7 +23,7 @@ from ._extreme import Weights
 from ._interval import Interval, exactly, moved
 from ._matrix import Matrix
 from ._normalisation import Derivative
-from ._order import Order
+from ._permutations import Permutations
 from ._refusal import Rejected
 from ._softmax import Softmax
 from ._stack import Stack
@@ -50,7 +50,7 @@ class Source:
     interval: tuple[Any, Any] = (arb(1), arb(1))
     name: str = ""
     linear: Convolution | Stack | None = None
-    derivative: Derivative | Softmax | Weights | Order | None = None
+    derivative: Derivative | Softmax | Weights | Permutations | None = None
 
 
 @dataclass(eq=False)

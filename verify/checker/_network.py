@@ -25,7 +25,7 @@ from ._extreme import EXTREMES
 from ._interval import Interval, between, exactly
 from ._masks import read_by_softmax_alone
 from ._normalisation import NORMALISATIONS, Normalisation, normalisation_of
-from ._products import attention, largest, ordered, product, shrunk, softmax
+from ._products import attention, largest, product, shrunk, softmax, sorted_values
 from ._ranges import PRODUCTS, extremum_range, moved_range, node_range, result_range, varies
 from ._refusal import Rejected
 from ._scores import gone_after, require_a_number
@@ -187,7 +187,7 @@ class Walk:
         if node.op in EXTREMES:
             return largest(self, node)
         if node.op == "sort":
-            return ordered(self, node)
+            return sorted_values(self, node)
         if node.op == "softshrink":
             return shrunk(self, node)
         rule = normalisation_of(node)

@@ -19,7 +19,7 @@ from ._affine import Source, refuse
 from ._attention import Attention, attention_of, spread_over
 from ._extreme import extreme_range, weights_everywhere, weights_over
 from ._interval import Interval, negative, times
-from ._order import order_everywhere, order_over, sorted_range
+from ._permutations import Permutations, permutations_over, sorted_range
 from ._ranges import inverse, product_range, soft_threshold_range, softmax_range
 from ._softmax import softmax_everywhere, softmax_over
 from ._term import Form, zero_form
@@ -144,7 +144,7 @@ def shrunk(walk: Walk, node: Node) -> Form:
     return walk.network.add(Source(shape, form, most, interval=(least, most), name=node.op))
 
 
-def ordered(walk: Walk, node: Node) -> Form:
+def sorted_values(walk: Walk, node: Node) -> Form:
     """A sort: group by group along the node's dimension."""
     value, dim, shape = node.operands[0], integer(node, "dim"), tuple(node.shape)
     if 0 in shape:
@@ -154,9 +154,9 @@ def ordered(walk: Walk, node: Node) -> Form:
     rows = (math.prod(turned[:-1]), shape[dim])
     box = walk.narrowed(value)
     if box is None:
-        matrices = order_everywhere(rows)
+        matrices = Permutations(None)
     else:
-        matrices = order_over(*(end.transpose(order).reshape(rows) for end in box.ends))
+        matrices = permutations_over(*(end.transpose(order).reshape(rows) for end in box.ends))
         walk.enclose(node, lambda: sorted_range(node, box, dim))
     inner = walk.network.reshaped(walk.network.permuted(walk.form(value), order), rows)
     result = walk.network.add(Source(rows, inner, arb(1), name=node.op, derivative=matrices))

@@ -18,7 +18,7 @@ from ._extreme import EXTREMES, extreme_range
 from ._gains import forward
 from ._interval import Interval, between, exactly, matmul, times
 from ._normalisation import Derivative, normalisation_of
-from ._order import sorted_range
+from ._permutations import sorted_range
 from ._softmax import softmax_over
 from ._term import Form
 from ._values import UNKNOWN, Values, evaluate, integer, must_be_total, soft_threshold

@@ -24,7 +24,7 @@ from ._elementary import elementary, image_of
 from ._masks import numbers_or_masked
 from ._matrix_norm import enclosed_spectral_norm
 from ._normalisation import normalisation_of
-from ._order import sorted_at
+from ._permutations import sorted_at
 from ._refusal import Rejected
 from ._softmax import softmax_at
 

@@ -8,7 +8,7 @@ common. The l1, l2 and linf norms of C are 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cmp_to_key, reduce
+from functools import cmp_to_key
 from itertools import pairwise
 from typing import Any
 
@@ -22,53 +22,63 @@ from . import _arithmetic as ball
 from ._interval import Interval, between
 from ._refusal import Rejected
 
+LARGEST = 2**20
+"""Entries of all groups' matrices up to which each is looked at."""
+
 
 @dataclass(frozen=True, eq=False)
-class Order:
-    """All such matrices of rows of values, (groups, n): `kept`, (groups, n, n), says where they may differ from 0."""
+class Permutations:
+    """All such matrices of rows of values, (groups, n): `kept`, (groups, n, n), says where they may differ from 0.
 
-    kept: NDArray[Any]
+    None where they may everywhere.
+    """
+
+    kept: NDArray[Any] | None
 
     @property
     def smooth(self) -> bool:
         """Whether each row of values has one order throughout."""
-        return bool((self.kept.sum(axis=2) == 1).all())
+        return self.kept is not None and bool((self.kept.sum(axis=2) == 1).all())
 
     def magnitude(self, x: ball.Balls) -> ball.Balls:
         """Bounds of `C x` for x >= 0 of shape (groups, n)."""
-        return _largest(self.kept, x.reshape(self.kept.shape[:2]))
+        return _largest(self.kept, x)
 
     def magnitude_transposed(self, y: ball.Balls) -> ball.Balls:
         """Bounds of `C^T y` for y >= 0 of shape (groups, n)."""
-        return _largest(self.kept.swapaxes(1, 2), y.reshape(self.kept.shape[:2]))
+        return _largest(None if self.kept is None else self.kept.swapaxes(1, 2), y)
 
     def columns(self, middle: ball.Balls, radius: ball.Balls) -> tuple[ball.Balls, ball.Balls]:
         """Middles and radii of C times matrices of intervals, (groups, n, columns)."""
-        low, high = ball.array(middle - radius), ball.array(middle + radius)
-        ends = [np.empty(middle.shape, dtype=object) for _ in range(2)]
-        for group, place, column in np.ndindex(*middle.shape):
-            kept = self.kept[group, place]
-            for end, values, pick in zip(ends, (low, high), (arb.min, arb.max), strict=True):
-                end[group, place, column] = reduce(pick, values[group, kept, column])
+        ends = []
+        for values, pick in ((ball.array(middle - radius), arb.min), (ball.array(middle + radius), arb.max)):
+            chosen: Any = np.frompyfunc(pick, 2, 1)
+            if self.kept is None:
+                ends.append(np.broadcast_to(chosen.reduce(values, axis=1, keepdims=True), values.shape))
+                continue
+            end = np.empty(values.shape, dtype=object)
+            for group, place in np.ndindex(*values.shape[:2]):
+                end[group, place] = chosen.reduce(values[group, self.kept[group, place]], axis=0)
+            ends.append(end)
         hull = between(*ends)
         return hull.middle, hull.radius
 
 
-def _largest(kept: NDArray[Any], x: ball.Balls) -> ball.Balls:
+def _largest(kept: NDArray[Any] | None, x: ball.Balls) -> ball.Balls:
+    if kept is None:
+        tops = ball.balls((ball.largest(row) for row in x), (len(x), 1))
+        return np.broadcast_to(tops, x.shape)
     entries = (ball.largest(row[some]) for row, own in zip(x, kept, strict=True) for some in own)
     return ball.balls(entries, x.shape)
 
 
-def order_over(low: ball.Balls, high: ball.Balls) -> Order:
+def permutations_over(low: ball.Balls, high: ball.Balls) -> Permutations:
     """The matrices over a box with these ends, (groups, n)."""
+    if low.size * low.shape[1] > LARGEST:
+        return Permutations(None)
     least, most = _sorted_ends(low), _sorted_ends(high)
     meets: Any = np.frompyfunc(lambda a, b, c, d: not bool(b < c) and not bool(a > d), 4, 1)
-    return Order(meets(low[:, None], high[:, None], least[:, :, None], most[:, :, None]).astype(bool))
-
-
-def order_everywhere(shape: tuple[int, int]) -> Order:
-    """The matrices over all real values."""
-    return Order(np.ones((*shape, shape[1]), dtype=bool))
+    return Permutations(meets(low[:, None], high[:, None], least[:, :, None], most[:, :, None]).astype(bool))
 
 
 def sorted_range(node: Node, x: Interval, dim: int) -> Interval:

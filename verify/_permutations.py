@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Orders:
+class Permutations:
     """Every such matrix of each group: `kept`, (groups, n, n), says which entries may differ from 0; None for all."""
 
     kept: Tensor | None
@@ -58,13 +58,13 @@ LARGEST = 2**24
 """Entries of all groups' matrices up to which each is looked at."""
 
 
-def orders_over(x: MidRad) -> Orders:
+def permutations_over(x: MidRad) -> Permutations:
     """The matrices over a box, (groups, n), n > 0."""
     if x.shape.numel() * x.shape[1] > LARGEST:
-        return Orders(None)
+        return Permutations(None)
     lower, upper = x.lower(), x.upper()
     least, most = lower.sort(dim=1).values, upper.sort(dim=1).values
-    return Orders((upper[:, None] >= least[:, :, None]) & (lower[:, None] <= most[:, :, None]))
+    return Permutations((upper[:, None] >= least[:, :, None]) & (lower[:, None] <= most[:, :, None]))
 
 
 def in_order(x: MidRad, dim: int) -> MidRad:
