@@ -16,7 +16,7 @@ import torch
 
 from deqops.graph._ir import Attribute, ConcreteGraph, Leaf, Node
 from deqops.graph._replaced import replaced
-from deqops.graph._value_classes import Spelling
+from deqops.graph._spelling import Spelling
 
 
 def with_functions(graph: ConcreteGraph) -> ConcreteGraph:

@@ -15,7 +15,8 @@ import math
 
 from deqops.graph._ir import ConcreteGraph, Node
 from deqops.graph._replaced import replaced
-from deqops.graph._value_classes import Spelling, dims_of, reduced
+from deqops.graph._spelling import Spelling
+from deqops.graph._value_classes import dims_of, reduced
 
 
 def with_normalisations(graph: ConcreteGraph) -> ConcreteGraph:

@@ -20,10 +20,11 @@ from ._attention import Attention, attention_of, spread_over
 from ._extreme import extreme_range, weights_everywhere, weights_over
 from ._interval import Interval, negative, times
 from ._permutations import Permutations, permutations_over, sorted_range
-from ._ranges import inverse, product_range, soft_threshold_range, softmax_range
+from ._ranges import inverse, product_range, softmax_range
+from ._soft_threshold import require_thresholds, soft_threshold_range
 from ._softmax import softmax_everywhere, softmax_over
 from ._term import Form, zero_form
-from ._values import dims_of, integer, require_thresholds
+from ._values import dims_of, integer
 
 if TYPE_CHECKING:
     from ._network import Walk

@@ -19,9 +19,10 @@ from ._gains import forward
 from ._interval import Interval, between, exactly, matmul, times
 from ._normalisation import Derivative, normalisation_of
 from ._permutations import sorted_range
+from ._soft_threshold import soft_threshold_range
 from ._softmax import softmax_over
 from ._term import Form
-from ._values import UNKNOWN, Values, evaluate, integer, must_be_total, soft_threshold
+from ._values import UNKNOWN, Values, evaluate, integer, must_be_total
 
 _RANGES: dict[str, tuple[float, float]] = {
     "tanh": (-1, 1),
@@ -78,12 +79,6 @@ def extremum_range(node: Node, constants: Values, ranges: Mapping[int, Interval]
     pick = (lambda x, y: x.max(y)) if node.op == "maximum" else (lambda x, y: x.min(y))
     low, high = ranges[value].ends
     return between(ball.each(pick, low, limit), ball.each(pick, high, limit))
-
-
-def soft_threshold_range(node: Node, x: Interval, thresholds: ball.Balls) -> Interval:
-    """The interval of a soft thresholding, which grows with x."""
-    low, high = (soft_threshold(node, end, thresholds) for end in x.ends)
-    return between(low, high)
 
 
 PRODUCTS = frozenset(("mul", "div", "matmul"))

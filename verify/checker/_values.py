@@ -22,10 +22,11 @@ from ._attention import ATTENTION, attention_of
 from ._convolution import convolved
 from ._elementary import elementary, image_of
 from ._masks import numbers_or_masked
-from ._matrix_norm import enclosed_spectral_norm
+from ._matrix_functions import MATRIX_FUNCTIONS, matrix_function
 from ._normalisation import normalisation_of
 from ._permutations import sorted_at
 from ._refusal import Rejected
+from ._soft_threshold import soft_threshold
 from ._softmax import softmax_at
 
 
@@ -319,38 +320,6 @@ def _extreme(node: Node, x: Value) -> Value:
     return result.reshape(node.shape)
 
 
-def _each_matrix(node: Node, x: Value, function: Callable[[ball.Balls], ball.Balls]) -> ball.Balls:
-    matrices = as_balls(x)
-    result = np.empty(matrices.shape, dtype=object)
-    try:
-        for place in np.ndindex(*matrices.shape[:-2]):
-            result[place] = function(matrices[place])
-    except ZeroDivisionError:
-        raise Rejected(f"{node.source}: inverts a matrix that is not shown to be nonsingular") from None
-    return result
-
-
-def _spectral_norm(node: Node, x: Value) -> ball.Balls:
-    matrices = as_balls(x)
-    result = np.empty(matrices.shape[:-2], dtype=object)
-    for place in np.ndindex(*result.shape):
-        result[place] = enclosed_spectral_norm(matrices[place])
-    return ball.array(result)
-
-
-def soft_threshold(node: Node, x: Value, t: Value) -> ball.Balls:
-    """`max(x - t, 0) - max(-x - t, 0)`, t >= 0."""
-    thresholds = as_balls(t)
-    require_thresholds(node, thresholds)
-    return ball.each(lambda a, b: (a - b).max(arb(0)) - (-a - b).max(arb(0)), as_balls(x), thresholds)
-
-
-def require_thresholds(node: Node, thresholds: ball.Balls) -> None:
-    """Refuse a threshold that may be negative: sign(x) max(|x| - t, 0) jumps there."""
-    if not bool(ball.each(lambda t: bool(t >= 0), thresholds).all()):
-        raise Rejected(f"{node.source}: a threshold may be negative")
-
-
 def _some(node: Node, x: Value) -> ball.Balls:
     if not x.size:
         raise Rejected(f"{node.source}: is over no entries")
@@ -459,10 +428,8 @@ _RULES: dict[str, Rule] = {
     "mean": _reduce,
     "softmax": lambda node, x: softmax_at(_some(node, x), integer(node, "dim")),
     "sort": lambda node, x: sorted_at(node, _some(node, x), integer(node, "dim")),
-    "softshrink": soft_threshold,
-    "inverse": lambda node, x: _each_matrix(node, x, ball.inverse),
-    "matrix_exp": lambda node, x: _each_matrix(node, x, ball.exponential),
-    "spectral_norm": _spectral_norm,
+    "softshrink": lambda node, x, t: soft_threshold(node, as_balls(x), as_balls(t)),
+    **{op: lambda node, x: matrix_function(node, as_balls(x)) for op in MATRIX_FUNCTIONS},
     "amax": _extreme,
     "amin": _extreme,
     "isinf": _classify,
