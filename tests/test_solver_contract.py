@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
 import deqops.testing as kit
-from deqops import Anderson, Broyden, NewtonKrylov, Picard, Result, Solution, Solver, Tolerance, solve
+from deqops import Anderson, Broyden, InputError, NewtonKrylov, Picard, Result, Solution, Solver, Tolerance, solve
 from tests.test_solve_picard import linear
 from tests.test_solve_stopping import flickering, rates
 
@@ -281,3 +281,14 @@ def test_problems_of_different_speeds_stop_by_themselves(solver: Solver) -> None
     assert solution.converged
     assert solution.evaluations[0] <= solution.evaluations[2]
     assert torch.allclose(rates(solution.value, speeds), solution.value, rtol=1e-8)
+
+
+@pytest.mark.parametrize("solver", [Anderson(), Broyden()], ids=repr)
+def test_a_step_that_would_be_differentiated_is_refused(solver: Solver) -> None:
+    """It writes into its memory, so that autograd could not go back through it."""
+    z, W = torch.zeros(2, 3), torch.nn.Parameter(torch.eye(3) / 2)
+    with pytest.raises(InputError, match="not differentiated"):
+        solver.step(solver.init(z), z, z @ W)
+    with torch.no_grad():
+        step, _ = solver.step(solver.init(z), z, z @ W + 1.0)
+    assert torch.allclose(step, torch.ones(2, 3))

@@ -15,6 +15,7 @@ from deqops._numbers import is_count
 from deqops._solver._directions import Directions
 from deqops._tree import at_least_float32, host, row_norms
 
+from ._base import refuse_gradients
 from ._picard import check_damping
 
 SETBACK = 2.0
@@ -82,6 +83,7 @@ class Anderson:
 
     def step(self, memory: AndersonMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, AndersonMemory]:
         """The accelerated point of each problem, and its memory; the old one is spent."""
+        refuse_gradients(z, image)
         return Acceleration(self, None).step(memory, z, image)
 
 

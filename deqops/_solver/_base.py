@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from deqops._equation import Equation
+from deqops._errors import InputError
 
 
 @runtime_checkable
@@ -48,3 +50,9 @@ class NarrowingSolver(Protocol):
 
     def narrowed(self, memory: Any, rows: Tensor) -> Any:
         """The memory of these rows alone, (kept,) int64."""
+
+
+def refuse_gradients(z: Tensor, image: Tensor) -> None:
+    """Raise InputError where a step that writes into its memory would have to be differentiated."""
+    if torch.is_grad_enabled() and (z.requires_grad or image.requires_grad):
+        raise InputError("image: a step is not differentiated; take it under torch.no_grad(), or use solve's adjoint")

@@ -14,6 +14,7 @@ from deqops._errors import InputError
 from deqops._numbers import is_count
 from deqops._tree import at_least_float32, host, row_norms
 
+from ._base import refuse_gradients
 from ._picard import check_damping
 from ._subspace import Subspace
 
@@ -91,6 +92,7 @@ class Broyden:
 
     def step(self, memory: BroydenMemory | None, z: Tensor, image: Tensor) -> tuple[Tensor, BroydenMemory]:
         """The quasi-Newton point of each problem, and its memory; the old one is spent."""
+        refuse_gradients(z, image)
         return QuasiNewton(self, None).step(memory, z, image)
 
 

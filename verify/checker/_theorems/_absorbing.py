@@ -37,7 +37,10 @@ def _absorbing(document: Document, evidence: Evidence, subject: Subject, norm: N
         ends = [ball.balls(end.reshape(-1).tolist(), end.shape) for end in (low, high)]
         require(inside(part, *ends), f"evidence: the box does not hold every state after {sweeps} steps")
         box.append(between(*ends))
-    walks = lambda whose, gather: Walk(whose.graph, constants, box, gather=gather)  # noqa: E731
+
+    def walks(whose: Subject, gather: bool) -> Walk:
+        return Walk(whose.graph, constants, box, gather=gather)
+
     constant = constant_below(walks, subject, norm, weights, bound)
     require(bool(constant <= arb(bound)), exceeds("Lipschitz constant on the box", constant, bound))
     return (f"every start is in the box after {sweeps} steps; constant in {named(norm)} there: <= {shown(constant)}",)

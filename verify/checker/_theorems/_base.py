@@ -45,11 +45,13 @@ class Rule:
 
 
 def require(condition: bool, reason: str) -> None:
+    """Reject for this reason unless the condition holds."""
     if not condition:
         raise Rejected(reason)
 
 
 def rate_of(document: Document) -> float:
+    """The certificate's rate, in [0, 1)."""
     if document.rate is None or not 0 <= document.rate < 1:
         raise Rejected(f"rate: {document.rate} is not in [0, 1)")
     return document.rate
@@ -62,6 +64,7 @@ def damped(damping: float, bound: float) -> Any:
 
 
 def global_constant(subject: Subject, norm: Norm, evidence: Evidence) -> tuple[str, ...]:
+    """The bound that holds everywhere, derived anew."""
     weights, claimed = full_weights(norm, subject), evidence["bound"]
     constants = Values(subject.graph, None, subject.free)
 
@@ -82,6 +85,7 @@ def chain_constant(subject: Subject, norm: Norm, evidence: Evidence, walk: Walk)
 
 
 def point_of(subject: Subject, leaves: tuple[Any, ...]) -> list[ball.Balls]:
+    """A witness's point, leaf by leaf."""
     require([leaf.shape for leaf in leaves] == subject.shapes, "evidence: a point is not of the state's shape")
     return centre_of(Ball(leaves, 0.0))
 
@@ -101,6 +105,7 @@ def matrices_of(evidence: Evidence, name: str, subject: Subject) -> ball.Balls:
 def distances(
     subject: Subject, norm: Norm, weights: list[ball.Balls] | None, a: list[ball.Balls], b: list[ball.Balls]
 ) -> list[Any]:
+    """The norm of the difference of two points, of each problem as a power (`powers`)."""
     gaps = [ball.array(x - y) for x, y in zip(a, b, strict=True)]
     return powers(norm, weights, gaps, subject.graph.batch_dims)
 
@@ -115,14 +120,17 @@ def last_axis(weights: list[ball.Balls] | None, size: int) -> ball.Balls | None:
 
 
 def named(norm: Norm) -> str:
+    """The norm in words."""
     return norm.order if norm.weights is None else f"weighted {norm.order}"
 
 
 def shown(value: Any) -> str:
+    """A number near the value, for messages."""
     return repr(float(value))
 
 
 def exceeds(what: str, own: Any, claimed: float) -> str:
+    """The reason for rejecting a claim that is below the checker's own bound."""
     return f"evidence: the {what} could only be bounded by {shown(own)}, the certificate claims {claimed!r}"
 
 
