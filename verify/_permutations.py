@@ -54,8 +54,8 @@ def _largest(x: Tensor, kept: Tensor | None) -> Tensor:
     return torch.where(kept, x[:, None], 0.0).amax(dim=2)
 
 
-LARGEST = 2**24
-"""Entries of all groups' matrices up to which each is looked at."""
+LARGEST = 2**20
+"""Entries of all groups' matrices up to which each is looked at; the checker looks at as many."""
 
 
 def permutations_over(x: MidRad) -> Permutations:
