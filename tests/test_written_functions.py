@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from vocabulary import evaluate
 
-from deqops.graph import recognised, trace
+from deqops.graph import recognised, trace, with_sorted_pairs
 from deqops.verify import Ball, Box, Verdict, certify, check, lipschitz_bound
 from deqops.verify._local import jacobian_over
 from deqops.verify._midrad import MidRad
@@ -220,3 +220,26 @@ def test_large_shrinkage_needs_no_matrix() -> None:
     assert certificate.verdict is Verdict.CERTIFIED
     assert certificate.theorem == "picard"
     assert check(certificate, G, z).accepted
+
+
+@given(
+    names=st.tuples(*[st.sampled_from(sorted({**dict.fromkeys(SPELLINGS), **dict.fromkeys(NOTHING_OF_THE_KIND)}))] * 3),
+    seed=st.integers(0, 10_000),
+    on_kinks=st.booleans(),
+)
+def test_what_is_recognised_computes_the_same_in_any_company(
+    names: tuple[str, str, str], seed: int, on_kinks: bool
+) -> None:
+    """Spellings of functions beside their look-alikes, and pairs of a larger and a smaller value of what they give."""
+    a, b, c = (SPELLINGS[name][1] if name in SPELLINGS else NOTHING_OF_THE_KIND[name] for name in names)
+
+    def G(z: Tensor) -> Tensor:
+        u = a(z)
+        v = b(u + 0.5 * z)
+        return torch.maximum(u, v) - c(torch.minimum(v, u))
+
+    state = normal(2, 4, seed=seed)
+    state = state.round() / 2 if on_kinks else state
+    graph = trace(G, state).concrete(state)
+    found, expected = evaluate(with_sorted_pairs(recognised(graph)), [state])[0], evaluate(graph, [state])[0]
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6, equal_nan=True)
