@@ -359,4 +359,4 @@ def test_training_leaves_no_hooks_and_no_tensors_behind() -> None:
     assert all(not weight._backward_hooks for weight in inner.parameters())
     assert not layer._backward_hooks
     assert not layer._forward_hooks
-    assert alive[0] == alive[1] == alive[2]
+    assert alive[0] >= alive[1] >= alive[2]  # a leak adds some each step; tensors of earlier tests may go meanwhile
