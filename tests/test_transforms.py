@@ -609,4 +609,4 @@ def test_nothing_is_left_behind() -> None:
     before = live()
     for _ in range(5):
         call()
-    assert live() == before
+    assert live() <= before  # a leak is more of them: tensors of earlier tests may go meanwhile
