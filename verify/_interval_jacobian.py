@@ -30,7 +30,7 @@ def interval_jacobian(jacobian: Jacobian, batch_dims: int, largest: int | None =
     """
     columns = identity_columns(jacobian, batch_dims)
     limit = LARGEST_ENTRIES if largest is None else largest
-    _refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], limit)
+    refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], limit)
     values: list[MidRad] = []
     for basis in jacobian.bases:
         if isinstance(basis, StateLeaf):
@@ -67,7 +67,8 @@ def _maps(jacobian: Jacobian) -> list[LinearMap]:
     return [one for part in (*sources, *jacobian.outputs) for one in part.maps]
 
 
-def _refuse_large(jacobian: Jacobian, unknowns: int, largest: int) -> None:
+def refuse_large(jacobian: Jacobian, unknowns: int, largest: int) -> None:
+    """Raise UnsupportedOperationError where a matrix on the way has more entries than this."""
     entries = unknowns * max((one.widest() for one in _maps(jacobian)), default=unknowns)
     if entries > largest:
         raise UnsupportedOperationError("operator", f"has a Jacobian with {entries} intervals on the way: too many")

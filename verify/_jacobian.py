@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ from ._linear import LinearMap
 from ._masks import Masks
 from ._matrix import DenseMatrix
 from ._midrad import MidRad
-from ._normalisation import Normalisation, Slopes
+from ._normalisation import Near, Normalisation, Slopes
 from ._permutations import Permutations, permutations_over
 from ._ranges import ranges_over
 from ._rounding import mul_up
@@ -271,6 +272,16 @@ def register_jacobian(*operations: str) -> Callable[[Rule], Rule]:
     return register
 
 
+class Refine(Protocol):
+    """What narrows the enclosures of pre-activations while an expression is built."""
+
+    def __call__(self, builder: Builder, value: int, combination: Combination, box: MidRad, /) -> MidRad:
+        """The enclosure of a value with this combination, or a narrower one."""
+
+    def near(self, builder: Builder, value: int, combination: Combination, /) -> Near | None:
+        """How far the value is from its value at a centre, in l2; None where that is not known."""
+
+
 class Builder:
     """Builds the expression node by node.
 
@@ -278,8 +289,7 @@ class Builder:
         graph: the operator graph.
         constants: its state-independent values; notes which inputs were used.
         boxes: enclosures of the state's leaves for local slopes, or None for slopes that hold everywhere.
-        refine: called with (builder, value, combination, enclosure) and may return a narrower enclosure of a
-            pre-activation.
+        refine: narrows enclosures of pre-activations.
         expansion: which sums become values of their own; None for none.
     """
 
@@ -288,7 +298,7 @@ class Builder:
         graph: ConcreteGraph,
         constants: Constants,
         boxes: list[MidRad] | None = None,
-        refine: Callable[[Builder, int, Combination, MidRad], MidRad] | None = None,
+        refine: Refine | None = None,
         expansion: Expansion | None = None,
     ) -> None:
         self.graph, self.constants, self._defined = graph, constants, Defined(graph, constants)
@@ -393,7 +403,12 @@ class Builder:
         value, rule = node.operands[0], Normalisation.of(node)
         source = self.combinations[value]
         box = self._box(value, source)
-        slopes = rule.everywhere(math.prod(node.shape) // rule.size) if box is None else rule.over(rule.grouped(box))
+        if box is None:
+            slopes = rule.everywhere(math.prod(node.shape) // rule.size)
+        else:
+            slopes = rule.over(
+                rule.grouped(box), None if self._refine is None else self._refine.near(self, value, source)
+            )
         return self._basis_value(Normalised(node.op, source, node.shape, slopes), node.shape)
 
     def softmax(self, node: Node, dims: tuple[int, ...]) -> Combination:

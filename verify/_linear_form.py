@@ -79,6 +79,9 @@ class LinearForms:
         upper = torch.minimum(box.upper(), add_up(form.center.upper(), form.high))
         return MidRad.from_bounds(lower, torch.maximum(lower, upper))
 
+    def near(self, builder: Builder, value: int, combination: Combination) -> None:
+        """Forms know rows, not lengths."""
+
     def _of_basis(self, builder: Builder, number: int) -> MidRad:
         basis = builder.bases[number]
         if isinstance(basis, StateLeaf):

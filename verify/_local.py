@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,17 +10,16 @@ from torch import Tensor
 
 from ._enclosures import Enclosed, as_midrad, enclose_values
 from ._gains import L2Gains
-from ._jacobian import Builder, Combination, Jacobian, StateLeaf
+from ._jacobian import Builder, Combination, Jacobian, Refine, StateLeaf
 from ._linear_form import LinearForms
 from ._matrix import row_l2_norms
 from ._midrad import MidRad
 from ._norm import Norm
+from ._normalisation import Near
 from ._problem import Problem
 from ._reach import Reach
 from ._region import Ball, Box
 from ._rounding import exact_float64, mul_up
-
-Refine = Callable[[Builder, int, Combination, MidRad], MidRad]
 
 
 def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm) -> Jacobian:
@@ -107,15 +107,23 @@ class _Refinement:
         upper = torch.minimum(box.upper(), _upper(ball, deviation))
         return MidRad.from_bounds(lower, torch.maximum(lower, upper))
 
+    def near(self, builder: Builder, value: int, combination: Combination) -> Near | None:
+        """`||v - v(c)||_2 <= gain r`; None where that is no number."""
+        distance = float(mul_up(self._gain(builder, combination), self._radius))
+        return Near(as_midrad(self._at_center[value]), distance) if distance < math.inf else None
+
     def _rows(self, builder: Builder, combination: Combination) -> Tensor:
         maps = [(k, one) for k, several in combination.terms.items() for one in several]
         if len(maps) == 1 and isinstance(builder.bases[maps[0][0]], StateLeaf):
             matrix = maps[0][1].last_axis_matrix()
             if matrix is not None:
                 return row_l2_norms(matrix)
+        return torch.full((), self._gain(builder, combination), dtype=torch.float64)
+
+    def _gain(self, builder: Builder, combination: Combination) -> float:
         if self._gains is None:
             self._gains = L2Gains(builder.bases)
-        return torch.full((), self._gains.of(combination), dtype=torch.float64)
+        return self._gains.of(combination)
 
 
 def _lower(center: MidRad, deviation: Tensor) -> Tensor:

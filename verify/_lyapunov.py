@@ -10,14 +10,17 @@ from torch import Tensor
 
 from . import _midrad as midrad
 from ._interval_jacobian import interval_jacobian
+from ._jacobian import Jacobian
 from ._local import local_jacobian
 from ._midrad import MidRad
-from ._newton import gap, identity_like, operator_norm_bound, proposed_inverse
+from ._newton import gap, proposed_inverse
 from ._norm import Norm
 from ._powers import damped
 from ._problem import Problem
 from ._region import Ball
-from ._rounding import div_up, mul_up, sqrt_up, sub_down, sum_of_squares_up
+from ._rounding import add_up, div_up, mul_up, sqrt_up, sub_down, sum_of_squares_up
+from ._spread import spread
+from ._stack_norm import identity_like, operator_norm_bound
 
 _DOUBLINGS = 48  # of Smith's iteration: 2^48 terms
 _L2 = Norm("l2")
@@ -71,9 +74,10 @@ def lyapunov_numbers(problem: Problem, ball: Ball, damping: float, form: Form, s
     reach = float(mul_up(mul_up(size, inverse_size), ball.radius))
     if not reach < math.inf:
         return Lyapunov(math.inf, math.inf, size, inverse_size, damping)
-    slopes = damped_slopes(problem, Ball(ball.center, reach), damping)
+    jacobian = local_jacobian(problem, Ball(ball.center, reach), _L2)
+    contraction = slopes_contraction(form, jacobian, problem.batch_dims, damping, slack)
     defect = _defect(problem, ball, damping, MidRad.exact(form.root), slack)
-    return Lyapunov(defect, form_contraction(form, slopes, slack), size, inverse_size, damping)
+    return Lyapunov(defect, contraction, size, inverse_size, damping)
 
 
 def form_sizes(form: Form, slack: float) -> tuple[float, float]:
@@ -83,6 +87,25 @@ def form_sizes(form: Form, slack: float) -> tuple[float, float]:
         return math.inf, math.inf
     size, inverse_size = (operator_norm_bound(MidRad.exact(part), "l2", None) for part in (form.root, form.inverse))
     return float(mul_up(size, slack)), float(mul_up(div_up(inverse_size, kept), slack))
+
+
+def slopes_contraction(form: Form, jacobian: Jacobian, batch_dims: int, damping: float, slack: float) -> float:
+    """Bound of `||R N R^-1||_2` for the slopes N of `(1-b) y + b G(y)`, multiplied by `slack`.
+
+    The less of that of the matrix of intervals and `||R T R^-1|| + |b| ||R|| ||R^-1|| d` for all within d of T
+    (`_spread.py`).
+
+    Raises:
+        UnsupportedOperationError: a matrix on the way would be too large.
+    """
+    found = form_contraction(form, damped(interval_jacobian(jacobian, batch_dims), damping), slack)
+    size, inverse_size = form_sizes(form, slack)
+    if not size * inverse_size < math.inf:
+        return found
+    around = spread(jacobian, batch_dims)
+    middle = form_contraction(form, damped(MidRad.exact(around.middle), damping), slack)
+    away = mul_up(mul_up(mul_up(size, inverse_size), abs(damping)), around.deviation)
+    return min(found, float(mul_up(add_up(middle, away), slack)))
 
 
 def form_contraction(form: Form, slopes: MidRad, slack: float) -> float:

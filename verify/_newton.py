@@ -15,8 +15,9 @@ from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball
-from ._rounding import div_up, exact_float64, mul_up, sqrt_up, sub_down, sum_up
-from ._spectral import spectral_norm_bound
+from ._rounding import add_up, div_up, exact_float64, mul_up, sub_down
+from ._spread import spread
+from ._stack_norm import flat_weights, identity_like, operator_norm_bound
 
 LARGEST = 4096  # unknowns of one problem
 LARGEST_INVERSES = 2**24  # entries of the approximate inverses of all problems
@@ -49,27 +50,36 @@ class Newton:
 def newton_numbers(problem: Problem, norm: Norm, ball: Ball, slack: float) -> Newton:
     """The numbers of T6 on a ball, each multiplied by `slack` >= 1; A is found here, in floats.
 
+    In l2 the less of the norm of the matrix of intervals and `||I - A (I - T)|| + ||A|| d` for all within d of T
+    (`_spread.py`).
+
     Raises:
         UnsupportedOperationError: the operator has no Jacobian expression, or one too large to write out.
     """
-    derivative = derivative_over_ball(problem, norm, ball)
-    inverse = proposed_inverse(derivative.mid)
-    rest = midrad.sub(identity_like(derivative), midrad.matmul(MidRad.exact(inverse), derivative))
+    jacobian = local_jacobian(problem, ball, norm)
+    J = interval_jacobian(jacobian, problem.batch_dims)
+    inverse = proposed_inverse(identity_like(J).mid - J.mid)
     step = midrad.matmul(MidRad.exact(inverse), gap(problem, ball))
     weights = flat_weights(norm)
     defect = norm.upper(_leaves(step.magnitude(), problem), batch_dims=1)
+    size = operator_norm_bound(MidRad.exact(inverse), norm.order, weights)
+    contraction = operator_norm_bound(_rest(inverse, J), norm.order, weights)
+    if norm.order == "l2" and weights is None and size < math.inf:
+        around = spread(jacobian, problem.batch_dims)
+        middle = operator_norm_bound(_rest(inverse, MidRad.exact(around.middle)), "l2", None)
+        contraction = min(contraction, float(add_up(middle, mul_up(size, around.deviation))))
     return Newton(
         inverse,
-        float(mul_up(_largest(defect), slack)),
-        float(mul_up(operator_norm_bound(rest, norm.order, weights), slack)),
-        float(mul_up(operator_norm_bound(MidRad.exact(inverse), norm.order, weights), slack)),
+        float(mul_up(float(defect.max()) if defect.numel() else 0.0, slack)),
+        float(mul_up(contraction, slack)),
+        float(mul_up(size, slack)),
     )
 
 
-def derivative_over_ball(problem: Problem, norm: Norm, ball: Ball) -> MidRad:
-    """Enclosure of `I - M` for all slope products M over the ball, (problems, n, n)."""
-    J = interval_jacobian(local_jacobian(problem, ball, norm), problem.batch_dims)
-    return midrad.sub(identity_like(J), J)
+def _rest(inverse: Tensor, J: MidRad) -> MidRad:
+    """`I - A (I - J)`."""
+    derivative = midrad.sub(identity_like(J), J)
+    return midrad.sub(identity_like(J), midrad.matmul(MidRad.exact(inverse), derivative))
 
 
 def gap(problem: Problem, ball: Ball) -> MidRad:
@@ -88,45 +98,6 @@ def proposed_inverse(matrices: Tensor) -> Tensor:
     inverse, info = torch.linalg.inv_ex(usable)
     good = finite & (info == 0) & inverse.isfinite().all(dim=-1).all(dim=-1)
     return torch.where(good[:, None, None], inverse, torch.zeros_like(inverse))
-
-
-def flat_weights(norm: Norm) -> Tensor | None:
-    """The weights of all leaves in one row, or None."""
-    return None if norm.weights is None else torch.cat([weight.reshape(-1) for weight in norm.weights])
-
-
-def operator_norm_bound(A: MidRad, order: str, weights: Tensor | None) -> float:
-    """Proven bound of `||D A D^-1||`, D = diag(weights), over all matrices of the stack (problems, n, n)."""
-    if weights is not None:
-        A = midrad.mul(A, midrad.div(MidRad.exact(weights[:, None]), MidRad.exact(weights[None, :])))
-    if not A.is_finite():
-        return math.inf
-    rows, columns = (sum_up(A.magnitude(), dim=dim) for dim in (2, 1))
-    if order == "linf":
-        return _largest(rows)
-    if order == "l1":
-        return _largest(columns)
-    return _largest_spectral(A, sqrt_up(mul_up(rows.amax(dim=1), columns.amax(dim=1))))
-
-
-def _largest_spectral(A: MidRad, mixed: Tensor) -> float:
-    """The largest l2 norm: matrices whose `sqrt(l1 linf)` cannot exceed what was found are not looked at."""
-    found = 0.0
-    for problem in mixed.argsort(descending=True).tolist():
-        if found >= float(mixed[problem]):
-            break
-        bound = float(spectral_norm_bound(MidRad(A.mid[problem], A.rad[problem])))
-        found = max(found, min(bound, float(mixed[problem])))
-    return found
-
-
-def _largest(bounds: Tensor) -> float:
-    return float(bounds.max()) if bounds.numel() else 0.0
-
-
-def identity_like(A: MidRad) -> MidRad:
-    """The identity for each matrix of the stack."""
-    return MidRad.exact(torch.eye(A.mid.shape[-1], dtype=torch.float64).expand(A.mid.shape))
 
 
 def _leaves(flat: Tensor, problem: Problem) -> list[Tensor]:

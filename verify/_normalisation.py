@@ -12,7 +12,7 @@ h is in the range of C and `|h|^2 = n v / (v + eps) < n`, so `0 <= C - h h^T / n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -47,6 +47,14 @@ _HALVINGS = 60
 
 
 @dataclass(frozen=True, eq=False)
+class Near:
+    """Where a value is: within an l2 distance of an enclosed centre."""
+
+    center: MidRad
+    distance: float
+
+
+@dataclass(frozen=True, eq=False)
 class Slopes:
     """Every `J = s (C - h h^T / n)` with s and h in their ranges, group by group.
 
@@ -55,12 +63,32 @@ class Slopes:
         direction: of h, (groups, n).
         centred: whether C is `I - 1 1^T / n`.
         value: of the normalised entries, (groups, n).
+        turned: bound of the l2 distance of h from the middle of its range, (groups, 1); None for what the range says.
     """
 
     scale: MidRad
     direction: MidRad
     centred: bool
     value: MidRad
+    turned: Tensor | None = None
+
+    @property
+    def middle(self) -> Slopes:
+        """Those with s and h in the middle of their ranges."""
+        return Slopes(MidRad.exact(self.scale.mid), MidRad.exact(self.direction.mid), self.centred, self.value)
+
+    @property
+    def deviation(self) -> Tensor:
+        """Bound of `||J - J_mid||_2` for each group, (groups, 1).
+
+        It is `(s - s_mid) (C - h h^T / n)`, whose bracket is between 0 and I, and `s_mid / n` times
+        `h h^T - m m^T = (h - m) h^T + m (h - m)^T`, of norm at most `||h - m|| (sqrt(n) + ||m||)`.
+        """
+        n = float(self.direction.mid.shape[1])
+        turn = _length_up(self.direction.rad)
+        turn = turn if self.turned is None else torch.minimum(turn, self.turned)
+        sizes = add_up(_length_up(self.direction.mid), sqrt_up(n))
+        return add_up(self.scale.rad, mul_up(self.scale.mid.abs(), div_up(mul_up(turn, sizes), n)))
 
     @property
     def gain(self) -> Tensor:
@@ -147,19 +175,45 @@ class Normalisation:
         widest = torch.full((groups, 1), self._largest_scale, dtype=torch.float64)
         return self._slopes(MidRad.from_bounds(torch.zeros_like(widest), widest), MidRad.from_bounds(-limit, limit))
 
-    def over(self, x: MidRad) -> Slopes:
-        """The ranges over a box, (groups, n); infinite and NaN where a midpoint is no number."""
+    def over(self, x: MidRad, near: Near | None = None) -> Slopes:
+        """The ranges over a box, (groups, n), or its part in a ball; infinite and NaN beside what is no number."""
         whole = self.everywhere(x.mid.shape[0])
         if not bool(x.mid.isfinite().all()):
             nothing = MidRad(torch.zeros_like(whole.scale.mid), torch.full_like(whole.scale.mid, math.inf))
             return Slopes(nothing, whole.direction, self.centred, MidRad(x.mid, torch.full_like(x.mid, math.nan)))
         closed = x.rad.isfinite().all(dim=1, keepdim=True)
         box = MidRad(x.mid, torch.where(closed, x.rad, 0.0))
-        near = _shifted(box) if self.centred else box
-        scale = self._scale(near)
-        value = midrad.mul(scale, _centred(near) if self.centred else near)
+        around = _shifted(box) if self.centred else box
+        scale = self._scale(around)
+        value = midrad.mul(scale, _centred(around) if self.centred else around)
         value = midrad.intersect(value, whole.value.lower(), whole.value.upper())
-        return self._slopes(_known(closed, scale, whole.scale), _known(closed, value, whole.value))
+        scale, value = _known(closed, scale, whole.scale), _known(closed, value, whole.value)
+        return self._slopes(scale, value) if near is None else self._in_ball(scale, value, near)
+
+    def _in_ball(self, scale: MidRad, value: MidRad, near: Near) -> Slopes:
+        """The part of the ranges that the centre's own and the distance leave.
+
+        `||C x||` is within the distance of the centre's, and h within sup s times the distance.
+        """
+        center = self.grouped(near.center)
+        at_center, spread = self.over(center).value, self._scale_in_ball(center, near.distance)
+        scale = midrad.intersect(scale, spread.lower(), spread.upper())
+        way = mul_up(scale.upper(), near.distance)
+        value = midrad.intersect(value, sub_down(at_center.lower(), way), add_up(at_center.upper(), way))
+        found = self._slopes(scale, value)
+        apart = midrad.sub(at_center, MidRad.exact(found.direction.mid)).magnitude()
+        return replace(found, turned=add_up(way, _length_up(apart)))
+
+    def _scale_in_ball(self, center: MidRad, distance: float) -> MidRad:
+        """s within an l2 distance of the centre, (groups, 1)."""
+        around = _shifted(center) if self.centred else center
+        d, n = _centred(around) if self.centred else around, float(self.size)
+        most = add_up(_length_up(d.magnitude()), distance)
+        least = sub_down(_length_down(d.mignitude()), distance).clamp(min=0)
+        high = div_up(1.0, sqrt_down(add_down(div_down(mul_down(least, least), n).clamp(min=0), self.eps)))
+        low = div_down(1.0, sqrt_up(add_up(div_up(mul_up(most, most), n), self.eps)))
+        low, high = torch.where(low.isfinite(), low, 0.0), torch.where(high.isfinite(), high, self._largest_scale)
+        return MidRad.from_bounds(low.clamp(min=0), high.clamp(max=self._largest_scale))
 
     def _slopes(self, scale: MidRad, value: MidRad) -> Slopes:
         """With s and h in these ranges; where C has rank 1, `J = eps s^3 C` exactly, and 0 where it has rank 0."""
@@ -204,6 +258,17 @@ class Normalisation:
 def _known(closed: Tensor, found: MidRad, otherwise: MidRad) -> MidRad:
     """What was found where it is a bounded interval, the range over everything elsewhere."""
     return midrad.where(closed & found.mid.isfinite() & found.rad.isfinite(), found, otherwise)
+
+
+def _length_up(x: Tensor) -> Tensor:
+    """Upper bound of the l2 norm along dimension 1, which is kept."""
+    return sqrt_up(sum_up(mul_up(x, x), dim=1, keepdim=True))
+
+
+def _length_down(x: Tensor) -> Tensor:
+    """Lower bound of the l2 norm along dimension 1 of numbers >= 0, which is kept."""
+    total = midrad.sum_(MidRad.exact(mul_down(x, x).clamp(min=0)), (1,), True).lower().clamp(min=0)
+    return sqrt_down(torch.where(total.isfinite(), total, 0.0)).clamp(min=0)
 
 
 def _number(value: float) -> MidRad:

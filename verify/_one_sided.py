@@ -14,10 +14,10 @@ from ._definite import lowest_eigenvalue_bound
 from ._interval_jacobian import interval_jacobian
 from ._midrad import MidRad
 from ._monotone import Layer
-from ._newton import flat_weights
 from ._norm import Norm
 from ._problem import Problem
 from ._rounding import add_up, mul_up, sqrt_up, sum_up
+from ._stack_norm import flat_weights
 
 SLACK = 2.0**-36  # of the matrix' norm: room for a checker's own method
 LARGEST = 2048  # unknowns of one problem

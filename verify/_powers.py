@@ -11,9 +11,9 @@ import torch
 from . import _midrad as midrad
 from ._interval_jacobian import interval_jacobian
 from ._midrad import MidRad
-from ._newton import flat_weights, identity_like, operator_norm_bound
 from ._norm import Norm
 from ._problem import Problem
+from ._stack_norm import flat_weights, identity_like, operator_norm_bound
 
 MOST_DOUBLINGS = 20  # the largest power is 2^20
 _HOPELESS = 1e100

@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from ._newton import derivative_over_ball, gap, proposed_inverse
+from ._interval_jacobian import interval_jacobian
+from ._local import local_jacobian
+from ._newton import gap, proposed_inverse
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball
@@ -22,8 +24,10 @@ def sharpened(problem: Problem, center: tuple[Tensor, ...]) -> tuple[Tensor, ...
     size = _residuals(problem, best)
     for _ in range(_STEPS):
         ball = Ball(_leaves(best, problem), 1e-12 * scale_of(center))
-        slope = derivative_over_ball(problem, Norm("linf"), ball).mid
-        step = (proposed_inverse(slope) @ gap(problem, ball).mid)[..., 0]
+        slope = interval_jacobian(local_jacobian(problem, ball, Norm("linf")), problem.batch_dims).mid
+        step = (proposed_inverse(torch.eye(slope.shape[-1], dtype=torch.float64) - slope) @ gap(problem, ball).mid)[
+            ..., 0
+        ]
         before = size
         for damping in _DAMPINGS:
             point = best - damping * step

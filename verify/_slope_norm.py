@@ -18,8 +18,10 @@ from deqops._errors import UnsupportedOperationError
 from ._interval_jacobian import interval_jacobian, work
 from ._jacobian import Jacobian, StateLeaf
 from ._midrad import MidRad
-from ._newton import flat_weights, operator_norm_bound
 from ._norm import Norm, Order
+from ._rounding import add_up
+from ._spread import spread
+from ._stack_norm import flat_weights, operator_norm_bound
 from ._weights import fitted_norm
 
 
@@ -46,11 +48,7 @@ CERTIFIED = Limits(256, 2**20, 2.0**31)
 
 def slope_matrices(jacobian: Jacobian, batch_dims: int, limits: Limits) -> MidRad | None:
     """The matrices, (problems, n, n), remembered with the expression; None beyond the limits."""
-    leaves = [basis.shape for basis in jacobian.bases if isinstance(basis, StateLeaf)]
-    unknowns = sum(math.prod(shape[batch_dims:]) for shape in leaves)
-    problems = leaves[0][0] if batch_dims else 1
-    large = unknowns > limits.unknowns or problems * unknowns**2 > limits.entries
-    if large or unknowns * work(jacobian) > limits.work:
+    if not _is_within(jacobian, batch_dims, limits):
         return None
     kept = jacobian.__dict__.setdefault("_slope_matrices", {})
     if limits not in kept:
@@ -63,9 +61,36 @@ def slope_matrices(jacobian: Jacobian, batch_dims: int, limits: Limits) -> MidRa
 
 
 def slope_norm(jacobian: Jacobian, norm: Norm, batch_dims: int, limits: Limits) -> float | None:
-    """Proven bound of `sup ||M||` over all slopes, for every problem of a batch; None beyond the limits."""
+    """Proven bound of `sup ||M||` over all slopes, for every problem of a batch; None beyond the limits.
+
+    In plain l2 also that of `spread_norm`, the less of both.
+    """
     found = slope_matrices(jacobian, batch_dims, limits)
-    return None if found is None else operator_norm_bound(found, norm.order, flat_weights(norm))
+    if found is None:
+        return None
+    bound = operator_norm_bound(found, norm.order, flat_weights(norm))
+    around = spread_norm(jacobian, norm, batch_dims, limits)
+    return bound if around is None else min(bound, around)
+
+
+def spread_norm(jacobian: Jacobian, norm: Norm, batch_dims: int, limits: Limits) -> float | None:
+    """`||T||_2 + d` for the slope products within d of T (`_spread.py`); None beyond the limits and in other norms."""
+    if norm.order != "l2" or norm.weights is not None or not _is_within(jacobian, batch_dims, limits):
+        return None
+    try:
+        around = spread(jacobian, batch_dims, limits.entries)
+    except UnsupportedOperationError:  # too large on the way
+        return None
+    middle = operator_norm_bound(MidRad.exact(around.middle), "l2", None)
+    return float(add_up(middle, around.deviation))
+
+
+def _is_within(jacobian: Jacobian, batch_dims: int, limits: Limits) -> bool:
+    leaves = [basis.shape for basis in jacobian.bases if isinstance(basis, StateLeaf)]
+    unknowns = sum(math.prod(shape[batch_dims:]) for shape in leaves)
+    problems = leaves[0][0] if batch_dims else 1
+    large = unknowns > limits.unknowns or problems * unknowns**2 > limits.entries
+    return not large and unknowns * work(jacobian) <= limits.work
 
 
 def fitted_norms(jacobian: Jacobian, orders: tuple[Order, ...], batch_dims: int, limits: Limits) -> Iterator[Norm]:

@@ -19,7 +19,7 @@ from .._norm import Norm, finite
 from .._problem import Problem
 from .._region import Ball, Box
 from .._rounding import mul_down, mul_up, sub_down
-from .._slope_norm import CERTIFIED, slope_norm
+from .._slope_norm import CERTIFIED, slope_norm, spread_norm
 from ._base import Finding, Hypothesis, Theorem, contraction, damped_rate, inverse_gap
 from ._boxed_picard import attempt_in_box
 
@@ -39,6 +39,9 @@ def local_picard(problem: Problem, norm: Norm, ball: Ball, damping: float = 1.0)
     if norm.order == "l2" and not bound < 1:
         by_blocks = _bound_by_blocks(jacobian, norm, problem.batch_dims)
         bound, parts = (by_blocks, (("blocks", by_blocks),)) if by_blocks < bound else (bound, parts)
+    around = spread_norm(jacobian, norm, problem.batch_dims, CERTIFIED)
+    if around is not None:
+        bound = min(bound, float(mul_up(around, problem.slack)))
     numbers = {"bound": bound, "residual": _residual(problem, norm, ball)}
     return _finding(problem, norm, ball, Evidence("local", numbers), damping, parts)
 

@@ -9,7 +9,7 @@ from deqops._errors import InputError, UnsupportedOperationError
 
 from .._evidence import Evidence
 from .._interval_jacobian import interval_jacobian
-from .._lyapunov import Lyapunov, form_contraction, form_sizes, proposed_form
+from .._lyapunov import Lyapunov, form_sizes, proposed_form, slopes_contraction
 from .._norm import Norm
 from .._powers import damped
 from .._problem import Problem
@@ -38,10 +38,10 @@ def quadratic(problem: Problem, damping: float) -> Finding:
     Raises:
         UnsupportedOperationError: no Jacobian expression with slopes everywhere, or one too large to write out.
     """
-    slopes = damped(interval_jacobian(problem.jacobian, problem.batch_dims), damping)
-    form = proposed_form(slopes.mid)
+    form = proposed_form(damped(interval_jacobian(problem.jacobian, problem.batch_dims), damping).mid)
     size, inverse_size = form_sizes(form, problem.slack)
-    found = Lyapunov(0.0, form_contraction(form, slopes, problem.slack), size, inverse_size, damping)
+    contraction_ = slopes_contraction(form, problem.jacobian, problem.batch_dims, damping, problem.slack)
+    found = Lyapunov(0.0, contraction_, size, inverse_size, damping)
     numbers = {
         "contraction": found.contraction,
         "size": found.size,

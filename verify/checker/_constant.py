@@ -5,6 +5,7 @@
 2. The same with sums multiplied out, tighter: `||A B|| <= ||A|| ||B||`; a residual block then meets all earlier ones.
    Both, where the largest and the smallest of the same values are taken, with these as a sort, whose norm is 1, first.
 3. The norm of the matrices that hold all slope products, which also know signs (Lemma `slopes`).
+4. In plain l2, the norm of one matrix near all of them and the largest distance from it (`_spread.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from flint import arb
 from ._derivative import largest_norm, slope_products
 from ._document import Norm
 from ._gains import Weights, lipschitz_bound
+from ._interval import exactly
 from ._network import Walk
 from ._refusal import Rejected
+from ._spread import spread
 from ._subject import Subject
 from ._vector_norm import flat_weights
 
@@ -44,8 +47,8 @@ def constant_below(walks: Walks, subject: Subject, norm: Norm, weights: Weights 
             best = best.min(_composed(walk, norm, weights))
         if best <= arb(claimed):
             return best
-    own = _by_slope_products(walk, subject, norm)
-    return best if own is None else best.min(own)
+    best = best.min(_by_slope_products(walk, subject, norm))
+    return best if best <= arb(claimed) else best.min(_by_spread(walk, subject, norm))
 
 
 def _composed(walk: Walk, norm: Norm, weights: Weights | None) -> Any:
@@ -53,9 +56,20 @@ def _composed(walk: Walk, norm: Norm, weights: Weights | None) -> Any:
 
 
 def _by_slope_products(walk: Walk, subject: Subject, norm: Norm) -> Any:
-    """None where the matrices are beyond the checker's means."""
+    """Infinite where the matrices are beyond the checker's means."""
     try:
         products = slope_products(walk, subject)
     except Rejected:
-        return None
+        return arb.pos_inf()
     return largest_norm(products, norm.order, flat_weights(norm))
+
+
+def _by_spread(walk: Walk, subject: Subject, norm: Norm) -> Any:
+    """Infinite in other norms than plain l2, and where the matrices are beyond the checker's means."""
+    if norm.order != "l2" or norm.weights is not None:
+        return arb.pos_inf()
+    try:
+        around = spread(walk, subject)
+    except Rejected:
+        return arb.pos_inf()
+    return (largest_norm(exactly(around.middle), "l2", None) + around.deviation).upper()

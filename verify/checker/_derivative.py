@@ -50,11 +50,10 @@ def _pushed(walk: Walk, subject: Subject, columns: range) -> list[ball.Balls]:
     values: list[Interval] = []
     for number, source in enumerate(walk.network.sources):
         if source.form is None:
-            values.append(_identity(subject, number, columns))
+            values.append(identity_columns(subject, number, columns))
         else:
-            moved = _forward(source.form, values, len(columns))
-            values.append(_sloped(moved if source.linear is None else source.linear.interval_columns(moved), source))
-    rows = [_forward(form, values, len(columns)) for form in walk.outputs]
+            values.append(sloped_columns(forward_columns(source.form, values, len(columns)), source))
+    rows = [forward_columns(form, values, len(columns)) for form in walk.outputs]
     problems = subject.shapes[0][0] if subject.graph.batch_dims else 1
     parts = [[part.reshape(problems, -1, len(columns)) for part in (row.middle, row.radius)] for row in rows]
     return [np.concatenate([part[k] for part in parts], axis=1) for k in range(2)]
@@ -68,11 +67,16 @@ def damped_slopes(slopes: Interval, b: Any) -> Interval:
     return Interval(middle, ball.times(slopes.radius, abs(b)))
 
 
-def _columns_at_once(walk: Walk, subject: Subject, unknowns: int) -> int:
+def widest_column(walk: Walk, subject: Subject) -> int:
+    """The most numbers at hand while one column is pushed forward."""
     forms = [source.form for source in walk.network.sources if source.form is not None] + walk.outputs
     widths = [term.widest() for form in forms for several in form.terms.values() for term in several]
     widths += [source.linear.widest() for source in walk.network.sources if source.linear is not None]
-    widest = max([*widths, *(math.prod(shape) for shape in subject.shapes)])
+    return max([*widths, *(math.prod(shape) for shape in subject.shapes)])
+
+
+def _columns_at_once(walk: Walk, subject: Subject, unknowns: int) -> int:
+    widest = widest_column(walk, subject)
     problems = subject.shapes[0][0] if subject.graph.batch_dims else 1
     if unknowns > LARGEST_ORDER or problems * unknowns**2 > LARGEST_MATRICES or widest > LARGEST_ENTRIES:
         raise Rejected(
@@ -82,7 +86,7 @@ def _columns_at_once(walk: Walk, subject: Subject, unknowns: int) -> int:
     return max(1, LARGEST_ENTRIES // max(widest, 1))
 
 
-def _identity(subject: Subject, leaf: int, columns: range) -> Interval:
+def identity_columns(subject: Subject, leaf: int, columns: range) -> Interval:
     """The rows of these columns of the identity that belong to a leaf."""
     shapes, batch = subject.problem_shapes, subject.graph.batch_dims
     sizes = [math.prod(shape) for shape in shapes]
@@ -97,7 +101,8 @@ def _identity(subject: Subject, leaf: int, columns: range) -> Interval:
     return Interval(middle, ball.full(0, full))
 
 
-def _forward(form: Form, values: list[Interval], count: int) -> Interval:
+def forward_columns(form: Form, values: list[Interval], count: int) -> Interval:
+    """The columns of a form from those of the sources."""
     middle, radius = (ball.full(0, (*form.shape, count)) for _ in range(2))
     for number, terms in form.terms.items():
         for term in terms:
@@ -106,8 +111,10 @@ def _forward(form: Form, values: list[Interval], count: int) -> Interval:
     return Interval(middle, radius)
 
 
-def _sloped(columns: Interval, source: Source) -> Interval:
+def sloped_columns(columns: Interval, source: Source) -> Interval:
     """The rows times slopes in their intervals: `|m| r + h (|x| + r)` for slopes m +- h."""
+    if source.linear is not None:
+        columns = source.linear.interval_columns(columns)
     if source.derivative is not None:
         return Interval(*source.derivative.columns(columns.middle, columns.radius))
     shape = (*source.shape, columns.middle.shape[-1])

@@ -156,11 +156,8 @@ class Composition:
             if source.linear is not None:
                 self._known.append(ball.times(self.gain(source.form, None, None), source.linear.norm))
                 continue
-            slope = np.asarray(source.slope, dtype=object)
-            inner = slope.reshape(source.form.shape) if slope.ndim else slope
             rows = self._weight(number) if source.shape == source.form.shape else None
-            gain = self.gain(source.form, rows, inner)
-            self._known.append(gain)
+            self._known.append(self.gain(source.form, rows, inner_slope(source)))
 
     def _weight(self, number: int) -> ball.Balls | None:
         if self._weights is None:
@@ -174,19 +171,30 @@ class Composition:
         return None if varies and source.derivative is not None else weights  # it commutes with constant weights only
 
     def _norm(self, term: Term, number: int, rows: ball.Balls | None, slope: Any) -> ball.Ball:
-        """`||diag(slope) D_rows A D_cols^-1||` for one term; slope None for ones."""
-        cols, ndim = self._weight(number), len(self._sources[number].shape)
-        plain = weighted_norm(term, ndim, rows, cols)
-        if slope is None:
-            return plain
-        bound = plain * ball.largest(slope)
-        matrix = term.last_matrix(ndim)
-        if not slope.ndim or matrix is None:
-            return bound.upper()
-        each_row = ball.array(_largest_along_rows(slope))
-        weighted = each_row if rows is None else ball.times(each_row, rows)
-        inverse = None if cols is None else ball.array(arb(1) / cols)
-        return bound.min(spectral_bound(matrix.scaled(weighted, inverse))).upper()
+        return sloped_norm(term, len(self._sources[number].shape), slope, rows, self._weight(number))
+
+
+def sloped_norm(
+    term: Term, ndim: int, slope: Any, rows: ball.Balls | None = None, cols: ball.Balls | None = None
+) -> ball.Ball:
+    """`||diag(slope) D_rows A D_cols^-1||` for one term of a source with `ndim` dimensions; slope None for ones."""
+    plain = weighted_norm(term, ndim, rows, cols)
+    if slope is None:
+        return plain
+    bound = plain * ball.largest(slope)
+    matrix = term.last_matrix(ndim)
+    if not slope.ndim or matrix is None:
+        return bound.upper()
+    each_row = ball.array(_largest_along_rows(slope))
+    weighted = each_row if rows is None else ball.times(each_row, rows)
+    inverse = None if cols is None else ball.array(arb(1) / cols)
+    return bound.min(spectral_bound(matrix.scaled(weighted, inverse))).upper()
+
+
+def inner_slope(source: Source) -> ball.Balls:
+    """The largest slopes of a source, one number or one for each entry of its form."""
+    slope = np.asarray(source.slope, dtype=object)
+    return slope.reshape(source.form.shape) if slope.ndim and source.form is not None else slope
 
 
 def _largest_along_rows(slope: ball.Balls) -> ball.Balls:

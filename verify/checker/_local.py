@@ -13,6 +13,7 @@ from ._document import Ball, Box, Norm
 from ._gains import Composition, row_norms
 from ._interval import Interval, between, intersected
 from ._network import Walk, is_nonlinear
+from ._normalisation import Near
 from ._refusal import Rejected
 from ._subject import Subject
 from ._term import Form
@@ -63,16 +64,24 @@ class _Euclidean:
         known = self._at_centre.scores(value) if value in network.scores else self._at_centre.balls(value)
         return intersected(interval, known, deviation)
 
+    def near(self, network: Network, value: int, form: Form) -> Near | None:
+        """`|v - v(c)| <= gain r` in l2."""
+        distance = self._whole_gain(network, form) * self._radius
+        return Near(self._at_centre.balls(value), distance) if distance.is_finite() else None
+
     def _gain(self, network: Network, form: Form) -> ball.Balls:
         only = form.only()
         if only is not None and network.sources[only[0]].form is None:
             matrix = only[1].last_matrix(len(network.sources[only[0]].shape))
             if matrix is not None:
                 return row_norms(matrix)
+        return ball.array(self._whole_gain(network, form))
+
+    def _whole_gain(self, network: Network, form: Form) -> Any:
         if self._composition is None:
             self._composition = Composition(network.sources, None)
         gains = self._composition.gain(form, None, None)
-        return ball.array(ball.root_up(ball.total(ball.times(gains, gains))))
+        return ball.root_up(ball.total(ball.times(gains, gains)))
 
 
 def ends_of(region: Box) -> list[tuple[ball.Balls, ball.Balls]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from flint import arb
 
@@ -24,7 +24,7 @@ from ._elementary import elementary, image_of, slopes_of
 from ._extreme import EXTREMES
 from ._interval import Interval, between, exactly
 from ._masks import read_by_softmax_alone
-from ._normalisation import NORMALISATIONS, Normalisation, normalisation_of
+from ._normalisation import NORMALISATIONS, Near, Normalisation, normalisation_of
 from ._products import attention, largest, product, shrunk, softmax, sorted_values
 from ._ranges import PRODUCTS, extremum_range, moved_range, node_range, result_range, varies
 from ._refusal import Rejected
@@ -45,7 +45,16 @@ def is_nonlinear(node: Node) -> bool:
 
 MOST_TERMS = 8
 _MULTIPLYING = ("matmul", "conv", "conv_transpose")
-Refine = Callable[[Network, int, Form, Interval], Interval]
+
+
+class Refine(Protocol):
+    """What more is known of values over a ball."""
+
+    def __call__(self, network: Network, value: int, form: Form, interval: Interval, /) -> Interval:
+        """The interval of a pre-activation, given its form, or a part of it."""
+
+    def near(self, network: Network, value: int, form: Form, /) -> Near | None:
+        """How far the value is from its value at the centre; None where that is not bounded."""
 
 
 class Walk:
@@ -55,7 +64,7 @@ class Walk:
         graph: the operator graph.
         constants: the state-independent values.
         intervals: of the state's leaves, or None for slopes that hold everywhere.
-        refine: may narrow the interval of a pre-activation, given its form.
+        refine: narrows the intervals of pre-activations.
         gather: take a sum that a matrix multiplies, and a sum of more than `MOST_TERMS`, as a source of its own.
 
     Attributes:
@@ -215,7 +224,9 @@ class Walk:
         if self._intervals is None:
             derivative = rule.everywhere(math.prod(form.shape) // rule.size)
         else:
-            derivative = rule.over(*self._narrowed(node.operands[0], form).ends)
+            value = node.operands[0]
+            near = None if self._refine is None else self._refine.near(self.network, value, form)
+            derivative = rule.over(*self._narrowed(value, form).ends, near)
             self._intervals[node.output] = result_range(node, derivative)
         slope = derivative.norms(form.shape)
         return self.network.add(Source(form.shape, form, slope, name=node.op, derivative=derivative))

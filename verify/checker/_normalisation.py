@@ -16,7 +16,7 @@ average lies in every convex set that contains du/dx over a box around the segme
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -30,6 +30,14 @@ from ._refusal import Rejected
 
 NORMALISATIONS = frozenset(("layer_norm", "rms_norm"))
 LARGEST_BLOCKS = 2**18  # entries of |du/dx| of all groups that are written out
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """An argument within an l2 distance of what it is at the centre of a ball."""
+
+    centre: ball.Balls
+    distance: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +75,8 @@ class Normalisation:
         root = ball.full((1 / self.eps.sqrt()).upper(), (groups, 1))
         return self._derivative(ball.full(0, (groups, 1)), root, ball.array(-limit), limit)
 
-    def over(self, low: ball.Balls, high: ball.Balls) -> Derivative:
-        """The derivatives over a box with these ends."""
+    def over(self, low: ball.Balls, high: ball.Balls, near: Near | None = None) -> Derivative:
+        """The derivatives over a box with these ends, or over the part of it that is near a point."""
         low, high = self.grouped(low), self.grouped(high)
         if not (ball.all_finite(low) and ball.all_finite(high)):
             raise Rejected("a normalisation's argument is not bounded")
@@ -80,7 +88,26 @@ class Normalisation:
         ends = [ball.times(end, r) for end in (middle - radius, middle + radius) for r in (small, large)]
         bottom = ball.each(lambda *t: reduce(arb.min, t).max(-self.limit), *ends)
         top = ball.each(lambda *t: reduce(arb.max, t).min(self.limit), *ends)
-        return self._derivative(small, large, bottom, top)
+        if near is None:
+            return self._derivative(small, large, bottom, top)
+        return self._near(small, large, bottom, top, near)
+
+    def _near(self, small: ball.Balls, large: ball.Balls, low: ball.Balls, high: ball.Balls, near: Near) -> Derivative:
+        """What is left within a distance: |d| moves by it at most, and u by the largest r times it."""
+        point, distance = self.grouped(near.centre), near.distance
+        d = ball.array(point - _mean(point)) if self.centred else point
+        squares = [ball.total(ball.times(row, row)) for row in d]
+        far = [ball.root_up(square) + distance for square in squares]
+        near_by = [(square.lower().max(arb(0)).sqrt() - distance).lower().max(arb(0)) for square in squares]
+        least, most = (
+            np.array([[1 / (t**2 / self.size + self.eps).sqrt()] for t in end], dtype=object) for end in (far, near_by)
+        )
+        small, large = ball.each(arb.max, small, least), ball.each(arb.min, large, most)
+        way, u = ball.times(large, distance), self.at(point)
+        low, high = ball.each(arb.max, low, ball.array(u - way)), ball.each(arb.min, high, ball.array(u + way))
+        found = self._derivative(small, large, low, high)
+        apart = _lengths(ball.array(u - found.middle_direction))
+        return replace(found, turned=ball.plus(way, apart))
 
     def _scales(self, low: ball.Balls, high: ball.Balls) -> list[ball.Balls]:
         """The least and the largest r of each group, (groups, 1)."""
@@ -121,7 +148,8 @@ class Derivative:
     """All matrices `r (C - u u^T / n)` with r and u in intervals, group by group; the results' own range.
 
     `small` and `large` are r's ends, (groups, 1); `low` and `high` those of u, `bottom` and `top` those of the results,
-    (groups, n).
+    (groups, n). `turned` bounds the l2 distance of u from the middle of its intervals, (groups, 1), where more is known
+    of it than they say.
     """
 
     small: ball.Balls
@@ -131,7 +159,27 @@ class Derivative:
     bottom: ball.Balls
     top: ball.Balls
     centred: bool
+    turned: ball.Balls | None = None
     smooth = True
+
+    @property
+    def middle_direction(self) -> ball.Balls:
+        """The middle of u's intervals."""
+        return _middle_radius(self.low, self.high)[0]
+
+    def deviations(self, shape: tuple[int, ...]) -> ball.Balls:
+        """Bounds of the l2 distance of the groups' matrices from that of the middles, at each entry.
+
+        `r K - r' K' = (r - r') K + r' (K - K')` for K = C - u u^T / n, which is between 0 and I, and `|K - K'|` is at
+        most `|u - u'| (|u| + |u'|) / n`, |u| at most sqrt n.
+        """
+        n = arb(self.low.shape[1])
+        middle, half = _middle_radius(self.low, self.high)
+        turn = _lengths(half) if self.turned is None else ball.each(arb.min, _lengths(half), self.turned)
+        scale, spread = _middle_radius(self.small, self.large)
+        sizes = ball.array(_lengths(middle) + n.sqrt())
+        each = ball.array(spread + ball.absolute(scale) * turn * sizes / n)
+        return np.broadcast_to(ball.each(lambda t: t.upper(), each), self.low.shape).reshape(shape)
 
     def norms(self, shape: tuple[int, ...]) -> ball.Balls:
         """Bounds of the groups' l2 norms, at each entry."""
@@ -210,6 +258,11 @@ def centred_radius(radius: ball.Balls) -> ball.Balls:
 
 def _mean(x: ball.Balls) -> ball.Balls:
     return ball.array(x.sum(axis=1, keepdims=True) / arb(x.shape[1]))
+
+
+def _lengths(x: ball.Balls) -> ball.Balls:
+    """The Euclidean norm of each group, (groups, 1), from above."""
+    return np.array([[ball.root_up(ball.total(ball.times(row, row)))] for row in x], dtype=object).reshape(len(x), 1)
 
 
 def _middle_radius(low: ball.Balls, high: ball.Balls) -> tuple[ball.Balls, ball.Balls]:

@@ -57,6 +57,19 @@ class Softmax:
         m, r = ball.array(m - common), ball.array(r + loose)
         return ball.times(p, m).reshape(shape), ball.array(p * r + width * (ball.absolute(m) + r)).reshape(shape)
 
+    def deviations(self, shape: tuple[int, ...]) -> ball.Balls:
+        """Bounds of the l2 distance of the groups' matrices from that of the middles, at each entry.
+
+        `diag(p - m) - ((p - m) p^T + m (p - m)^T)`.
+        """
+        middle, half = ball.array((self.low + self.high) / 2), ball.array((self.high - self.low) / 2)
+        rows = [
+            ball.largest(h) + _length(h) * (_length(m) + _length(top))
+            for h, m, top in zip(half, middle, self.high, strict=True)
+        ]
+        each = np.array([[row.upper()] for row in rows], dtype=object).reshape(len(rows), 1)
+        return np.broadcast_to(each, self.low.shape).reshape(shape)
+
     def _variances(self) -> ball.Balls:
         """Bounds of `p (1 - p)`."""
 
@@ -65,6 +78,10 @@ class Softmax:
             return (nearest * (1 - nearest)).upper()
 
         return ball.each(most, self.low, self.high)
+
+
+def _length(x: ball.Balls) -> Any:
+    return ball.root_up(ball.total(ball.times(x, x)))
 
 
 def softmax_everywhere(groups: int, size: int) -> Softmax:

@@ -15,6 +15,7 @@ from .._interval import Interval
 from .._local import centre_of, moved, walk_over_ball
 from .._network import Walk
 from .._refusal import Rejected
+from .._spread import spread
 from .._subject import Subject
 from .._values import Values
 from ._base import Rule, exceeds, matrices_of, require, shown
@@ -68,12 +69,21 @@ def _form(document: Document, evidence: Evidence, subject: Subject) -> _Form:
 
 def _shrinks(document: Document, evidence: Evidence, subject: Subject, form: _Form, walk: Walk) -> str:
     """`||R N R^-1|| <= contraction` for the slopes N of `(1-b) y + b G(y)`."""
-    found = damped_slopes(slope_products(walk, subject), arb(document.damping))
-    middle = _products(_products(form.root, found.middle), form.inverse)
-    radius = _products(_products(ball.absolute(form.root), found.radius), ball.absolute(form.inverse))
-    rate = (largest_norm(Interval(middle, radius), "l2", None) / (1 - form.apart)).upper()
+    b = arb(document.damping)
+    rate = _conjugated(form, damped_slopes(slope_products(walk, subject), b))
+    if not rate <= arb(evidence["contraction"]):
+        around = spread(walk, subject)
+        away = abs(b) * arb(evidence["size"]) * arb(evidence["inverse_size"]) * around.deviation
+        rate = rate.min(_conjugated(form, damped_slopes(_exactly(around.middle), b)) + away).upper()
     require(bool(rate <= arb(evidence["contraction"])), exceeds("norm of R N R^-1", rate, evidence["contraction"]))
     return f"||R N R^-1|| <= {shown(rate)}"
+
+
+def _conjugated(form: _Form, matrices: Interval) -> Any:
+    """An upper bound of `||R N R^-1||`."""
+    middle = _products(_products(form.root, matrices.middle), form.inverse)
+    radius = _products(_products(ball.absolute(form.root), matrices.radius), ball.absolute(form.inverse))
+    return (largest_norm(Interval(middle, radius), "l2", None) / (1 - form.apart)).upper()
 
 
 def _well_formed(document: Document, evidence: Evidence, norm: Norm) -> None:

@@ -11,9 +11,10 @@ from flint import arb
 from .. import _arithmetic as ball
 from .._derivative import largest_norm, slope_products
 from .._document import Ball, Document, Evidence, Norm
-from .._interval import Interval
+from .._interval import Interval, exactly
 from .._local import centre_of, moved, walk_over_ball
 from .._refusal import Rejected
+from .._spread import spread
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import flat_weights, full_weights, powers
@@ -36,11 +37,14 @@ def _newton(document: Document, evidence: Evidence, subject: Subject, norm: Norm
     weights, constants = full_weights(norm, subject), Values(subject.graph, None, subject.free)
     own = _defect(subject, constants, region, norm, weights, inverse)
     require(bool(own <= arb(defect)), exceeds("defect ||A F(c)||", own, defect))
-    products = slope_products(walk_over_ball(subject, constants, region, norm, weights), subject)
-    flat = flat_weights(norm)
-    rest = largest_norm(_rest(products, inverse), norm.order, flat)
+    walk, flat = walk_over_ball(subject, constants, region, norm, weights), flat_weights(norm)
+    rest = largest_norm(_rest(slope_products(walk, subject), inverse), norm.order, flat)
+    size = largest_norm(exactly(inverse), norm.order, flat)
+    if norm.order == "l2" and weights is None and not rest <= arb(contraction):
+        around = spread(walk, subject)
+        middle = largest_norm(_rest(exactly(around.middle), inverse), "l2", None)
+        rest = rest.min(middle + size * around.deviation).upper()
     require(bool(rest <= arb(contraction)), exceeds("norm of I - A DF", rest, contraction))
-    size = largest_norm(Interval(inverse, ball.full(0, inverse.shape)), norm.order, flat)
     factor = (size / (1 - arb(contraction))).upper()
     require(bool(factor <= arb(evidence["factor"])), exceeds("factor of the residual", factor, evidence["factor"]))
     return (

@@ -1,0 +1,115 @@
+"""All slope products of a region as one matrix per problem and how far, in l2, any of them is from it.
+
+The matrix of intervals (`_interval_jacobian.py`) forgets signs in each of its radii: through a layer A they grow by
+`|A|`, whose norm may be many times A's. Here the deviation is one number, which grows by `||A||_2`:
+
+    M_k = A M_j:        ||M_k - N_k|| <= ||A|| ||M_j - N_j||,             N_k = A N_j;
+    M_k = S_k M_j:      ||M_k - N_k|| <= ||S_k|| ||M_j - N_j|| + ||(S_k - T_k) N_j||,   N_k = T_k N_j,
+
+T_k the middle of the slopes S_k. Intervals are taken of one function's slopes at a time, or only the norms of its
+blocks: for `||S_i - T_i|| <= d_i` on the blocks i, `||(S - T) N|| <= ||diag(d) N||`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from . import _midrad as midrad
+from ._gains import sloped_norm
+from ._interval_jacobian import LARGEST_ENTRIES, forward_columns, identity_columns, refuse_large
+from ._jacobian import Basis, Combination, Elementwise, Jacobian, Normalised, StateLeaf
+from ._midrad import MidRad
+from ._rounding import add_up, mul_up, sqrt_up, sum_up
+from ._stack_norm import operator_norm_bound
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """`||M - middle||_2 <= deviation` for every slope product M, problem by problem.
+
+    Attributes:
+        middle: (problems, n, n), exact.
+        deviation: for all problems.
+    """
+
+    middle: Tensor
+    deviation: float
+
+
+def spread(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) -> Spread:
+    """That of all slopes of an expression.
+
+    Raises:
+        UnsupportedOperationError: a matrix on the way would have more than `largest` entries.
+    """
+    columns = identity_columns(jacobian, batch_dims)
+    refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], largest)
+    problems = jacobian.outputs[0].shape[0] if batch_dims else 1
+    middles, deviations = list[MidRad](), list[float]()
+    for basis in jacobian.bases:
+        if isinstance(basis, StateLeaf):
+            middles.append(columns[basis.position])
+            deviations.append(0.0)
+            continue
+        middle, own = _sloped(basis, forward_columns(basis.source, middles), problems)
+        middles.append(MidRad.exact(middle))
+        deviations.append(_plus(_inherited(basis.source, deviations, basis.gain), own))
+    parts, total = [], torch.zeros((), dtype=torch.float64)
+    for output in jacobian.outputs:
+        moved = forward_columns(output, middles)
+        parts.append(_flat(moved, problems))
+        own = _inherited(output, deviations, 1.0)
+        total = add_up(total, mul_up(own, own))
+    flat = MidRad(torch.cat([part.mid for part in parts], dim=1), torch.cat([part.rad for part in parts], dim=1))
+    return Spread(flat.mid, _plus(float(sqrt_up(total)), _simple_bound(flat.rad)))
+
+
+def _sloped(basis: Basis, x: MidRad, problems: int) -> tuple[Tensor, float]:
+    """`T x` and a bound of `||S x - T x||` for the slopes S of a basis value, by intervals or by its blocks' norms."""
+    whole = basis.columns(x)
+    if not whole.mid.numel():
+        return whole.mid, 0.0
+    entrywise = _simple_bound(_flat(whole, problems).rad)
+    if isinstance(basis, Elementwise):
+        lower, upper = (torch.as_tensor(end, dtype=torch.float64) for end in (basis.lower, basis.upper))
+        slopes = MidRad.from_bounds(lower, upper)
+        point: Basis = replace(basis, lower=slopes.mid, upper=slopes.mid)
+        each = slopes.rad.expand(basis.shape)
+    elif isinstance(basis, Normalised):
+        point = replace(basis, slopes=basis.slopes.middle)
+        each = basis.slopes.deviation.expand(basis.slopes.value.shape).reshape(basis.shape)
+    else:
+        return whole.mid, entrywise
+    middle = point.columns(x)
+    weighted = _flat(midrad.mul(x, MidRad.exact(each[..., None])), problems)
+    by_blocks = _plus(operator_norm_bound(weighted, "l2", None), _simple_bound(_flat(middle, problems).rad))
+    return (middle.mid, by_blocks) if by_blocks < entrywise else (whole.mid, entrywise)
+
+
+def _inherited(combination: Combination, deviations: list[float], gain: Tensor | float) -> float:
+    total = 0.0
+    for k, maps in combination.terms.items():
+        for one in maps:
+            if deviations[k]:
+                total = _plus(total, float(mul_up(sloped_norm(one, gain, None, None), deviations[k])))
+    return total
+
+
+def _plus(a: float, b: float) -> float:
+    return float(add_up(a, b))
+
+
+def _flat(columns: MidRad, problems: int) -> MidRad:
+    return columns.apply_exact(lambda t: t.reshape(problems, -1, t.shape[-1]))
+
+
+def _simple_bound(radius: Tensor) -> float:
+    """The largest min(Frobenius, sqrt(l1 linf)) of nonnegative matrices, (problems, m, n)."""
+    if not radius.numel():
+        return 0.0
+    rows, columns = (sum_up(radius, dim=dim).amax(dim=1) for dim in (2, 1))
+    squares = sum_up(mul_up(radius, radius), dim=(1, 2))
+    return float(sqrt_up(torch.minimum(mul_up(rows, columns), squares)).max())
