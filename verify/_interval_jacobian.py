@@ -39,7 +39,7 @@ def interval_jacobian(jacobian: Jacobian, batch_dims: int, largest: int | None =
             values.append(basis.columns(forward_columns(basis.source, values)))
     rows = []
     for output in jacobian.outputs:
-        pushed = forward_columns(output, values) if output.terms else _zero(output, columns)
+        pushed = output_columns(output, values)
         problems = output.shape[0] if batch_dims else 1
         rows.append(pushed.apply_exact(lambda t, problems=problems: t.reshape(problems, -1, t.shape[-1])))  # type: ignore[misc]
     return MidRad(torch.cat([row.mid for row in rows], dim=1), torch.cat([row.rad for row in rows], dim=1))
@@ -86,6 +86,8 @@ def forward_columns(combination: Combination, values: list[MidRad]) -> MidRad:
     return total
 
 
-def _zero(output: Combination, columns: dict[int, MidRad]) -> MidRad:
-    unknowns = next(iter(columns.values())).mid.shape[-1]
-    return MidRad.exact(torch.zeros(*output.shape, unknowns, dtype=torch.float64))
+def output_columns(output: Combination, values: list[MidRad]) -> MidRad:
+    """The columns of a leaf of the new state, which may depend on nothing."""
+    if output.terms:
+        return forward_columns(output, values)
+    return MidRad.exact(torch.zeros(*output.shape, values[0].mid.shape[-1], dtype=torch.float64))

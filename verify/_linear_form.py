@@ -18,8 +18,9 @@ from torch import Tensor
 from . import _midrad as midrad
 from ._enclosures import Enclosed, as_midrad
 from ._interval_jacobian import forward_columns, identity_columns
-from ._jacobian import Builder, Combination, Elementwise, Function, Jacobian, StateLeaf
+from ._jacobian import Builder, Combination, Elementwise, Function, Jacobian, Refine, StateLeaf
 from ._midrad import MidRad
+from ._normalisation import Near
 from ._pieces import chord
 from ._reach import Reach
 from ._rounding import add_down, add_up, sub_down
@@ -56,9 +57,13 @@ class LinearForms:
         at_center: the enclosures of the graph's values at the region's centre.
         reach: how far states are from it.
         batch_dims: 1 where dimension 0 counts problems.
+        ball: what the region is as a ball of the plain l2 norm; None where it is none.
     """
 
-    def __init__(self, at_center: dict[int, Enclosed], reach: Reach, batch_dims: int) -> None:
+    def __init__(
+        self, at_center: dict[int, Enclosed], reach: Reach, batch_dims: int, ball: Refine | None = None
+    ) -> None:
+        self._ball = ball
         self.reach, self.of_argument = reach, dict[int, LinearForm]()
         self._at_center, self._batch_dims = at_center, batch_dims
         self._columns: list[MidRad] = []  # of each basis value: rows, offset, rest
@@ -79,8 +84,9 @@ class LinearForms:
         upper = torch.minimum(box.upper(), add_up(form.center.upper(), form.high))
         return MidRad.from_bounds(lower, torch.maximum(lower, upper))
 
-    def near(self, builder: Builder, value: int, combination: Combination) -> None:
-        """Forms know rows, not lengths."""
+    def near(self, builder: Builder, value: int, combination: Combination) -> Near | None:
+        """As for any refinement; None where the region is no ball of the plain l2 norm."""
+        return None if self._ball is None else self._ball.near(builder, value, combination)
 
     def _of_basis(self, builder: Builder, number: int) -> MidRad:
         basis = builder.bases[number]

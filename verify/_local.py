@@ -39,7 +39,7 @@ def local_jacobian(problem: Problem, region: Ball | Box, norm: Norm) -> Jacobian
         for radius, center in zip(radii, centers, strict=True)
     ]
     boxes = [MidRad(center, radius.clone()) for center, radius in zip(centers, spread, strict=True)]
-    if norm.order != "l2" or norm.weights is not None:
+    if not _is_plain_l2(norm):
         return jacobian_over(problem, boxes)
     at_center = _values(problem, tuple(centers))
     return jacobian_over(problem, boxes, lambda: _Refinement(at_center, ball.radius))
@@ -59,11 +59,16 @@ def followed_jacobian(problem: Problem, region: Ball | Box, norm: Norm) -> tuple
     at_center = _values(problem, tuple(box.mid for box in reach.boxes))
 
     def refine() -> LinearForms:
-        made.append(LinearForms(at_center, reach, problem.batch_dims))
+        ball = _Refinement(at_center, region.radius) if isinstance(region, Ball) and _is_plain_l2(norm) else None
+        made.append(LinearForms(at_center, reach, problem.batch_dims, ball))
         return made[-1]
 
     jacobian = jacobian_over(problem, list(reach.boxes), refine)
     return jacobian, made[-1]
+
+
+def _is_plain_l2(norm: Norm) -> bool:
+    return norm.order == "l2" and norm.weights is None
 
 
 def _values(problem: Problem, state: tuple[Tensor, ...]) -> dict[int, Enclosed]:

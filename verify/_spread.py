@@ -19,8 +19,8 @@ from torch import Tensor
 
 from . import _midrad as midrad
 from ._gains import sloped_norm
-from ._interval_jacobian import LARGEST_ENTRIES, forward_columns, identity_columns, refuse_large
-from ._jacobian import Basis, Combination, Elementwise, Jacobian, Normalised, StateLeaf
+from ._interval_jacobian import LARGEST_ENTRIES, forward_columns, identity_columns, output_columns, refuse_large
+from ._jacobian import Combination, Elementwise, Jacobian, Largest, Normalised, Sorted, StateLeaf, Subtotal
 from ._midrad import MidRad
 from ._rounding import add_up, mul_up, sqrt_up, sum_up
 from ._stack_norm import operator_norm_bound
@@ -59,7 +59,7 @@ def spread(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) 
         deviations.append(_plus(_inherited(basis.source, deviations, basis.gain), own))
     parts, total = [], torch.zeros((), dtype=torch.float64)
     for output in jacobian.outputs:
-        moved = forward_columns(output, middles)
+        moved = output_columns(output, middles)
         parts.append(_flat(moved, problems))
         own = _inherited(output, deviations, 1.0)
         total = add_up(total, mul_up(own, own))
@@ -67,26 +67,33 @@ def spread(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) 
     return Spread(flat.mid, _plus(float(sqrt_up(total)), _simple_bound(flat.rad)))
 
 
-def _sloped(basis: Basis, x: MidRad, problems: int) -> tuple[Tensor, float]:
+Sloped = Elementwise | Normalised | Largest | Sorted | Subtotal
+
+
+def _sloped(basis: Sloped, x: MidRad, problems: int) -> tuple[Tensor, float]:
     """`T x` and a bound of `||S x - T x||` for the slopes S of a basis value, by intervals or by its blocks' norms."""
     whole = basis.columns(x)
     if not whole.mid.numel():
         return whole.mid, 0.0
-    entrywise = _simple_bound(_flat(whole, problems).rad)
-    if isinstance(basis, Elementwise):
-        lower, upper = (torch.as_tensor(end, dtype=torch.float64) for end in (basis.lower, basis.upper))
-        slopes = MidRad.from_bounds(lower, upper)
-        point: Basis = replace(basis, lower=slopes.mid, upper=slopes.mid)
-        each = slopes.rad.expand(basis.shape)
-    elif isinstance(basis, Normalised):
-        point = replace(basis, slopes=basis.slopes.middle)
-        each = basis.slopes.deviation.expand(basis.slopes.value.shape).reshape(basis.shape)
-    else:
+    entrywise, blocks = _simple_bound(_flat(whole, problems).rad), _blocks(basis)
+    if blocks is None:
         return whole.mid, entrywise
+    point, each = blocks
     middle = point.columns(x)
     weighted = _flat(midrad.mul(x, MidRad.exact(each[..., None])), problems)
     by_blocks = _plus(operator_norm_bound(weighted, "l2", None), _simple_bound(_flat(middle, problems).rad))
     return (middle.mid, by_blocks) if by_blocks < entrywise else (whole.mid, entrywise)
+
+
+def _blocks(basis: Sloped) -> tuple[Elementwise | Normalised, Tensor] | None:
+    """The basis value with T for S, and bounds of the norms of the blocks of S - T at the entries they act on."""
+    if isinstance(basis, Elementwise):
+        slopes = MidRad.from_bounds(*(torch.as_tensor(end, dtype=torch.float64) for end in (basis.lower, basis.upper)))
+        return replace(basis, lower=slopes.mid, upper=slopes.mid), slopes.rad.expand(basis.shape)
+    if isinstance(basis, Normalised):
+        each = basis.slopes.deviation.expand(basis.slopes.value.shape).reshape(basis.shape)
+        return replace(basis, slopes=basis.slopes.middle), each
+    return None
 
 
 def _inherited(combination: Combination, deviations: list[float], gain: Tensor | float) -> float:

@@ -85,8 +85,9 @@ def _deviations(source: Source) -> ball.Balls | None:
         low, high = (ball.array(end) for end in source.interval)
         half = ball.each(lambda a, b: ((b - a) / 2).upper(), low, high)
         return half.reshape(source.form.shape) if half.ndim else half
-    known = isinstance(source.derivative, Derivative | Softmax)
-    return source.derivative.deviations(source.form.shape) if known else None
+    if isinstance(source.derivative, Derivative | Softmax):
+        return source.derivative.deviations(source.form.shape)
+    return None
 
 
 def _inherited(source: Source, sources: list[Source], deviations: list[Any]) -> Any:
