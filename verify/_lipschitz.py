@@ -34,9 +34,9 @@ def lipschitz_bound(
     Returns:
         Bound: `upper` is proven for every problem, the least that the strategies of `_best_gain.py` gave; `method`
         names which: "composition" (products of norms), "multipliers" (plain l2, all slopes of a chain of linear maps at
-        once, up to 1024 unknowns and slopes), "interval Jacobian" (up to 1024 unknowns), "coupled slopes" (plain l2 on
-        a region, slopes that follow one state, up to some 180 unknowns on a box and 100 on a ball). `contributions`
-        are the gains of the parts, whichever it was. `lower_estimate` is the largest gain of the operator's own
+        once, up to 1024 unknowns and slopes), "interval Jacobian" and (plain l2) "slope spread" (up to 1024 unknowns),
+        "coupled slopes" (plain l2 on a region, slopes that follow one state, up to some 180 unknowns on a box and 100
+        on a ball). `contributions` are the gains of the parts, whichever it was. `lower_estimate` is the largest gain of the operator's own
         Jacobian that a few seeded states and directions showed, in the same norm (`gain_estimate`); it may be far
         below the constant, enters no verdict, and is 0 where the operator has no derivatives.
 

@@ -1,8 +1,9 @@
-"""Lipschitz constants from one matrix of intervals per problem that holds all slope products.
+"""Lipschitz constants from all slope products, written out: one matrix of intervals, or one near all, per problem.
 
 Lemma `slopes`: `G(y) - G(z) = M (y - z)` with M among the slope products, so that q = sup ||M|| is a constant where the
 slopes hold. The composition multiplies norms and so forgets signs; the matrix of intervals (`_interval_jacobian.py`)
-keeps what the layers cancel of each other, at the price of n columns pushed through the network.
+keeps what the layers cancel of each other, at the price of n columns pushed through the network, and so does a matrix
+near all of them (`_spread.py`).
 """
 
 from __future__ import annotations
@@ -61,16 +62,15 @@ def slope_matrices(jacobian: Jacobian, batch_dims: int, limits: Limits) -> MidRa
 
 
 def slope_norm(jacobian: Jacobian, norm: Norm, batch_dims: int, limits: Limits) -> float | None:
-    """Proven bound of `sup ||M||` over all slopes, for every problem of a batch; None beyond the limits.
+    """The less of `interval_norm` and `spread_norm`; None where neither is known."""
+    found = [one(jacobian, norm, batch_dims, limits) for one in (interval_norm, spread_norm)]
+    return min((bound for bound in found if bound is not None), default=None)
 
-    In plain l2 also that of `spread_norm`, the less of both.
-    """
+
+def interval_norm(jacobian: Jacobian, norm: Norm, batch_dims: int, limits: Limits) -> float | None:
+    """Proven bound of `sup ||M||` over all slopes, for every problem of a batch; None beyond the limits."""
     found = slope_matrices(jacobian, batch_dims, limits)
-    if found is None:
-        return None
-    bound = operator_norm_bound(found, norm.order, flat_weights(norm))
-    around = spread_norm(jacobian, norm, batch_dims, limits)
-    return bound if around is None else min(bound, around)
+    return None if found is None else operator_norm_bound(found, norm.order, flat_weights(norm))
 
 
 def spread_norm(jacobian: Jacobian, norm: Norm, batch_dims: int, limits: Limits) -> float | None:
