@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -358,7 +359,23 @@ def test_a_rate_below_what_the_checker_finds_is_rejected() -> None:
     numbers = {**lower.evidence.numbers, "bound": certificate.rate - 1e-4}
     object.__setattr__(lower.evidence, "numbers", numbers)
     object.__setattr__(lower, "rate", certificate.rate - 1e-4)
-    assert not check(lower, module, z, x).accepted
+    report = check(lower, module, z, x)
+    assert not report.accepted
+    assert "Lipschitz constant on the ball" in report.reasons[0]
+
+
+def test_t12_a_contraction_below_what_the_checker_finds_is_rejected(grouped: tuple[Grouped, Tensor, Tensor]) -> None:
+    module, z, x = grouped
+    certificate = certify(module, z, x, batch_dims=1, theorem="local_lyapunov", region=Around(z))
+    contraction = certificate.evidence.numbers["contraction"]
+    object.__setattr__(
+        certificate.evidence, "numbers", {**certificate.evidence.numbers, "contraction": contraction - 1e-3}
+    )
+    first, *others = certificate.hypotheses
+    object.__setattr__(certificate, "hypotheses", (dataclasses.replace(first, value=contraction - 1e-3), *others))
+    report = check(certificate, module, z, x)
+    assert not report.accepted
+    assert "norm of R N R^-1" in report.reasons[0]
 
 
 # --------------------------------------------------------------------------------------------------- what is odd

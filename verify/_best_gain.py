@@ -26,8 +26,8 @@ def best_gain(jacobian: Jacobian, norm: Norm, batch_dims: int, forms: LinearForm
     *Multipliers* (`_chain_gain.py`): plain l2, up to `_chain.LARGEST` unknowns and open slopes of one problem together,
     a few seconds at 512, up to half a minute at 1024. *Interval Jacobian*: the norm of the matrix of intervals that
     holds all slope products, up to the limits `BOUNDED` of `_slope_norm.py`: what is wide or deep has the composition's
-    bound alone. *Slope spread*: plain l2, a matrix and the largest distance from it, up to the same limits. *Coupled slopes* (`_coupled_gain.py`): plain l2 on a region, where `forms` say how arguments follow the
-    state.
+    bound alone. *Slope spread*: plain l2, a matrix and the largest distance from it, up to the same limits. *Coupled
+    slopes* (`_coupled_gain.py`): plain l2 on a region, where `forms` say how arguments follow the state.
     """
     best = lipschitz_gain(jacobian, norm, batch_dims)
     for name, strategy in _STRATEGIES.items():

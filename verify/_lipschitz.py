@@ -36,9 +36,10 @@ def lipschitz_bound(
         names which: "composition" (products of norms), "multipliers" (plain l2, all slopes of a chain of linear maps at
         once, up to 1024 unknowns and slopes), "interval Jacobian" and (plain l2) "slope spread" (up to 1024 unknowns),
         "coupled slopes" (plain l2 on a region, slopes that follow one state, up to some 180 unknowns on a box and 100
-        on a ball). `contributions` are the gains of the parts, whichever it was. `lower_estimate` is the largest gain of the operator's own
-        Jacobian that a few seeded states and directions showed, in the same norm (`gain_estimate`); it may be far
-        below the constant, enters no verdict, and is 0 where the operator has no derivatives.
+        on a ball). `contributions` are the gains of the parts, whichever it was. `lower_estimate` is the largest gain
+        of the operator's own Jacobian that a few seeded states and directions showed, in the same norm
+        (`gain_estimate`); it may be far below the constant, enters no verdict, and is 0 where the operator has no
+        derivatives.
 
     Raises:
         UnsupportedOperationError: an operation has no rule, by name.
