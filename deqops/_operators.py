@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -29,12 +31,33 @@ class PreparableOperator(Protocol):
 def bound(G: Operator, *inputs: Any) -> Callable[[Any], Any]:
     """`state -> G(state, *inputs)`; what G can do once (`PreparableOperator`) it does here.
 
-    A module with hooks is called as it is, so that they see every call.
+    A module with hooks is called as it is, so that they see every call, and so is one whose `forward` is not that which
+    `at_inputs` was written for.
     """
-    # Of the class: `isinstance` of a protocol takes tens of microseconds.
-    if hasattr(type(G), "at_inputs") and not (isinstance(G, nn.Module) and hooks_of(G)):
+    if _is_prepared(G):
         return cast(PreparableOperator, G).at_inputs(*inputs)
     return lambda state: G(state, *inputs)
+
+
+def _is_prepared(G: Operator) -> bool:
+    kind: type = type(G)
+    if not _speaks_of_its_calls(kind):
+        return False
+    if not isinstance(G, nn.Module):
+        return True
+    watched = torch.nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    return not (watched or "forward" in vars(G) or hooks_of(G))
+
+
+@lru_cache(maxsize=1024)
+def _speaks_of_its_calls(kind: type) -> bool:
+    """Whether `at_inputs` comes from the class that says what a call does, or from one derived from it."""
+    for parent in kind.__mro__:
+        if "at_inputs" in vars(parent):
+            return True
+        if "forward" in vars(parent) or "__call__" in vars(parent):
+            return False
+    return False
 
 
 def hooks_of(module: nn.Module) -> list[Any]:

@@ -17,6 +17,7 @@ from deqops._between_graphs import between_graphs
 from deqops._equation import Given
 from deqops._errors import InputError
 from deqops._graph_layout import Layout, layout_of
+from deqops._in_place import Unwritten
 from deqops._loop import Callback, Rollout, Rows, iterate
 from deqops._numbers import is_count
 from deqops._operators import Operator, bound
@@ -122,7 +123,7 @@ def solve(
     rows = _NarrowableRows(G, inputs, batched, layout, autocast)
     with torch.no_grad(), without_autocast(device):
         rollout = iterate(
-            operator,
+            Unwritten(operator),
             _finite_start(y0, layout),
             solver=solver,
             tolerance=tolerance,
@@ -181,7 +182,7 @@ class _NarrowableRows:
             raise InputError("batched: no input says which problems it belongs to; declare them")
         inputs = narrowed(self.inputs, self.batched, numbers, self.whole)
         self.layout = self.whole.narrowed(numbers)
-        return _operator_on_rows(bound(self.G, *inputs), self.layout, self.autocast)
+        return Unwritten(_operator_on_rows(bound(self.G, *inputs), self.layout, self.autocast))
 
     def representable(self, rows: Tensor) -> Tensor:
         """Rows rounded to what the leaves' dtypes can hold."""
@@ -191,6 +192,7 @@ class _NarrowableRows:
 def _finite_start(y0: Any, layout: Layout) -> Tensor:
     """y0 as (problems, unknowns), without gradients."""
     start = layout.rows(y0).detach()
+    start = start.clone() if start.data_ptr() == pytree.tree_leaves(y0)[0].data_ptr() else start  # y0 is the caller's
     # A finite sum has finite terms, and costs a tenth.
     if not math.isfinite(start.sum()) and not bool(start.isfinite().all()):
         raise InputError("y0: it holds NaN or infinity; start from finite values")

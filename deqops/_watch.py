@@ -19,7 +19,7 @@ from torch import Tensor
 from deqops._errors import InputError
 from deqops._solution import RUNNING, Result
 from deqops._tolerance import Tolerance
-from deqops._tree import host, known_row_norms, on_host, ordinary_range, plain_row_norms
+from deqops._tree import at_least_float32, host, known_row_norms, on_host, ordinary_range, plain_row_norms
 
 GROWTH = 1e8
 """DIVERGED: the residual grows, above this times the larger of ||G(z_0)|| and ||G(z_0) - z_0||."""
@@ -193,6 +193,8 @@ class Watch:
         """`G(z) - z`, in memory that is used again: fresh pages cost more than the subtraction."""
         if z.requires_grad or image.requires_grad:
             return image - z
+        if z.dtype not in (torch.float32, torch.float64):  # whose largest numbers differ by more than the dtype holds
+            return at_least_float32(image) - at_least_float32(z)
         if self._buffer is None:
             self._buffer = torch.empty_like(z)
         return torch.sub(image, z, out=self._buffer)

@@ -69,8 +69,8 @@ def apply_magnitude(jacobian: Jacobian, state: list[Tensor]) -> list[Tensor]:
         if isinstance(basis, StateLeaf):
             values.append(state[basis.position])
         else:
-            values.append(basis.magnitude_times(_forward(basis.source, values)))
-    return [_forward(output, values) for output in jacobian.outputs]
+            values.append(basis.magnitude_times(forward_magnitude(basis.source, values)))
+    return [forward_magnitude(output, values) for output in jacobian.outputs]
 
 
 def apply_magnitude_transposed(jacobian: Jacobian, state: list[Tensor]) -> list[Tensor]:
@@ -85,7 +85,8 @@ def apply_magnitude_transposed(jacobian: Jacobian, state: list[Tensor]) -> list[
     return [sums[number] for number, basis in enumerate(jacobian.bases) if isinstance(basis, StateLeaf)]
 
 
-def _forward(combination: Combination, values: list[Tensor]) -> Tensor:
+def forward_magnitude(combination: Combination, values: list[Tensor]) -> Tensor:
+    """Upper bound of the moduli of a combination, from those of the basis values."""
     total = torch.zeros(combination.shape, dtype=torch.float64)
     for k, maps in combination.terms.items():
         for one in maps:

@@ -22,6 +22,7 @@ from ._gains import sloped_norm
 from ._interval_jacobian import LARGEST_ENTRIES, forward_columns, identity_columns, output_columns, refuse_large
 from ._jacobian import Combination, Elementwise, Jacobian, Largest, Normalised, Sorted, StateLeaf, Subtotal
 from ._midrad import MidRad
+from ._owners import Owners, problems_of_entries
 from ._rounding import add_up, mul_up, sqrt_up, sum_up
 from ._stack_norm import operator_norm_bound
 
@@ -49,18 +50,18 @@ def spread(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) 
     refuse_large(jacobian, next(iter(columns.values())).mid.shape[-1], largest)
     problems = jacobian.outputs[0].shape[0] if batch_dims else 1
     middles, deviations = list[MidRad](), list[float]()
-    for basis in jacobian.bases:
+    for basis, owners in zip(jacobian.bases, problems_of_entries(jacobian, problems), strict=True):
         if isinstance(basis, StateLeaf):
             middles.append(columns[basis.position])
             deviations.append(0.0)
             continue
-        middle, own = _sloped(basis, forward_columns(basis.source, middles), problems)
+        middle, own = _sloped(basis, forward_columns(basis.source, middles), owners)
         middles.append(MidRad.exact(middle))
         deviations.append(_plus(_inherited(basis.source, deviations, basis.gain), own))
     parts, total = [], torch.zeros((), dtype=torch.float64)
     for output in jacobian.outputs:
         moved = output_columns(output, middles)
-        parts.append(_flat(moved, problems))
+        parts.append(moved.apply_exact(lambda t: t.reshape(problems, -1, t.shape[-1])))
         own = _inherited(output, deviations, 1.0)
         total = add_up(total, mul_up(own, own))
     flat = MidRad(torch.cat([part.mid for part in parts], dim=1), torch.cat([part.rad for part in parts], dim=1))
@@ -70,18 +71,20 @@ def spread(jacobian: Jacobian, batch_dims: int, largest: int = LARGEST_ENTRIES) 
 Sloped = Elementwise | Normalised | Largest | Sorted | Subtotal
 
 
-def _sloped(basis: Sloped, x: MidRad, problems: int) -> tuple[Tensor, float]:
+def _sloped(basis: Sloped, x: MidRad, owners: Owners) -> tuple[Tensor, float]:
     """`T x` and a bound of `||S x - T x||` for the slopes S of a basis value, by intervals or by its blocks' norms."""
     whole = basis.columns(x)
     if not whole.mid.numel():
         return whole.mid, 0.0
-    entrywise, blocks = _simple_bound(_flat(whole, problems).rad), _blocks(basis)
+    entrywise, blocks = max(map(_simple_bound, owners.parts(whole.rad))), _blocks(basis)
     if blocks is None:
         return whole.mid, entrywise
     point, each = blocks
     middle = point.columns(x)
-    weighted = _flat(midrad.mul(x, MidRad.exact(each[..., None])), problems)
-    by_blocks = _plus(operator_norm_bound(weighted, "l2", None), _simple_bound(_flat(middle, problems).rad))
+    weighted = midrad.mul(x, MidRad.exact(each[..., None]))
+    parts = zip(owners.parts(weighted.mid), owners.parts(weighted.rad), owners.parts(middle.rad), strict=True)
+    bounds = [_plus(operator_norm_bound(MidRad(a, b), "l2", None), _simple_bound(rest)) for a, b, rest in parts]
+    by_blocks = max(bounds)
     return (middle.mid, by_blocks) if by_blocks < entrywise else (whole.mid, entrywise)
 
 
@@ -107,10 +110,6 @@ def _inherited(combination: Combination, deviations: list[float], gain: Tensor |
 
 def _plus(a: float, b: float) -> float:
     return float(add_up(a, b))
-
-
-def _flat(columns: MidRad, problems: int) -> MidRad:
-    return columns.apply_exact(lambda t: t.reshape(problems, -1, t.shape[-1]))
 
 
 def _simple_bound(radius: Tensor) -> float:

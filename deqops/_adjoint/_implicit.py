@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deqops._adjoint._base import Rows
+from deqops._adjoint._dependence import needs_gradients_beyond
 from deqops._adjoint._many_gradients import ManyGradients, is_many
 from deqops._adjoint._ordered import ordered
 from deqops._adjoint._transformed import attached_inside
@@ -23,6 +24,8 @@ from deqops._transforms import Lift, is_transformed, outside, without_derivative
 
 ROUNDING = 64.0
 """Terms that cancel to this many units of their rounding are taken for the 0 they are in exact numbers."""
+COARSEST = 2.0**-8
+"""A larger part of the terms is taken for more than rounding in any dtype: as a rule they cancel to the last bit."""
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -78,10 +81,11 @@ class ImplicitAdjoint:
         """`G(point)` whose derivatives are the equilibrium's, up to order `derivatives`."""
         if is_transformed():
             return attached_inside(operator, point.detach(), self, self.derivatives)
-        image = operator(point.detach())
-        if not image.requires_grad:
-            return image
-        result: Tensor = _FirstOrder.apply(image, operator, self)  # type: ignore[no-untyped-call]
+        start: Tensor = _Start.apply(point.detach().requires_grad_())  # type: ignore[no-untyped-call]
+        image = operator(start)
+        if not needs_gradients_beyond(image, start):
+            return image.detach()
+        result: Tensor = _FirstOrder.apply(image, start, self)  # type: ignore[no-untyped-call]
         for order in range(2, self.derivatives + 1):
             link = _Link()
             anchor: Tensor = _Anchor.apply(result, link)  # type: ignore[no-untyped-call]
@@ -91,18 +95,31 @@ class ImplicitAdjoint:
         return result
 
 
-class _FirstOrder(torch.autograd.Function):
-    """The identity on G(z) with `(I - J^T)^-1` as its backward pass.
+class _Start(torch.autograd.Function):
+    """The identity on z, where gradients end: the graph behind it is for products with J^T alone."""
 
-    G(z) was computed at a detached z, so a derivative of this backward pass would miss how z moves.
+    @staticmethod
+    def forward(ctx: Any, point: Tensor) -> Tensor:
+        return point.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> None:
+        """No gradient."""
+
+
+class _FirstOrder(torch.autograd.Function):
+    """The identity on G(z) with `(I - J^T)^-1` as its backward pass, J from the graph of this very image.
+
+    So weights that are exchanged or changed later do not count (those changed in place make torch raise). z does not
+    move, so that a derivative of this backward pass would miss how it does.
     """
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, operator: Rows, adjoint: ImplicitAdjoint) -> Tensor:
+    def forward(ctx: Any, image: Tensor, start: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
         output = image.clone()
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output)
-        ctx.operator, ctx.adjoint = operator, adjoint
+        ctx.save_for_backward(image, start, output)
+        ctx.adjoint = adjoint
         return output
 
     @staticmethod
@@ -110,11 +127,8 @@ class _FirstOrder(torch.autograd.Function):
         (gradient,) = gradients
         if gradient is None:
             return None, None, None
-        (output,) = ctx.saved_tensors
-        with outside(), torch.enable_grad():  # of a transform of this backward pass: G was called outside of it
-            point = output.detach().requires_grad_()
-            image = ctx.operator(point)
-        covector = _adjoint_solution(image, point, gradient, ctx.adjoint)
+        image, start, output = ctx.saved_tensors
+        covector = _adjoint_solution(image, start, gradient, ctx.adjoint)
         if torch.is_grad_enabled():
             covector = ordered(covector, output + gradient, 0)
         return covector, None, None
@@ -148,22 +162,25 @@ class _HigherOrder(torch.autograd.Function):
             lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
             covector = lower.attach(lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector)
         back = _pulled(image, anchor, covector, create_graph=keep)
-        ctx.link.scale = _largest(back)
+        ctx.link.cancelled = back.detach()
         return covector, -back, None, None
 
 
 class _Link:
-    """Tells an anchor how large the terms were that cancel in its gradient; for one backward pass."""
+    """Tells an anchor what the terms were that cancel in its gradient; for one backward pass."""
 
-    scale: float = 0.0
+    cancelled: Tensor | None = None
 
-    def take(self) -> float:
-        scale, self.scale = self.scale, 0.0
-        return scale
+    def take(self) -> Tensor | None:
+        cancelled, self.cancelled = self.cancelled, None
+        return cancelled
 
 
 class _Anchor(torch.autograd.Function):
-    """The identity; a gradient of nothing but cancelled terms ends here, which saves a solve of its own."""
+    """The identity; a gradient of nothing but cancelled terms ends here, which saves a solve of its own.
+
+    Problem by problem: what cancels in one says nothing of another.
+    """
 
     @staticmethod
     def forward(ctx: Any, point: Tensor, link: _Link) -> Tensor:
@@ -174,12 +191,19 @@ class _Anchor(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Gradients:
         (gradient,) = gradients
-        scale = ctx.link.take()
+        cancelled = ctx.link.take()
         if gradient is None:
             return None, None
-        rounding = ROUNDING * torch.finfo(gradient.dtype).eps * scale
-        cancelled = _largest(gradient) <= rounding
-        return (None if cancelled else gradient), None
+        if cancelled is not None:
+            rounding = min(ROUNDING * torch.finfo(gradient.dtype).eps, COARSEST)
+            is_rounding = _row_sizes(gradient) <= rounding * _row_sizes(cancelled)
+            gradient = torch.where(is_rounding, 0.0, gradient)
+        return (None if _largest(gradient) == 0.0 else gradient), None
+
+
+def _row_sizes(rows: Tensor) -> Tensor:
+    """The largest magnitude of each row, (problems, 1)."""
+    return rows.detach().abs().amax(dim=-1, keepdim=True)
 
 
 def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: bool) -> Tensor:
@@ -203,10 +227,15 @@ def _largest(tensor: Tensor) -> float:
 
 
 def _adjoint_solution(image: Tensor, point: Tensor, gradient: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
-    """u with `u = g + J^T u`, J the derivative of the image by the point; without gradients."""
+    """u with `u = g + J^T u`, J the derivative of the image by the point; without gradients.
+
+    J counts as 0 for a problem whose image is not finite, so that it does not stop the others.
+    """
+
+    sound = image.detach().isfinite().all(dim=-1, keepdim=True)
 
     def operator(u: Tensor) -> Tensor:
-        return gradient + _pulled(image, point, u, create_graph=False)
+        return gradient + torch.where(sound, _pulled(image, point, u, create_graph=False), 0.0)
 
     if is_many(gradient):
         if torch.is_grad_enabled():
