@@ -393,6 +393,39 @@ def test_the_checker_finds_about_the_same(grouped: tuple[Grouped, Tensor, Tensor
     assert float((torch.from_numpy(middle) - own.middle[0]).abs().max()) < 1e-9
 
 
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda z: torch.tanh(z.transpose(0, 1)).transpose(0, 1),
+    "merged": lambda z: torch.tanh(z.reshape(-1, z.shape[-1])).reshape(z.shape),
+    "normalised": lambda z: nn.functional.layer_norm(z.transpose(0, 1), z.shape[-1:]).transpose(0, 1),
+    "largest": lambda z: z.transpose(0, 1).amax(-1, keepdim=True).transpose(0, 1) * torch.ones_like(z),
+    "sorted": lambda z: z.transpose(0, 1).sort(-1).values.transpose(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
+@pytest.mark.parametrize("mixed", [False, True])
+def test_problems_that_lie_in_another_dimension_inside(name: str, mixed: bool) -> None:
+    """Each problem's own deviation, whichever dimension counts problems on the way: as for the problems one by one."""
+    W = torch.randn(4, 4, generator=seeded(5), dtype=torch.float64)
+
+    def G(z: Tensor, x: Tensor) -> Tensor:
+        inner = LAYOUTS[name](z @ W)
+        return (0.3 * (inner @ W) if mixed else 0.3 * inner) + x
+
+    z = torch.randn(3, 3, 4, generator=seeded(6), dtype=torch.float64)
+    together = spread(expression(G, z, torch.zeros_like(z), 0.05), 1)
+    assert together.middle.shape == (3, 12, 12)
+    subject = Subject(Problem(trace(G, z, z, batch_dims=1), z, (z,)).graph, frozenset(), ())
+    walk = walk_over_ball(subject, Values(subject.graph, None, subject.free), CheckedBall([z.numpy()], 0.05), L2, None)
+    checked = float(checked_spread(walk, subject).deviation)
+    alone = [spread(expression(G, one[None], torch.zeros_like(one[None]), 0.05), 1) for one in z]
+    largest = max(one.deviation for one in alone)
+    assert largest * (1 - 1e-9) <= together.deviation <= largest * (1 + 1e-9)
+    assert 0.9 * largest <= checked <= largest * (1 + 1e-9)
+    for k, one in enumerate(alone):
+        assert float((together.middle[k] - one.middle[0]).abs().max()) < 1e-12
+
+
 class Partly(nn.Module):
     """Two leaves, one of which is a constant."""
 

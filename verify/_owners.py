@@ -19,7 +19,7 @@ _APART = 0.1  # from a whole number: more shows that the numbers were too large 
 
 @dataclass(frozen=True, eq=False)
 class Owners:
-    """The numbers of the problems, (entries,); -1 for an entry that may be any one's; None for one problem, or unknown."""
+    """The numbers of the problems, (entries,), -1 for what may be any one's; None for one problem, or where unknown."""
 
     numbers: Tensor | None
     problems: int
@@ -52,5 +52,7 @@ def problems_of_entries(jacobian: Jacobian, problems: int) -> list[Owners]:
         number = label.round()
         told = bool((number - label).abs().amax() <= _APART) if label.numel() else True  # NaN tells nothing
         found.append(Owners(number.reshape(-1).to(torch.int64) - 1 if told else None, problems))
-        values.append((((count > 0) | count.isnan()).to(torch.float64), number if told else torch.full_like(label, torch.nan)))
+        values.append(
+            (((count > 0) | count.isnan()).to(torch.float64), number if told else torch.full_like(label, torch.nan))
+        )
     return found

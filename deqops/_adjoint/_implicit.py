@@ -118,7 +118,7 @@ class _FirstOrder(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, start: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
         output = image.clone()
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(image, start, output)
+        ctx.save_for_backward(image, start)
         ctx.adjoint = adjoint
         return output
 
@@ -127,10 +127,10 @@ class _FirstOrder(torch.autograd.Function):
         (gradient,) = gradients
         if gradient is None:
             return None, None, None
-        image, start, output = ctx.saved_tensors
+        image, start = ctx.saved_tensors
         covector = _adjoint_solution(image, start, gradient, ctx.adjoint)
         if torch.is_grad_enabled():
-            covector = ordered(covector, output + gradient, 0)
+            covector = ordered(covector, image + gradient, 0)
         return covector, None, None
 
 
@@ -162,7 +162,7 @@ class _HigherOrder(torch.autograd.Function):
             lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
             covector = lower.attach(lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector)
         back = _pulled(image, anchor, covector, create_graph=keep)
-        ctx.link.cancelled = back.detach()
+        ctx.link.cancelled = back
         return covector, -back, None, None
 
 
@@ -195,15 +195,18 @@ class _Anchor(torch.autograd.Function):
         if gradient is None:
             return None, None
         if cancelled is not None:
-            rounding = min(ROUNDING * torch.finfo(gradient.dtype).eps, COARSEST)
-            is_rounding = _row_sizes(gradient) <= rounding * _row_sizes(cancelled)
-            gradient = torch.where(is_rounding, 0.0, gradient)
+            gradient = _without_rounding(gradient, cancelled)
         return (None if _largest(gradient) == 0.0 else gradient), None
 
 
-def _row_sizes(rows: Tensor) -> Tensor:
-    """The largest magnitude of each row, (problems, 1)."""
-    return rows.detach().abs().amax(dim=-1, keepdim=True)
+def _without_rounding(gradient: Tensor, cancelled: Tensor) -> Tensor:
+    """0 for each problem whose gradient is rounding beside what cancelled in it, or where that is no number."""
+    if is_many(gradient):
+        many = ManyGradients.of(gradient)
+        return many.seen(_without_rounding(many.plain, ManyGradients.of(cancelled).plain))
+    sizes, terms = (rows.detach().abs().amax(dim=-1, keepdim=True) for rows in (gradient, cancelled))
+    rounding = min(ROUNDING * torch.finfo(gradient.dtype).eps, COARSEST) * terms
+    return torch.where((sizes <= rounding) | ~terms.isfinite(), 0.0, gradient)
 
 
 def _pulled(image: Tensor, point: Tensor, covector: Tensor, *, create_graph: bool) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from deqops._errors import InputError
@@ -43,7 +44,7 @@ class Picard:
 
     def step(self, memory: None, z: Tensor, image: Tensor) -> tuple[Tensor, None]:
         """The damped image."""
-        return (image if self.damping == 1.0 else z + self.damping * (image - z)), None
+        return (image if self.damping == 1.0 else torch.lerp(z, image, self.damping)), None
 
     def narrowed(self, memory: None, rows: Tensor) -> None:
         """Nothing to narrow."""

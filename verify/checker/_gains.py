@@ -30,11 +30,8 @@ def forward(sources: list[Source], outputs: list[Form], state: list[ball.Balls])
         if source.form is None:
             values.append(state[number])
         else:
-            value = _magnitude(source.form, values)
-            if source.linear is not None:
-                value = source.linear.magnitude(value)
-            values.append(_sloped(source, value).reshape(source.shape))
-    return [_magnitude(form, values) for form in outputs]
+            values.append(sloped_magnitude(source, magnitude_of(source.form, values)))
+    return [magnitude_of(form, values) for form in outputs]
 
 
 def backward(sources: list[Source], outputs: list[Form], covectors: list[ball.Balls]) -> list[ball.Balls]:
@@ -52,11 +49,13 @@ def backward(sources: list[Source], outputs: list[Form], covectors: list[ball.Ba
     return [total for total, source in zip(sums, sources, strict=True) if source.form is None]
 
 
-def _sloped(source: Source, value: ball.Balls) -> ball.Balls:
-    """The largest slopes, or the magnitudes of a function's derivatives, times a value."""
+def sloped_magnitude(source: Source, value: ball.Balls) -> ball.Balls:
+    """The largest slopes, or the magnitudes of a function's derivatives, times a value of the form's shape."""
+    if source.linear is not None:
+        value = source.linear.magnitude(value)
     if source.derivative is None:
         return ball.times(value.reshape(source.shape), source.slope)
-    return source.derivative.magnitude(value)
+    return source.derivative.magnitude(value).reshape(source.shape)
 
 
 def _sloped_transposed(source: Source, value: ball.Balls) -> ball.Balls:
@@ -65,7 +64,8 @@ def _sloped_transposed(source: Source, value: ball.Balls) -> ball.Balls:
     return source.derivative.magnitude_transposed(value)
 
 
-def _magnitude(form: Form, values: list[ball.Balls]) -> ball.Balls:
+def magnitude_of(form: Form, values: list[ball.Balls]) -> ball.Balls:
+    """Bounds of the moduli of a form, from those of the sources."""
     total = ball.full(0, form.shape)
     for number, terms in form.terms.items():
         for term in terms:

@@ -21,6 +21,7 @@ from ._gains import inner_slope, sloped_norm
 from ._interval import Interval, exactly
 from ._network import Walk
 from ._normalisation import Derivative
+from ._owners import Owners, problems_of_entries
 from ._refusal import Rejected
 from ._softmax import Softmax
 from ._stack import simple_bound
@@ -49,7 +50,7 @@ def spread(walk: Walk, subject: Subject) -> Spread:
         raise Rejected(f"matrices of {unknowns} unknowns are beyond the checker's means")
     problems = subject.shapes[0][0] if subject.graph.batch_dims else 1
     sources, middles, deviations = walk.network.sources, list[Interval](), list[Any]()
-    for number, source in enumerate(sources):
+    for number, (source, owners) in enumerate(zip(sources, problems_of_entries(sources, problems), strict=True)):
         if source.form is None:
             middles.append(identity_columns(subject, number, range(unknowns)))
             deviations.append(arb(0))
@@ -57,7 +58,7 @@ def spread(walk: Walk, subject: Subject) -> Spread:
         moved = forward_columns(source.form, middles, unknowns)
         found = sloped_columns(moved, source)
         middles.append(exactly(found.middle))
-        deviations.append((_own(moved, found, source, problems) + _inherited(source, sources, deviations)).upper())
+        deviations.append((_own(moved, found, source, owners) + _inherited(source, sources, deviations)).upper())
     rows = [forward_columns(form, middles, unknowns).middle.reshape(problems, -1, unknowns) for form in walk.outputs]
     away = [_moved_on(form, sources, deviations, None) for form in walk.outputs]
     middle, deviation = np.concatenate(rows, axis=1), ball.root_up(sum((a * a for a in away), arb(0)))
@@ -66,15 +67,18 @@ def spread(walk: Walk, subject: Subject) -> Spread:
     return Spread(middle, deviation)
 
 
-def _own(moved: Interval, found: Interval, source: Source, problems: int) -> Any:
+def _own(moved: Interval, found: Interval, source: Source, owners: Owners) -> Any:
     """A bound of `|(S - T) N|`, by intervals or by blocks."""
-    count = moved.middle.shape[-1]
-    top = _largest_simple_bound(found.radius.reshape(problems, -1, count))
+    top = arb(0)
+    for radius in owners.parts(found.radius):
+        top = top.max(simple_bound(radius))
     each = _deviations(source)
     if each is None:
         return top
-    weighted = ball.times(moved.middle, each[..., None] if each.ndim else each)
-    return top.min(largest_norm(exactly(weighted.reshape(problems, -1, count)), "l2", None))
+    weighted, by_blocks = ball.times(moved.middle, each[..., None] if each.ndim else each), arb(0)
+    for part in owners.parts(weighted):
+        by_blocks = by_blocks.max(largest_norm(exactly(part[None]), "l2", None))
+    return top.min(by_blocks)
 
 
 def _deviations(source: Source) -> ball.Balls | None:
@@ -106,10 +110,3 @@ def _moved_on(form: Form, sources: list[Source], deviations: list[Any], slope: A
             for term in terms:
                 total = total + sloped_norm(term, len(sources[number].shape), slope) * deviations[number]
     return total
-
-
-def _largest_simple_bound(radii: ball.Balls) -> Any:
-    top = arb(0)
-    for radius in radii:
-        top = top.max(simple_bound(radius))
-    return top
