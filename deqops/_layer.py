@@ -115,3 +115,8 @@ class EquilibriumLayer(nn.Module):
     def extra_repr(self) -> str:
         """The settings."""
         return f"solver={self.solver}, adjoint={type(self.adjoint).__name__}, batch_dims={self.batch_dims}"
+
+
+def operator_of(G: Any) -> Any:
+    """The operator that an `EquilibriumLayer` solves; G itself where it is none, whatever its attributes are called."""
+    return G.operator if isinstance(G, EquilibriumLayer) else G

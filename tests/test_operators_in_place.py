@@ -21,6 +21,8 @@ from deqops import (
     Result,
     solve,
 )
+from deqops.verify import Verdict, certify, check, lipschitz_bound
+from deqops.verify.contractive import repair
 
 SOLVERS = [Picard(), Anderson(), Broyden(), NewtonKrylov()]
 WRITES = "G: it writes into the state it is given"
@@ -148,3 +150,39 @@ def test_a_layers_first_state_is_not_written_to() -> None:
     layer = EquilibriumLayer(lambda z, x: 0.5 * z + x, initial=lambda x: start)
     layer(torch.ones(2, 3)).add_(1.0)
     assert bool((start == 0).all())
+
+
+# ------------------------------------------------------------------------- modules with a part called `operator`
+
+
+class Scaled(nn.Module):
+    """3 times a part that is called `operator`."""
+
+    def __init__(self, factor: float = 3.0) -> None:
+        super().__init__()
+        self.factor, self.operator = factor, nn.Linear(4, 4, bias=False)
+        self.operator.weight.data = 0.5 * torch.eye(4)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.factor * self.operator(z)
+
+
+def test_a_module_is_not_taken_for_its_part() -> None:
+    """`Scaled` has the constant 1.5, its part 0.5."""
+    y = torch.zeros(2, 4)
+    assert certify(Scaled(), y, theorem="picard", norm="l2").verdict is not Verdict.CERTIFIED
+    assert 1.5 <= lipschitz_bound(Scaled(), y).upper < 1.5001
+    certificate = certify(Scaled(1.5), y, theorem="picard", norm="l2")
+    assert certificate.rate is not None
+    assert 0.75 <= certificate.rate < 0.7501
+    assert check(certificate, Scaled(1.5), y).accepted
+    assert not check(certificate, Scaled(1.5).operator, y).accepted
+    repaired = repair(Scaled(), y, rate=0.9)
+    assert float(lipschitz_bound(repaired.module, y).upper) < 0.91
+
+
+def test_a_layer_is_still_taken_for_its_operator() -> None:
+    layer = EquilibriumLayer(Scaled(1.5), initial=lambda: torch.zeros(2, 4))
+    certificate = certify(layer)
+    assert certificate.rate is not None
+    assert 0.75 <= certificate.rate < 0.7501

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
+from deqops._layer import operator_of
 from deqops._numbers import as_number
 
 from . import _midrad as midrad
@@ -213,7 +214,7 @@ class _Analysis:
 
 def _computed(problem: Problem, G: Any, y: Any, inputs: tuple[Any, ...]) -> list[Tensor]:
     """The leaves of G^(y): G run as it is, in its own arithmetic."""
-    program = G if isinstance(G, nn.Module) and not hasattr(G, "operator") else getattr(G, "operator", G)
+    program = operator_of(G)
     if isinstance(program, torch.export.ExportedProgram):
         program = problem.operator
     with torch.no_grad():

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from deqops._atomic import write_atomically
 from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
+from deqops._layer import operator_of
 from deqops._tree import check_batch_dims
 from deqops.graph import _rules as _registered  # noqa: F401  (fills the table of lowering rules)
 from deqops.graph._folding import folded
@@ -188,8 +189,8 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGrap
     """The operator graph of `G(state, *inputs)`.
 
     Args:
-        G: module, callable, `torch.export.ExportedProgram`, `OperatorGraph` (returned as it is), or an object with
-            an attribute `operator` (an `EquilibriumLayer`).
+        G: module, callable, `torch.export.ExportedProgram`, `OperatorGraph` (returned as it is), or an
+            `EquilibriumLayer`, for its operator.
         state: example state, which fixes structure and dtype.
         inputs: example inputs.
         batch_dims: 1 or 0; an `OperatorGraph` keeps its own.
@@ -231,7 +232,7 @@ def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any
 
 
 def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
-    operator = G if isinstance(G, nn.Module) and not hasattr(G, "operator") else getattr(G, "operator", G)
+    operator = operator_of(G)
     if not callable(operator):
         raise InputError(f"G: a module or callable is needed, got {type(operator).__name__}")
     module = operator if isinstance(operator, nn.Module) else _Callable(operator)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deqops._errors import InputError
+from deqops._layer import operator_of
 from deqops.graph import check_independent, trace
 
 from .._certificate import Certificate
@@ -91,7 +92,7 @@ def repair(
     if norm not in ("l2", "linf") or method not in METHODS:
         raise InputError(f"norm, method: got {norm!r}, {method!r}; choose l2 or linf, and clip or scale")
     module = copy.deepcopy(G)
-    operator = getattr(module, "operator", module)
+    operator = operator_of(module)
     if not isinstance(operator, nn.Module):
         raise InputError(
             f"G: the weights of a module are repaired, got {type(operator).__name__}; make it an nn.Module"
