@@ -35,26 +35,31 @@ class Unwritten:
         Raises:
             InputError: it was written to them, or to the image before.
         """
-        watched = [rows] if self._image is None else [rows, self._image]
-        before = [self._state(tensor) for tensor in watched]
+        before = rows if self._image is None else self._image
+        if rows.is_inference() or before.is_inference():
+            self._image = self._compared(rows, before)
+            return self._image
+        counts = rows._version, before._version
         image = self._evaluate(rows)
-        for tensor, state in zip(watched, before, strict=True):
-            if state is not None and not _is_same(tensor, state):
-                raise InputError(
-                    "G: it writes into the state it is given, or into what it returned before (an in-place "
-                    "operation, out=, ReLU(inplace=True)); let it return new tensors, or work on state.clone()"
-                )
-        self._left = max(0, self._left - 1)
+        if (rows._version, before._version) != counts:
+            raise _refusal()
         self._image = image
         return image
 
-    def _state(self, tensor: Tensor) -> int | Tensor | None:
-        if not tensor.is_inference():
-            return tensor._version
-        return tensor.clone() if self._left else None
+    def _compared(self, rows: Tensor, before: Tensor) -> Tensor:
+        if not self._left:
+            return self._evaluate(rows)
+        self._left -= 1
+        kept = rows.clone(), before.clone()
+        image = self._evaluate(rows)
+        for tensor, numbers in zip((rows, before), kept, strict=True):
+            if not torch.equal(tensor.nan_to_num(), numbers.nan_to_num()):
+                raise _refusal()
+        return image
 
 
-def _is_same(tensor: Tensor, before: int | Tensor) -> bool:
-    if isinstance(before, Tensor):
-        return torch.equal(tensor, before) or bool(tensor.isnan().any())
-    return tensor._version == before
+def _refusal() -> InputError:
+    return InputError(
+        "G: it writes into the state it is given, or into what it returned before (an in-place operation, out=, "
+        "ReLU(inplace=True)); let it return new tensors, or work on state.clone()"
+    )

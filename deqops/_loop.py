@@ -88,7 +88,7 @@ def iterate(
         while True:
             run.evaluate(trace or callback is not None)
             if callback is not None:
-                callback(run.rounds, run.seen[-1])
+                callback(run.rounds, run.seen[-1].clone() if trace else run.seen.pop())
             if run.finished:
                 return run.rollout(run.seen if trace else [])
             if narrow is not None and narrowing is not None and run.is_sparse:
