@@ -99,6 +99,12 @@ def test_where_nothing_needs_gradients_none_are_kept() -> None:
     constant = torch.ones(2, 3)
     assert not solve(lambda z: 0.5 * z + constant, torch.zeros(2, 3)).value.requires_grad
     assert not solve(lambda z: constant, torch.zeros(2, 3)).value.requires_grad
+    weight = torch.ones(2, 3, requires_grad=True)
+    for G in (lambda z: weight, lambda z: 0.5 * z.detach() + weight):
+        solve(G, torch.zeros(2, 3)).value.sum().backward()
+        assert weight.grad is not None
+        assert torch.equal(weight.grad, torch.ones(2, 3))
+        weight.grad = None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -12,8 +12,10 @@ def needs_gradients_beyond(image: Tensor, start: Tensor) -> bool:
 
     The walk ends at the first leaf that it meets.
     """
+    if image.grad_fn is None:
+        return image.requires_grad  # a leaf itself
     seen: set[Any] = {start.grad_fn}
-    waiting: list[Any] = [] if image.grad_fn is None else [image.grad_fn]
+    waiting: list[Any] = [image.grad_fn]
     while waiting:
         node = waiting.pop()
         if node in seen:
