@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator
-from ._exit import DONE, FAILED, UNKNOWN, writing
+from ._exit import DONE, FAILED, UNKNOWN, require_place, writing
 from ._output import emit, json_option
 from ._progress import stage
 
@@ -72,6 +72,7 @@ def certify_command(
     from deqops.verify import certify
 
     where = parse_region(region)
+    require_place(output, model, inputs_path)
     given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
     with stage("certifying") as advance:
         certificate = certify(

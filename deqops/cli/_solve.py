@@ -10,7 +10,7 @@ import click
 from deqops._tensorfile import write_tensors
 
 from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator, require_file
-from ._exit import DONE, FAILED, writing
+from ._exit import DONE, FAILED, require_place, writing
 from ._output import at_most, emit, json_option
 from ._progress import stage
 
@@ -55,6 +55,7 @@ def solve_command(
 
     if error is not None and certificate is None:
         raise click.UsageError("--error needs --certificate: only a certificate proves a distance")
+    require_place(output, model, inputs_path, certificate)
     given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
     chosen, stop = _solver(solver, damping), _tolerance(tolerance, error, certificate)
     with stage("solving") as advance:
