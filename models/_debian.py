@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -91,11 +91,15 @@ def _index(root: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     program = shutil.which("apt-cache")
     if program is None:
-        raise InputError(f"root: there is no {path}, and no apt-cache here; write it with apt-cache dumpavail > {FILE}")
+        raise MissingDataError(
+            f"root: there is no {path}, and no apt-cache here; write it with apt-cache dumpavail > {FILE}"
+        )
     try:
         done = subprocess.run([program, "dumpavail"], capture_output=True, timeout=_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(f"root: there is no {path}, and apt-cache dumpavail fails ({type(error).__name__})") from None
+        raise MissingDataError(
+            f"root: there is no {path}, and apt-cache dumpavail fails ({type(error).__name__})"
+        ) from None
     return done.stdout.decode("utf-8", errors="replace")
 
 

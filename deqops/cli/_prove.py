@@ -9,7 +9,7 @@ import click
 
 from deqops._atomic import write_atomically
 
-from ._arguments import FILE, batch_dims_option, read_inputs, read_operator, require_file
+from ._arguments import FILE, SECONDS, batch_dims_option, read_inputs, read_operator, require_file
 from ._exit import DONE, FAILED, MISSING_TOOL, UNKNOWN, CommandError, require_place, writing
 from ._output import emit, json_option
 from ._progress import stage
@@ -41,7 +41,7 @@ TIERS = ("coq-kernel", "extracted", "exact")
     "inequalities in Python's whole numbers, no proof.",
 )
 @click.option("--problem", type=click.IntRange(0), default=0, show_default=True, help="Which problem of the batch.")
-@click.option("--seconds", type=float, default=600.0, show_default=True, help="Limit of Coq's time.")
+@click.option("--seconds", type=SECONDS, default=600.0, show_default=True, help="Limit of Coq's time.")
 @click.option("--memory", type=click.IntRange(256), default=6144, show_default=True, help="Limit of its memory, MiB.")
 @batch_dims_option
 @json_option
