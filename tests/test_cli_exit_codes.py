@@ -7,6 +7,9 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from cli_cases import (
 )
 from safetensors.torch import save_file
 
+import deqops_command
 from deqops._atomic import write_atomically
 from deqops._tensorfile import read_tensors
 from deqops.cli import main
@@ -405,6 +409,37 @@ def test_a_missing_package_is_69(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr("deqops.models._pign_recipe.digits_graph", missing)
     assert main(["train", "pign", "--runs", str(tmp_path)]) == 69
     assert "sklearn" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("started", "module"),
+    [
+        ("import deqops_command; sys.exit(deqops_command.main())", "torch"),
+        ("import deqops_command; sys.exit(deqops_command.main())", "deqops.cli._main"),
+        ("import runpy; runpy.run_module('deqops', run_name='__main__')", "deqops.models"),
+    ],
+)
+def test_an_interrupt_of_the_imports_is_130(started: str, module: str) -> None:
+    """Where the module is looked for, Ctrl-C is pressed."""
+    program = (
+        "import sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        f"sys.meta_path.insert(0, Pressed()); sys.argv = ['deqops', 'info']; {started}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "deqops: interrupted before anything was done\n"
+
+
+def test_the_console_command_is_the_command_line(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"deqops": "deqops_command:main"}
+    assert "deqops_command" in project["tool"]["setuptools"]["py-modules"]
+    monkeypatch.setattr(sys, "argv", ["deqops", "--version"])
+    assert deqops_command.main() == 0
+    assert capsys.readouterr().out.startswith("deqops ")
 
 
 # ------------------------------------------------------------------------------------------------ info

@@ -53,7 +53,7 @@ def parse_settings(recipe: Recipe, dataset: str, assignments: Sequence[str]) -> 
         if not separator or key not in known:
             raise click.BadParameter(_unknown(assignment, key, list(known)), param_hint="--set")
         chosen[key] = _value(key, text, known[key])
-    with settings_named(chosen):
+    with settings_named(known):
         training, data = (
             replace(record, **{field.name: chosen[field.name] for field in fields(record) if field.name in chosen})
             for record in records
