@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError, MissingDataError
+from deqops._numbers import as_number, is_count
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -76,9 +77,10 @@ def debian_graph(
 
 def _check(sections: int, columns: int, labelled: float, validation: float) -> None:
     for name, value, least in (("sections", sections, 2), ("columns", columns, 1)):
-        if value < least:
-            raise InputError(f"{name}: got {value}; choose at least {least}")
-    if not labelled > 0 or not validation > 0 or not labelled + validation < 1:
+        if not is_count(value, least):
+            raise InputError(f"{name}: got {value!r}; choose a whole number of at least {least}")
+    shares = as_number(labelled), as_number(validation)
+    if not min(shares) > 0 or not sum(shares) < 1:
         raise InputError(f"labelled, validation: got {labelled} and {validation}; choose shares whose sum is below 1")
 
 

@@ -237,3 +237,20 @@ def test_what_is_no_number_is_refused_by_name(wrong: Any) -> None:
 def test_counts_of_any_size(solver: Any, most: Any) -> None:
     adjoint = ImplicitAdjoint(solver, max_evaluations=most)
     assert solve(lambda z: G(z) + 1, torch.ones(2, 2), solver=solver, max_evaluations=most, adjoint=adjoint).converged
+
+
+@pytest.mark.parametrize("swapped", [lambda a, b: {"b": b, "a": a}, lambda a, b: ({"b": b, "a": a}, a)])
+def test_keys_in_another_order_are_told(swapped: Any) -> None:
+    def G(state: Any) -> Any:
+        own = state[0] if isinstance(state, tuple) else state
+        return swapped(own["a"], own["b"])
+
+    one = torch.ones(1, 2)
+    start = swapped(one, one)
+    whole, own = isinstance(start, dict), {"a": one, "b": one}
+    with pytest.raises(InputError, match="keys in another order"):
+        solve(G, own if whole else (own, one))
+    with pytest.raises(InputError, match="same structure"):
+        solve(lambda state: {"b": one, "c": one}, own)
+    with pytest.raises(InputError, match="same structure"):
+        solve(lambda state: {"b": one, "a": (one,)}, own)

@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path)
 
 
-class Number(click.ParamType):
+class Number(click.types.FloatParamType):
     """A number in a range.
 
     Args:
         words: the range, to follow "a number".
         holds: whether a number is in it; never NaN.
     """
-
-    name = "float"
 
     def __init__(self, words: str, holds: Callable[[float], bool]) -> None:
         self._words, self._holds = words, holds
