@@ -48,7 +48,9 @@ def file_behind(path: Path | str) -> Path:
         if mode is not None and stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
         if mode is not None and not stat.S_ISREG(mode):
-            raise FileExistsError(errno.EEXIST, "it is a device, a pipe, a socket or an endless link", str(path))
+            raise FileExistsError(
+                errno.EEXIST, "it is not a plain file but a device, a pipe, a socket or an endless link", str(path)
+            )
     return target
 
 

@@ -47,7 +47,8 @@ def require_place(output: Path | None, *inputs: Path | None) -> None:
     try:
         target = file_behind(output)
     except OSError as error:
-        raise CommandError(CANNOT_CREATE, f"cannot write {output}: {error.strerror}; give a file name") from error
+        hint = "give a file name" if isinstance(error, IsADirectoryError) else "remove it or choose another place"
+        raise CommandError(CANNOT_CREATE, f"cannot write {output}: {error.strerror}; {hint}") from error
     if not target.parent.is_dir():
         raise CommandError(CANNOT_CREATE, f"cannot write {output}: {target.parent} is not a folder; create it first")
     if not os.access(target.parent, os.W_OK | os.X_OK):
