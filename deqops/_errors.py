@@ -9,6 +9,10 @@ class InputError(DeqopsError, ValueError):
     """An argument has the wrong shape, dtype, structure or value."""
 
 
+class MissingDataError(InputError):
+    """The files of a data set are not where they were looked for."""
+
+
 class ModelFileError(DeqopsError):
     """A model, tensor or certificate file is damaged, foreign, too large or hostile."""
 

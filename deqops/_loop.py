@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._equation import Equation, Given
+from deqops._numbers import LARGEST_COUNT
 from deqops._precision import CoarsestUnit, uncompiled
 from deqops._solution import RUNNING, Result
 from deqops._solver import NarrowingSolver, PreparedSolver, Solver
@@ -109,7 +110,7 @@ class _Run:
         self, operator: Rows, start: Tensor, most: int, watch: Watch, equation: Equation, coarser: float
     ) -> None:
         problems = start.shape[0]
-        self.operator, self.watch, self.equation, self.most = operator, watch, equation, most
+        self.operator, self.watch, self.equation, self.most = operator, watch, equation, min(int(most), LARGEST_COUNT)
         self.coarser = coarser  # a unit of rounding that may be G's, 0 where none is known
         self.z = self.image = start
         self.previous: Tensor | None = None  # the image before z

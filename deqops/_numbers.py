@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 from torch import Tensor
+
+LARGEST_COUNT = 2**62
+"""What counts beyond it mean: without limit. Sums of two still fit into 64 bits."""
 
 
 def as_number(value: object) -> float:
@@ -20,5 +24,19 @@ def as_number(value: object) -> float:
 
 
 def is_count(value: object, least: int = 0) -> bool:
-    """Whether it is a whole number of at least so many; no bool."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    """Whether it is a whole number of at least so many, Python's or NumPy's; no bool."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= least
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a real number, Python's or NumPy's; no bool, no tensor."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def keep_plain(record: object, *names: str) -> None:
+    """Make these settings of a frozen record Python's own numbers; what is no number that they hold stays."""
+    for name in names:
+        value = getattr(record, name)
+        if is_number(value):
+            with contextlib.suppress(OverflowError):
+                object.__setattr__(record, name, int(value) if isinstance(value, Integral) else float(value))

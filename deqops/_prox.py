@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deqops._errors import InputError
+from deqops._numbers import as_number, is_number
 from deqops._tree import at_least_float32, host
 
 NEWTON_STEPS = 80
@@ -110,6 +111,5 @@ def _by_newton(s: Slope, slope: Slope, x: Tensor, step: float) -> Tensor:
 
 def check_step_size(step_size: object) -> None:
     """Raises InputError unless it is None or a finite number above 0."""
-    number = isinstance(step_size, int | float) and not isinstance(step_size, bool)
-    if step_size is not None and not (number and 0 < float(step_size) < math.inf):  # type: ignore[arg-type]
+    if step_size is not None and not (is_number(step_size) and 0 < as_number(step_size) < math.inf):
         raise InputError(f"step_size: a finite number above 0 or None is needed, got {step_size!r}")

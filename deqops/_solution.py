@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -53,6 +54,11 @@ _REMEDIES = {
     Result.NONFINITE: "check weights, inputs and the start for NaN and infinity",
     Result.STAGNATED: "loosen the tolerance or use float64",
 }
+_REMEDIES_OF_ADJOINTS = _REMEDIES | {
+    Result.MAX_EVALUATIONS: "raise ImplicitAdjoint(max_evaluations=...) or loosen ImplicitAdjoint(tolerance=...)",
+    Result.STAGNATED: "loosen ImplicitAdjoint(tolerance=...), which is not the layer's tolerance, or use float64",
+}
+"""An adjoint equation has settings of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +95,29 @@ class Solution:
 
     def describe_failure(self) -> str:
         """One line: how many problems failed, how, and what to do; empty when none did."""
-        failed = [(n, r) for n, r in enumerate(self.results) if r is not Result.CONVERGED]
-        if not failed:
-            return ""
-        counts = Counter(result.name for _, result in failed)
-        kinds = ", ".join(f"{count} {name}" for name, count in counts.items())
-        number, kind = failed[0]
-        return (
-            f"{len(failed)} of {len(self.result)} problems did not converge ({kinds}); problem {number} has "
-            f"residual {float(self.residual[number]):.3g} after {int(self.evaluations[number])} evaluations: "
-            f"{kind.remedy}"
-        )
+        return _failure(self, _REMEDIES)
+
+
+def _failure(solution: Solution, remedies: Mapping[Result, str]) -> str:
+    failed = [(n, r) for n, r in enumerate(solution.results) if r is not Result.CONVERGED]
+    if not failed:
+        return ""
+    counts = Counter(result.name for _, result in failed)
+    kinds = ", ".join(f"{count} {name}" for name, count in counts.items())
+    number, kind = failed[0]
+    return (
+        f"{len(failed)} of {len(solution.result)} problems did not converge ({kinds}); problem {number} has "
+        f"residual {float(solution.residual[number]):.3g} after {int(solution.evaluations[number])} evaluations: "
+        f"{remedies[kind]}"
+    )
 
 
 class ConvergenceError(DeqopsError, RuntimeError):
     """A solve failed for at least one problem; `solution` holds everything it found."""
 
     def __init__(self, solution: Solution, where: str = "solve") -> None:
-        super().__init__(f"{where}: {solution.describe_failure()}")
+        remedies = _REMEDIES_OF_ADJOINTS if where.endswith("ImplicitAdjoint") else _REMEDIES
+        super().__init__(f"{where}: {_failure(solution, remedies)}")
         self.solution, self.where = solution, where
 
     def __reduce__(self) -> tuple[type[ConvergenceError], tuple[Solution, str]]:

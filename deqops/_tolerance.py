@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deqops._errors import InputError
-from deqops._numbers import as_number
+from deqops._numbers import as_number, is_number, keep_plain
 
 Norms = TypeVar("Norms", Tensor, NDArray[np.float64])
 
@@ -56,6 +56,7 @@ class Tolerance:
     certificate: ErrorCertificate | None = None
 
     def __post_init__(self) -> None:
+        keep_plain(self, "absolute", "relative", "error")
         for name in ("absolute", "relative"):
             value = getattr(self, name)
             if not (_is_finite(value) and value >= 0):
@@ -75,4 +76,4 @@ class Tolerance:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(as_number(value))
+    return is_number(value) and math.isfinite(as_number(value))

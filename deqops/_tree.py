@@ -96,6 +96,10 @@ class StateLayout:
             leaves, spec = [image], self.spec
         else:
             leaves, spec = pytree.tree_flatten(image)
+        if spec != self.spec and _is_reordered(pytree.tree_unflatten(range(len(self.shapes)), self.spec), image):
+            raise InputError(
+                "G: it returns the state's keys in another order; build its dict in the order of the state's"
+            )
         if spec != self.spec:
             raise InputError(f"G: it maps a state of structure {self.spec} to {spec}; return the same structure")
         for leaf, shape, dtype in zip(leaves, self.shapes, self.dtypes, strict=True):
@@ -121,6 +125,15 @@ class StateLayout:
     @property
     def _widths(self) -> list[int]:
         return [shape.numel() // self.problems for shape in self.shapes]
+
+
+def _is_reordered(state: Any, image: Any) -> bool:
+    """Whether two trees, leaves apart, differ in the order of keys alone."""
+    if isinstance(state, dict) and isinstance(image, dict):
+        return state.keys() == image.keys() and all(_is_reordered(state[key], image[key]) for key in state)
+    if isinstance(state, list | tuple) and type(state) is type(image):
+        return len(state) == len(image) and all(map(_is_reordered, state, image))
+    return not isinstance(state, dict | list | tuple) and not isinstance(image, dict | list | tuple)
 
 
 def check_batch_dims(batch_dims: object) -> None:

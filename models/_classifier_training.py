@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deqops import Result
 from deqops._errors import InputError
 from deqops._fingerprint import tensor_digest
+from deqops._numbers import as_number, is_count
 
 from ._classifier import Classifier, split_accuracies
 from ._digit_images import DigitImages
@@ -120,7 +121,7 @@ class ClassifierTask(Task):
 
 def check_training(settings: Training) -> None:
     """Raises InputError where a number of the training is out of range."""
-    if settings.epochs < 1:
-        raise InputError(f"epochs: got {settings.epochs}; choose at least 1")
-    if not settings.learning_rate > 0 or not settings.weight_decay >= 0:
+    if not is_count(settings.epochs, 1):
+        raise InputError(f"epochs: got {settings.epochs!r}; choose a whole number of at least 1")
+    if not as_number(settings.learning_rate) > 0 or not as_number(settings.weight_decay) >= 0:
         raise InputError("learning_rate must be positive and weight_decay not negative; change them")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
+from deqops._numbers import as_number, is_count
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -76,9 +77,10 @@ def debian_graph(
 
 def _check(sections: int, columns: int, labelled: float, validation: float) -> None:
     for name, value, least in (("sections", sections, 2), ("columns", columns, 1)):
-        if value < least:
-            raise InputError(f"{name}: got {value}; choose at least {least}")
-    if not labelled > 0 or not validation > 0 or not labelled + validation < 1:
+        if not is_count(value, least):
+            raise InputError(f"{name}: got {value!r}; choose a whole number of at least {least}")
+    shares = as_number(labelled), as_number(validation)
+    if not min(shares) > 0 or not sum(shares) < 1:
         raise InputError(f"labelled, validation: got {labelled} and {validation}; choose shares whose sum is below 1")
 
 
@@ -91,11 +93,15 @@ def _index(root: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     program = shutil.which("apt-cache")
     if program is None:
-        raise InputError(f"root: there is no {path}, and no apt-cache here; write it with apt-cache dumpavail > {FILE}")
+        raise MissingDataError(
+            f"root: there is no {path}, and no apt-cache here; write it with apt-cache dumpavail > {FILE}"
+        )
     try:
         done = subprocess.run([program, "dumpavail"], capture_output=True, timeout=_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(f"root: there is no {path}, and apt-cache dumpavail fails ({type(error).__name__})") from None
+        raise MissingDataError(
+            f"root: there is no {path}, and apt-cache dumpavail fails ({type(error).__name__})"
+        ) from None
     return done.stdout.decode("utf-8", errors="replace")
 
 

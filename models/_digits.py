@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError
+from deqops._numbers import is_count
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -55,12 +56,12 @@ def digits_graph(*, neighbours: int = 10, labels_per_class: int = 5, validation:
 
 
 def _check(neighbours: int, labels_per_class: int, validation: int) -> None:
-    if not 1 <= neighbours < _IMAGES:
-        raise InputError(f"neighbours: got {neighbours}; choose 1 to {_IMAGES - 1}")
-    if not 1 <= labels_per_class <= 100:
-        raise InputError(f"labels_per_class: got {labels_per_class}; choose 1 to 100")
-    if not 1 <= validation < _IMAGES - _CLASSES * labels_per_class:
-        raise InputError(f"validation: got {validation}; no test images would remain, choose fewer")
+    if not is_count(neighbours) or not 1 <= neighbours < _IMAGES:
+        raise InputError(f"neighbours: got {neighbours!r}; choose 1 to {_IMAGES - 1}")
+    if not is_count(labels_per_class) or not 1 <= labels_per_class <= 100:
+        raise InputError(f"labels_per_class: got {labels_per_class!r}; choose 1 to 100")
+    if not is_count(validation) or not 1 <= validation < _IMAGES - _CLASSES * labels_per_class:
+        raise InputError(f"validation: got {validation!r}; no test images would remain, choose fewer")
 
 
 def _neighbour_edges(points: Tensor, neighbours: int) -> Tensor:

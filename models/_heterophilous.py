@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
 
 from ._debian import random_split
 
@@ -73,7 +73,7 @@ def _lines(path: Path) -> list[list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(
+        raise MissingDataError(
             f"root: cannot read {path} ({error.strerror}); it takes github.com/graphdml-uiuc-jlu/geom-gcn's new_data"
         ) from None
     except UnicodeDecodeError:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, Tolerance
 from deqops._errors import InputError
+from deqops._numbers import as_number, is_count
 
 from ._pign import MAX_EVALUATIONS, SparseEncoder, ZeroState, dropped
 from ._propagation import convolved
@@ -160,13 +161,13 @@ class ImplicitGraphStep(nn.Module):
 def check_ignn(channels: int, hidden: int, rate: float, norm: str, steps: int, dropout: float) -> None:
     """Raises InputError where an option is out of range."""
     for name, value in (("channels", channels), ("hidden", hidden)):
-        if value < 1:
-            raise InputError(f"{name}: got {value}; choose at least 1")
-    if not 0 < rate < 1:
-        raise InputError(f"rate: got {rate}; choose a number between 0 and 1")
+        if not is_count(value, 1):
+            raise InputError(f"{name}: got {value!r}; choose a whole number of at least 1")
+    if not 0 < as_number(rate) < 1:
+        raise InputError(f"rate: got {rate!r}; choose a number between 0 and 1")
     if norm not in NORMS:
         raise InputError(f"norm: got {norm!r}; choose from {', '.join(NORMS)}")
-    if steps < 0:
-        raise InputError(f"steps: got {steps}; choose 0 for the equilibrium, or a number of applications")
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout: got {dropout}; choose a part in [0, 1)")
+    if not is_count(steps):
+        raise InputError(f"steps: got {steps!r}; choose 0 for the equilibrium, or a number of applications")
+    if not 0 <= as_number(dropout) < 1:
+        raise InputError(f"dropout: got {dropout!r}; choose a part in [0, 1)")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, Tolerance
 from deqops._errors import InputError
+from deqops._numbers import as_number, is_count
 
 from ._classifier import Classifier, ZerosOf
 from ._digit_images import CLASSES, SIDE
@@ -67,9 +68,9 @@ def image_layer(operator: nn.Module, channels: int) -> EquilibriumLayer:
 
 def check_image(channels: int, rate: float, steps: int) -> None:
     """Raises InputError where an option is out of range."""
-    if channels < 1:
-        raise InputError(f"channels: got {channels}; choose at least 1")
-    if not rate > 0:
-        raise InputError(f"rate: got {rate}; choose a positive bound, below 1 for a contraction")
-    if steps < 0:
-        raise InputError(f"steps: got {steps}; choose 0 for the equilibrium, or a number of applications")
+    if not is_count(channels, 1):
+        raise InputError(f"channels: got {channels!r}; choose a whole number of at least 1")
+    if not as_number(rate) > 0:
+        raise InputError(f"rate: got {rate!r}; choose a positive bound, below 1 for a contraction")
+    if not is_count(steps):
+        raise InputError(f"steps: got {steps!r}; choose 0 for the equilibrium, or a number of applications")

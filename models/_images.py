@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
 
 from ._digit_images import digit_images
 
@@ -100,6 +100,8 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     try:
         with gzip.open(path) as file:
             content = file.read(length + 1)  # never more, whatever the file promises
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise MissingDataError(f"root: cannot read {path} ({error.strerror}); {_PACKAGE}") from None
     except (OSError, EOFError) as error:
         raise InputError(f"root: cannot read {path} ({error}); {_PACKAGE}") from None
     except Exception as error:  # zlib.error, which gzip passes on from damaged data

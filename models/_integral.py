@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, OperatorEquation, Picard, Solver, Tolerance
 from deqops._errors import InputError
+from deqops._numbers import as_number, is_count
 
 from ._integral_kernels import Attention, KernelNetwork, around, neighbours
 from ._nystrom import Rule
@@ -210,13 +211,13 @@ def check_options(
     if kernel not in KERNELS:
         raise InputError(f"kernel: got {kernel!r}; choose from {', '.join(KERNELS)}")
     for name, value in (("channels", channels), ("hidden", hidden), ("width", width), ("heads", heads)):
-        if value < 1:
-            raise InputError(f"{name}: got {value}; choose at least 1")
+        if not is_count(value, 1):
+            raise InputError(f"{name}: got {value!r}; choose a whole number of at least 1")
     if kernel == "attention" and hidden % heads:
-        raise InputError(f"heads: got {heads}; choose a divisor of hidden, which is {hidden}")
-    if reach < 0:
-        raise InputError(f"reach: got {reach}; choose 0 or a number of steps")
-    if not constant > 0:
-        raise InputError(f"constant: got {constant}; choose a positive bound, below 1 for a contraction")
-    if steps < 0:
-        raise InputError(f"steps: got {steps}; choose 0 for the equilibrium, or a number of applications")
+        raise InputError(f"heads: got {heads!r}; choose a divisor of hidden, which is {hidden}")
+    if not is_count(reach):
+        raise InputError(f"reach: got {reach!r}; choose 0 or a number of steps")
+    if not as_number(constant) > 0:
+        raise InputError(f"constant: got {constant!r}; choose a positive bound, below 1 for a contraction")
+    if not is_count(steps):
+        raise InputError(f"steps: got {steps!r}; choose 0 for the equilibrium, or a number of applications")

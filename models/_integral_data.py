@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
 
 from ._navier_stokes import navier_stokes
 from ._nystrom import Rule, fredholm_rule, volterra_rule
@@ -135,7 +135,7 @@ def burgers_functions(root: Path, *, training: int = 900, validation: int = 100)
 
     path = Path(root) / "pde" / "burgers_lowres.npz"
     if not path.is_file():
-        raise InputError(f"root: {path} is not there; it comes with the PyPI package neuraloperator 0.3.0")
+        raise MissingDataError(f"root: {path} is not there; it comes with the PyPI package neuraloperator 0.3.0")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             x, y = (torch.from_numpy(np.asarray(archive[name], dtype=np.float32)) for name in ("input", "output"))

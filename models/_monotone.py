@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from deqops import EquilibriumLayer, ImplicitAdjoint, NewtonKrylov, PeacemanRachford, ProximalLayer, Tolerance, prox
 from deqops._errors import InputError
+from deqops._numbers import as_number, is_count
 
 from ._classifier import Classifier, ZerosOf
 
@@ -87,9 +88,9 @@ def monotone_layer(features: int, width: int, margin: float) -> ProximalLayer:
 
 def check_monotone(width: int, margin: float, steps: int) -> None:
     """Raises InputError where an option is out of range."""
-    if width < 1:
-        raise InputError(f"width: got {width}; choose at least 1")
-    if not 0 < margin < 1:
-        raise InputError(f"margin: got {margin}; choose a number between 0 and 1")
-    if steps < 0:
-        raise InputError(f"steps: got {steps}; choose 0 for the equilibrium, or a number of applications")
+    if not is_count(width, 1):
+        raise InputError(f"width: got {width!r}; choose a whole number of at least 1")
+    if not 0 < as_number(margin) < 1:
+        raise InputError(f"margin: got {margin!r}; choose a number between 0 and 1")
+    if not is_count(steps):
+        raise InputError(f"steps: got {steps!r}; choose 0 for the equilibrium, or a number of applications")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deqops import Anderson, EquilibriumLayer, ImplicitAdjoint, OperatorEquation, Picard, Solver, Tolerance
 from deqops._errors import InputError
+from deqops._numbers import as_number, is_count
 from deqops._operators import bound
 
 from ._propagation import Propagation, convolved
@@ -77,7 +78,11 @@ class PIGN(nn.Module):
         tolerance: Tolerance | None = None,
     ) -> None:
         super().__init__()
+        for name, value in (("features", features), ("classes", classes)):
+            if not is_count(value, 1):
+                raise InputError(f"{name}: got {value!r}; choose a whole number of at least 1")
         check_options(operator, channels, limit, steps, smoothing, dropout)
+        self.features = features
         self.limit, self.steps, self.smoothing, self.dropout = limit, steps, smoothing, dropout
         self.readout: nn.Module
         if operator == "propagation":
@@ -108,6 +113,7 @@ class PIGN(nn.Module):
 
     def state(self, x: Tensor, edge_index: Tensor) -> Tensor:
         """Z: (nodes, width), the equilibrium, or the state after `steps` applications."""
+        self._check_features(x)
         if self.steps == 0:
             solved: Tensor = self.layer(x, edge_index)
             return solved
@@ -116,6 +122,7 @@ class PIGN(nn.Module):
 
     def iterates(self, x: Tensor, edge_index: Tensor) -> Iterator[Tensor]:
         """The states `Z <- (1 - b) Z + b G(Z)` from `Z = f(X)` on, without end."""
+        self._check_features(x)
         state = encoded = self.operator.f(x, edge_index)  # type: ignore[operator, misc]
         image_of = bound(self.operator.T, x, edge_index)
         while True:
@@ -142,6 +149,11 @@ class PIGN(nn.Module):
         """Where the iteration starts: zeros (nodes, width)."""
         start: Tensor = self.layer.initial_state(x, edge_index)
         return start
+
+    def _check_features(self, x: Tensor) -> None:
+        if x.ndim != 2 or x.shape[1] != self.features:
+            needed = f"(nodes, {self.features})"
+            raise InputError(f"x: got shape {tuple(x.shape)}; this model takes features of shape {needed}")
 
     def project_(self) -> None:
         """Bring a convolution's weight back to `||W||_2 <= limit`, up to rounding."""
@@ -313,13 +325,13 @@ def check_options(operator: str, channels: int, limit: float, steps: int, smooth
     """Raises InputError where an option of a PIGN is out of range."""
     if operator not in OPERATORS:
         raise InputError(f"operator: got {operator!r}; choose from {', '.join(OPERATORS)}")
-    if channels < 1:
-        raise InputError(f"channels: got {channels}; choose at least 1")
-    if not limit > 0 or (operator == "propagation" and limit == math.inf):
-        raise InputError(f"limit: got {limit}; choose a positive bound, below 1 for a contraction")
-    if steps < 0:
-        raise InputError(f"steps: got {steps}; choose 0 for the equilibrium, or a number of applications")
-    if not 0 < smoothing <= 1:
-        raise InputError(f"smoothing: got {smoothing}; choose a factor above 0 and at most 1")
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout: got {dropout}; choose a part in [0, 1)")
+    if not is_count(channels, 1):
+        raise InputError(f"channels: got {channels!r}; choose a whole number of at least 1")
+    if not as_number(limit) > 0 or (operator == "propagation" and limit == math.inf):
+        raise InputError(f"limit: got {limit!r}; choose a positive bound, below 1 for a contraction")
+    if not is_count(steps):
+        raise InputError(f"steps: got {steps!r}; choose 0 for the equilibrium, or a number of applications")
+    if not 0 < as_number(smoothing) <= 1:
+        raise InputError(f"smoothing: got {smoothing!r}; choose a factor above 0 and at most 1")
+    if not 0 <= as_number(dropout) < 1:
+        raise InputError(f"dropout: got {dropout!r}; choose a part in [0, 1)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -90,7 +90,7 @@ def _published(raw: Path, name: str) -> dict[str, bytes]:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise InputError(
+            raise MissingDataError(
                 f"root: cannot read {path} ({error.strerror}); it takes github.com/kimiyoung/planetoid's data folder"
                 f" as {raw}"
             ) from None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
 
 from ._backbones import KINDS, RESIDUES, Chain
 
@@ -37,7 +37,7 @@ def table_chains(path: Path) -> list[Chain]:
         with np.load(path, allow_pickle=False) as archive:
             ids, length, backbone, residue = (archive[name] for name in _PARTS)
     except OSError as error:
-        raise InputError(
+        raise MissingDataError(
             f"root: cannot read {path} ({error.strerror or error}); give the folder that holds it"
         ) from None
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -75,7 +75,9 @@ def structure_chains(root: Path) -> list[Chain]:
     """
     files = sorted(file for file in root.rglob("*") if file.name.lower().endswith(_ENDINGS) and file.is_file())
     if not files:
-        raise InputError(f"root: no PDB or mmCIF file below {root}; give a folder with {', '.join(_ENDINGS[:3])} files")
+        raise MissingDataError(
+            f"root: no PDB or mmCIF file below {root}; give a folder with {', '.join(_ENDINGS[:3])} files"
+        )
     gemmi = _gemmi()
     chains = [chain for file in files for chain in _chains_of(gemmi, file, str(file.relative_to(root)))]
     if not chains:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deqops._errors import InputError
+from deqops._errors import InputError, MissingDataError
 
 CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
 """The vocabulary: a line's end and printable ASCII. What is not in it becomes a question mark."""
@@ -32,7 +32,7 @@ def text_below(root: Path) -> str:
     """
     files = sorted(root.rglob("*.txt"))
     if not files:
-        raise InputError(f"root: no *.txt file below {root}; give a folder with text files")
+        raise MissingDataError(f"root: no *.txt file below {root}; give a folder with text files")
     if sum(file.stat().st_size for file in files) > _LARGEST:
         raise InputError(f"root: the text files below {root} hold more than {_LARGEST} bytes; give fewer")
     try:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deqops._errors import InputError
 from deqops._fingerprint import tensor_digest
+from deqops._numbers import as_number, is_count
 
 from ._fit import Progress, Task, fit, seeded
 from ._gcn import GCN
@@ -58,14 +59,14 @@ class PIGNSettings:
     parts: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise InputError(f"epochs: got {self.epochs}; choose at least 1")
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+        if not is_count(self.epochs, 1):
+            raise InputError(f"epochs: got {self.epochs!r}; choose a whole number of at least 1")
+        if not as_number(self.learning_rate) > 0 or not as_number(self.weight_decay) >= 0:
             raise InputError("learning_rate must be positive and weight_decay not negative; change them")
-        if self.select_every < 0:
-            raise InputError(f"select_every: got {self.select_every}; choose 0, or a number of epochs")
-        if self.parts < 1:
-            raise InputError(f"parts: got {self.parts}; choose 1 for the whole graph, or a number of parts")
+        if not is_count(self.select_every):
+            raise InputError(f"select_every: got {self.select_every!r}; choose 0, or a number of epochs")
+        if not is_count(self.parts, 1):
+            raise InputError(f"parts: got {self.parts!r}; choose 1 for the whole graph, or a number of parts")
         check_options(self.operator, self.channels, self.limit, self.steps, self.smoothing, self.dropout)
 
 

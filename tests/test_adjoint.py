@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import weakref
 from fractions import Fraction
 from typing import Any
@@ -258,6 +259,16 @@ def test_a_failed_backward_solve_is_an_error() -> None:
     with pytest.raises(ConvergenceError, match="backward solve of ImplicitAdjoint: 2 of 2 problems") as caught:
         y.value.sum().backward()
     assert caught.value.solution.evaluations.tolist() == [2, 2]
+
+
+def test_a_backward_solve_that_stagnates_names_its_own_tolerance() -> None:
+    x, W = torch.randn(4, 32, requires_grad=True), torch.nn.init.orthogonal_(torch.empty(32, 32), gain=0.9)
+    adjoint = ImplicitAdjoint(tolerance=Tolerance(relative=1e-12), max_evaluations=1000)
+    y = solve(lambda z, x: torch.tanh(z @ W + x), torch.zeros_like(x), x, adjoint=adjoint)
+    with pytest.raises(ConvergenceError, match=r"STAGNATED.*: loosen ImplicitAdjoint\(tolerance=\.\.\.\)") as caught:
+        y.value.sum().backward()
+    assert "loosen the tolerance" in caught.value.solution.describe_failure()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_a_nan_gradient_is_an_error() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from deqops import Anderson, Tolerance, solve
+from deqops._solver import _directions
 from deqops._solver._anderson import AndersonMemory
 from deqops._solver._directions import Directions
 from tests.test_solve_anderson import symmetric
@@ -114,6 +116,32 @@ def test_each_proposal_is_the_image_less_the_weighted_columns(memory: int) -> No
         point = directions.proposal(point, image, None, exact=False)
         added = torch.einsum("pc,pcn->pn", directions.weights[:, : directions.used], directions.images)
         assert torch.allclose(point, image - added, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("memory", [33, 70, 10**12])
+def test_a_long_memory_is_made_as_it_is_needed(monkeypatch: pytest.MonkeyPatch, memory: int) -> None:
+    """The values are those of a memory made at once, but for the rounding of sums in another order."""
+    generator = torch.Generator().manual_seed(1)
+    G, start = gaussian(0.9), torch.randn(3, 40, generator=generator, dtype=DOUBLE)
+    seen: list[int] = []
+    own = Directions.proposal
+
+    def noted(self: Directions, *arguments: Any) -> Tensor:
+        seen.append(self.count)
+        return own(self, *arguments)
+
+    monkeypatch.setattr(Directions, "proposal", noted)
+    solver, point = Anderson(memory, regularization=1e-14), start
+    made: list[Tensor] = []
+    for block in (_directions.BLOCK, 70):
+        monkeypatch.setattr(_directions, "BLOCK", block)
+        state, point = solver.init(start), start
+        for _ in range(38):
+            point, state = solver.step(state, point, G(point))
+        made.append(point)
+    assert torch.allclose(*made, rtol=1e-9, atol=1e-9)
+    assert seen[:31] == [32] * 31
+    assert max(seen[:37]) == min(memory, 64)
 
 
 def test_columns_are_made_anew_where_dropping_costs(monkeypatch: pytest.MonkeyPatch) -> None:

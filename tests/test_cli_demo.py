@@ -261,9 +261,23 @@ def test_training_on_cora_is_certified_with_missing_features(tmp_path: Path, cap
     assert main(["check", str(folder / "certificate.json"), "--model", *files, "--json"]) == 0
 
 
-def test_a_data_folder_without_the_data_is_65_and_makes_no_run(tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pign --dataset Cora",
+        "diffusion --dataset fashion",
+        "integral --dataset burgers",
+        "autoregressive --dataset text",
+    ],
+)
+def test_missing_data_are_66(command: str, tmp_path: Path, capsys: Any) -> None:
+    assert main(["train", *command.split(), "--root", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")]) == 66
+    assert str(tmp_path / "none") in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_data_folder_without_the_data_is_66_and_makes_no_run(tmp_path: Path, capsys: Any) -> None:
     command = ["train", "pign", "--dataset", "Cora", "--root", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")]
-    assert main(command) == 65
+    assert main(command) == 66
     assert "Cora/raw" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +27,8 @@ from cli_cases import (
 )
 from safetensors.torch import save_file
 
+import deqops_command
+from deqops._atomic import write_atomically
 from deqops._tensorfile import read_tensors
 from deqops.cli import main
 from deqops.cli._progress import stage
@@ -161,6 +170,19 @@ def test_another_model_is_rejected(files: Path) -> None:
         (["certify", "m.pt2", "--inputs", "x", "--region", "box:inf"], "box:0.1"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--error", "1e-6"], "--certificate"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--tolerance", "small"], "--tolerance"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--tolerance", "nan"], "--tolerance"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--tolerance", "-1"], "--tolerance"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "0"], "--damping"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "inf"], "--damping"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--certificate", "c", "--error", "nan"], "--error"),
+        (["certify", "m.pt2", "--inputs", "x", "--budget", "-1"], "--budget"),
+        (["certify", "m.pt2", "--inputs", "x", "--damping", "0"], "--damping"),
+        (["prove", "c", "--model", "m.pt2", "--seconds", "nan"], "--seconds"),
+        (["train", "pign", "--set", "epochs=0"], "--set"),
+        (["train", "pign", "--set", "epochs=0"], "epochs: got 0"),
+        (["train", "pign", "--set", "labels_per_class=0"], "--set"),
+        (["train", "pign", "--set", "validation=-1"], "--set"),
+        (["demo", "--set", "smoothing=2"], "--set"),
         (["train", "pigm"], "pign"),
         (["train", "pign", "--dataset", "cora"], "digits"),
         (["train", "pign", "--set", "epoch=3"], "'epochs'"),
@@ -290,6 +312,87 @@ def test_an_output_that_cannot_be_made_is_73(files: Path, tmp_path: Path, capsys
     complaint(capsys)
 
 
+def test_an_output_that_cannot_be_made_is_told_before_the_work(
+    files: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deqops.solve", None)
+    monkeypatch.setattr("deqops.verify.certify", None)
+    missing = tmp_path / "none" / "out"
+    assert solve(files / "good.pt2", files / "in.safetensors", missing) == 73
+    assert f"{tmp_path / 'none'} is not a folder" in complaint(capsys)
+    assert certify(files / "good.pt2", files / "in.safetensors", "-o", str(missing)) == 73
+    assert f"{tmp_path / 'none'} is not a folder" in complaint(capsys)
+
+
+def test_a_wrong_name_is_told_before_the_data_are_loaded(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deqops.models._pign_recipe.digits_graph", None)
+    for name in ("../up", ""):
+        assert main(["train", "pign", "--name", name]) == 64
+        assert "--name" in complaint(capsys)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "socket", "link to a device", "endless link"])
+def test_what_is_no_plain_file_is_never_replaced(
+    files: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place = tmp_path / "out"
+    if kind == "device":
+        place = Path(os.devnull)
+        if os.access(place.parent, os.W_OK):  # root would lose it if this failed
+            place = tmp_path / "null"
+            try:
+                os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+            except PermissionError:
+                pytest.skip("no device can be made here")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "socket":
+        monkeypatch.chdir(tmp_path)  # its path may have 107 bytes
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(place.name)
+    else:
+        place.symlink_to("/dev/null" if kind == "link to a device" else place)
+    before = place.lstat()
+    assert solve(files / "good.pt2", files / "in.safetensors", place) == 73
+    assert str(place) in complaint(capsys)
+    assert certify(files / "good.pt2", files / "in.safetensors", "-o", str(place)) == 73
+    with pytest.raises(FileExistsError):
+        write_atomically(place, b"content")
+    assert (place.lstat().st_ino, place.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_a_link_stays_and_its_file_is_written(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/out")
+    for _ in ("a new file", "an old one"):
+        assert solve(files / "good.pt2", files / "in.safetensors", tmp_path / "link") == 0
+        assert (tmp_path / "link").is_symlink()
+        assert read_tensors(tmp_path / "folder" / "out").state.shape == (2, 3)
+
+
+def test_an_input_is_never_overwritten(files: Path, tmp_path: Path, capsys: Output) -> None:
+    folder = Path(shutil.copytree(files, tmp_path / "run"))
+    (folder / "link").symlink_to("good.pt2")
+    shutil.copyfile(folder / "good.pt2", folder / "model.pt2")
+    shutil.copyfile(folder / "in.safetensors", folder / "inputs.safetensors")
+    model, inputs, certificate = folder / "good.pt2", folder / "in.safetensors", folder / "good.json"
+    content = {path: path.read_bytes() for path in folder.iterdir()}
+    for output in (model, folder / "." / "good.pt2", folder / "link", inputs, certificate):
+        runs = [
+            ["solve", model, "--inputs", inputs, "-o", output, "--certificate", certificate],
+            ["prove", certificate, "--model", model, "--inputs", inputs, "-o", output],
+        ]
+        if output != certificate:
+            runs.append(["certify", model, "--inputs", inputs, "-o", output])
+        for run in runs:
+            assert main([str(word) for word in run]) == 64
+            told = complaint(capsys)
+            assert str(output) in told
+            assert any(str(given) in told for given in (model, inputs, certificate))
+    assert main(["report", str(folder), "--no-check", "-o", str(folder / "model.pt2")]) == 64
+    assert {path: path.read_bytes() for path in folder.iterdir()} == content
+
+
 def test_a_full_disk_is_74(files: Path, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -306,6 +409,37 @@ def test_a_missing_package_is_69(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr("deqops.models._pign_recipe.digits_graph", missing)
     assert main(["train", "pign", "--runs", str(tmp_path)]) == 69
     assert "sklearn" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("started", "module"),
+    [
+        ("import deqops_command; sys.exit(deqops_command.main())", "torch"),
+        ("import deqops_command; sys.exit(deqops_command.main())", "deqops.cli._main"),
+        ("import runpy; runpy.run_module('deqops', run_name='__main__')", "deqops.models"),
+    ],
+)
+def test_an_interrupt_of_the_imports_is_130(started: str, module: str) -> None:
+    """Where the module is looked for, Ctrl-C is pressed."""
+    program = (
+        "import sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        f"sys.meta_path.insert(0, Pressed()); sys.argv = ['deqops', 'info']; {started}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "deqops: interrupted before anything was done\n"
+
+
+def test_the_console_command_is_the_command_line(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"deqops": "deqops_command:main"}
+    assert "deqops_command" in project["tool"]["setuptools"]["py-modules"]
+    monkeypatch.setattr(sys, "argv", ["deqops", "--version"])
+    assert deqops_command.main() == 0
+    assert capsys.readouterr().out.startswith("deqops ")
 
 
 # ------------------------------------------------------------------------------------------------ info

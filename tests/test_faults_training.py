@@ -218,5 +218,5 @@ def test_a_checkpoint_that_is_a_pipe_does_not_hang(tmp_path: Path, capsys: Any) 
     assert main(train(tmp_path, 2)) == 0
     (tmp_path / "r" / "checkpoint.pt").unlink()
     os.mkfifo(tmp_path / "r" / "checkpoint.pt")
-    assert main(train(tmp_path, 2)) == 65
+    assert main(train(tmp_path, 2)) == 73
     assert "not a plain file" in capsys.readouterr().err

@@ -92,6 +92,40 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         TorchDEQ("anderson")
 
 
+@pytest.mark.parametrize(
+    "solver",
+    [
+        TorchDEQ("anderson", {"m": "x"}),
+        TorchDEQ("broyden", {"max_iter": "x"}),
+        TorchDEQ("simple_fixed_point_iter", {"max_iter": "x"}),
+        SciPy("hybr", {"maxfev": "x"}),
+        SciPy("broyden1", {"line_search": "x"}),
+        SciPy("krylov", {"jac_options": {"method": "x"}}),
+    ],
+    ids=repr,
+)
+def test_options_that_it_fails_on_are_named(solver: Solver) -> None:
+    name = getattr(solver, "name", None) or getattr(solver, "method", None)
+    with pytest.raises(InputError, match=rf"options: .*'{name}'.*'x'.*Error: ") as caught:
+        solve(lambda z: torch.cos(z) + 0.1, torch.ones(2, 3), solver=solver)
+    assert caught.value.__cause__ is not None
+    assert not leaked()
+
+
+def test_the_simple_iteration_is_damped_as_asked() -> None:
+    start = torch.ones(1, 1, dtype=torch.float64)
+    damped = {"solver": TorchDEQ("simple_fixed_point_iter", {"tau": 0.25}), "max_evaluations": 500}
+    assert solve(lambda z: 1 - 4 * z, start, **damped).value == pytest.approx(0.2, abs=1e-5)
+
+
+def test_options_are_a_dict_or_none() -> None:
+    for kind in (lambda options: SciPy("hybr", options), lambda options: TorchDEQ("anderson", options)):
+        assert kind(None).options == {}
+        for wrong in (3, "maxfev", [("maxfev", 3)], {3: 4}):
+            with pytest.raises(InputError, match="options: a dict"):
+                kind(wrong)
+
+
 def leaked() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "deqops-foreign"]
 

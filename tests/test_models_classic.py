@@ -239,6 +239,12 @@ def test_an_implicit_graph_network_trains_and_refuses_another_graph() -> None:
         (lambda: MonotoneSettings(margin=1.0), "margin"),
         (lambda: MonotoneSettings(width=0), "width"),
         (lambda: MonotoneSettings(epochs=0), "epochs"),
+        (lambda: MonotoneSettings(width=2.5), "width"),  # type: ignore[arg-type]
+        (lambda: MonotoneSettings(learning_rate="a"), "learning_rate"),  # type: ignore[arg-type]
+        (lambda: ImageDEQSettings(channels="a"), "channels"),  # type: ignore[arg-type]
+        (lambda: ImageDEQSettings(rate="a"), "rate"),  # type: ignore[arg-type]
+        (lambda: ImplicitGraphSettings(steps=1.5), "steps"),  # type: ignore[arg-type]
+        (lambda: ImplicitGraphSettings(rate=None), "rate"),  # type: ignore[arg-type]
         (lambda: ImageDEQSettings(channels=0), "channels"),
         (lambda: ImageDEQSettings(rate=math.nan), "rate"),
         (lambda: ImageDEQSettings(penalty=-1.0), "penalty"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -193,3 +195,29 @@ def test_dropout_acts_in_training_mode_alone() -> None:
 def test_options_out_of_range_are_named(options: dict[str, float], name: str) -> None:
     with pytest.raises(InputError, match=name):
         PIGN(3, 2, **options)  # type: ignore[arg-type]
+
+
+WRONG: dict[str, list[Any]] = {
+    "features": [2.5, 0, "5", None],
+    "classes": [2.5, 0, "3", True],
+    "channels": [2.5, 0, "a", None],
+    "limit": ["a", None, 0, float("nan")],
+    "steps": [1.5, -1, "a", None],
+    "smoothing": ["x", None, 0, 2],
+    "dropout": ["x", None, 1, -0.5],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_an_option_of_the_wrong_kind_is_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"^{name}: got "):
+        PIGN(**{"features": 5, "classes": 3, name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("operator", ["convolution", "propagation"])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_features_of_another_width_are_named(operator: str, steps: int) -> None:
+    model = PIGN(5, 3, operator=operator, steps=steps)
+    for shape in ((2, 4), (4,), (1, 2, 5)):
+        with pytest.raises(InputError, match=r"^x: got shape .* \(nodes, 5\)"):
+            model(torch.zeros(shape), torch.tensor([[0, 1], [1, 0]]))

@@ -6,11 +6,24 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from deqops import Anderson, Broyden, ImplicitAdjoint, InputError, Phantom, Picard, Tolerance, solve
+from deqops import (
+    Anderson,
+    Broyden,
+    ForwardBackward,
+    ImplicitAdjoint,
+    InputError,
+    NewtonKrylov,
+    PeacemanRachford,
+    Phantom,
+    Picard,
+    Tolerance,
+    solve,
+)
 from deqops.verify import (
     Around,
     Ball,
@@ -188,3 +201,56 @@ def test_every_kind_of_region_is_taken() -> None:
     assert ball.norm.order == "linf"
     for region, asked in itertools.product((None, ball, box, Around(Y)), ("auto",)):
         assert certify(G, Y, region=region, norm=asked, damping=torch.tensor(1.0)).verdict is Verdict.CERTIFIED
+
+
+@pytest.mark.parametrize(
+    ("made", "plain"),
+    [
+        (Picard(np.float32(0.5)), Picard(0.5)),
+        (Anderson(np.int64(3), np.float32(0.25), np.int32(1)), Anderson(3, 0.25, 1)),
+        (Broyden(np.uint8(3), np.float64(0.5)), Broyden(3, 0.5)),
+        (NewtonKrylov(np.int64(3), np.float32(0.25), np.float64(0.125)), NewtonKrylov(3, 0.25, 0.125)),
+        (ForwardBackward(np.float32(0.5)), ForwardBackward(0.5)),
+        (PeacemanRachford(np.float32(0.5)), PeacemanRachford(0.5)),
+        (Tolerance(np.float32(0.5), np.int64(1)), Tolerance(0.5, 1)),
+        (Tolerance(error=np.float32(0.5), certificate=CERTIFICATE), Tolerance(error=0.5, certificate=CERTIFICATE)),
+    ],
+    ids=repr,
+)
+def test_numbers_of_numpy_are_kept_as_pythons(made: Any, plain: Any) -> None:
+    assert made == plain
+    assert repr(made) == repr(plain)
+    kinds = {type(value) for value in vars(made).values()}
+    assert not any(issubclass(kind, np.generic) for kind in kinds)
+
+
+@pytest.mark.parametrize("wrong", [True, np.bool_(True), 10**400, np.float32("nan"), 1j, "1", torch.ones(())])
+def test_what_is_no_number_is_refused_by_name(wrong: Any) -> None:
+    for name, kind in (("damping", Picard), ("memory", Broyden), ("relative", Tolerance), ("forcing", NewtonKrylov)):
+        if name != "memory" or type(wrong) is not int:
+            with pytest.raises(InputError, match=f"^{name}: "):
+                kind(**{name: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("most", [np.int64(100), 10**20])
+@pytest.mark.parametrize("solver", [Picard(), Anderson(10**9), Broyden(10**9), NewtonKrylov(10**20)], ids=repr)
+def test_counts_of_any_size(solver: Any, most: Any) -> None:
+    adjoint = ImplicitAdjoint(solver, max_evaluations=most)
+    assert solve(lambda z: G(z) + 1, torch.ones(2, 2), solver=solver, max_evaluations=most, adjoint=adjoint).converged
+
+
+@pytest.mark.parametrize("swapped", [lambda a, b: {"b": b, "a": a}, lambda a, b: ({"b": b, "a": a}, a)])
+def test_keys_in_another_order_are_told(swapped: Any) -> None:
+    def G(state: Any) -> Any:
+        own = state[0] if isinstance(state, tuple) else state
+        return swapped(own["a"], own["b"])
+
+    one = torch.ones(1, 2)
+    start = swapped(one, one)
+    whole, own = isinstance(start, dict), {"a": one, "b": one}
+    with pytest.raises(InputError, match="keys in another order"):
+        solve(G, own if whole else (own, one))
+    with pytest.raises(InputError, match="same structure"):
+        solve(lambda state: {"b": one, "c": one}, own)
+    with pytest.raises(InputError, match="same structure"):
+        solve(lambda state: {"b": one, "a": (one,)}, own)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._errors import InputError
-from deqops._numbers import is_count
+from deqops._numbers import is_count, is_number, keep_plain
 from deqops._solver._directions import Directions
 from deqops._tree import at_least_float32, host, row_norms
 
@@ -48,7 +48,8 @@ class Anderson:
     changes nothing.
 
     Args:
-        memory: how many differences to keep, at least 1; `2 memory + 4` vectors like the state.
+        memory: how many differences to keep, at least 1; `2 memory + 4` vectors like the state, above 32 as they
+            are needed.
         regularization: between 0 and 1; None for the square root of 30 units of rounding of the state's dtype, below
             which the orthogonal part is nothing but rounding.
         damping: b of the underlying damped Picard step, above 0.
@@ -66,10 +67,11 @@ class Anderson:
     damping: float = 1.0
 
     def __post_init__(self) -> None:
+        keep_plain(self, "memory", "regularization", "damping")
         if not is_count(self.memory, 1):
             raise InputError(f"memory: a whole number of at least 1 is needed, got {self.memory!r}")
         given = self.regularization
-        if given is not None and not (isinstance(given, float | int) and 0 < given < 1):
+        if given is not None and not (is_number(given) and 0 < given < 1):
             raise InputError(f"regularization: a number between 0 and 1 is needed, got {given!r}")
         check_damping(self.damping)
 
@@ -106,6 +108,7 @@ class Acceleration:
         if memory is None:
             memory = self._begun(point, picard, torch.finfo(z.dtype).eps)
             return picard.to(z.dtype), memory
+        memory.directions = memory.directions.with_room(self.settings.memory)
         length = self._lengths(point, picard)
         dropped = self._setbacks(memory, length)
         begun = self._refreshed(memory, dropped)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._errors import InputError
-from deqops._numbers import is_count
+from deqops._numbers import is_count, keep_plain
 from deqops._tree import at_least_float32, host, row_norms
 
 from ._base import refuse_gradients
@@ -78,6 +78,7 @@ class Broyden:
     damping: float = 1.0
 
     def __post_init__(self) -> None:
+        keep_plain(self, "memory", "damping")
         if not is_count(self.memory, 1):
             raise InputError(f"memory: a whole number of at least 1 is needed, got {self.memory!r}")
         check_damping(self.damping)

@@ -15,6 +15,10 @@ PLAIN = 2.0**20
 """Residuals that start within this factor of 1 are not scaled."""
 
 
+BLOCK = 32
+"""Slots made at the start; when all are in use they are made twice as many, up to those asked for."""
+
+
 class Directions:
     """Differences q_i of residuals and p_i of images, the q_i of a problem orthogonal to each other.
 
@@ -41,9 +45,9 @@ class Directions:
 
     @staticmethod
     def begun(point: Tensor, image: Tensor, slots: int, floor: float) -> Directions:
-        """With a first point, (problems, unknowns), and no differences."""
+        """With a first point, (problems, unknowns), and no differences; `with_room` makes more slots than a block."""
         problems, unknowns = point.shape
-        rows = point.new_zeros(slots + 2, problems, 2 * unknowns)
+        rows = point.new_zeros(min(slots, BLOCK) + 2, problems, 2 * unknowns)
         begun = Directions(rows, _power_of_two(row_norms(image - point)), floor)
         begun._write(begun.slots[begun.last], point, image)
         return begun
@@ -141,6 +145,22 @@ class Directions:
         torch.where(square > self.floor**2 * self.total, square.reciprocal(), self.none, out=new.inverse)
         torch.mul(moment, new.inverse, out=new.weight)
         return proposal.addcmul_(new.image, 1.0 - new.factor)
+
+    def with_room(self, slots: int) -> Directions:
+        """That with more slots where all are in use for the first time and so many are allowed; else itself."""
+        if not self.used == self.count < slots:
+            return self
+        count = min(2 * self.count, slots)
+        rows = self.rows.new_zeros(count + 2, *self.rows.shape[1:])
+        rows[: self.count], rows[count:] = self.rows[:-2], self.rows[-2:]
+        wider = Directions(rows, self.scale, self.floor)
+        for name in ("inverse", "weights"):
+            getattr(wider, name)[:, : self.count] = getattr(self, name)
+        wider.total, wider.shares = self.total, self.shares
+        wider.along[: self.count] = self.along
+        wider.newest, wider.last = self.newest, self.last + count - self.count
+        wider._look(self.used)
+        return wider
 
     def narrowed(self, problems: Tensor) -> Directions:
         """That of these problems alone."""

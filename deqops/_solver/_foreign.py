@@ -7,13 +7,15 @@ counts, judges, stops and batches the evaluations, whoever chooses the points.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from deqops._errors import InputError
 from deqops._tree import row_norms
 
 Image = Callable[[Tensor], Tensor]
@@ -28,11 +30,16 @@ class _Released(BaseException):
     """Thrown into a foreign solver to end it; no `except Exception` of its own may keep it."""
 
 
+class _Unusable(Exception):
+    """The foreign solver ended by an error of its own before it asked for anything; that error is the cause."""
+
+
 class _Run:
     """One call of the foreign solver, in its thread; only one of the two threads ever works."""
 
     def __init__(self, search: Search, point: Tensor, image: Tensor) -> None:
         self.known, self.repeats = (point, image), 0
+        self.error: Exception | None = None  # what the foreign solver ended by
         self.asked: SimpleQueue[Tensor | None] = SimpleQueue()
         self.answers: SimpleQueue[Tensor | None] = SimpleQueue()
         self.thread = threading.Thread(target=self._work, args=(search, point), daemon=True, name="deqops-foreign")
@@ -42,8 +49,10 @@ class _Run:
         try:
             with torch.no_grad(), np.errstate(all="ignore"):
                 search(self._image, start.clone())
-        except (_Released, Exception):  # whatever it gave up for, the loop judges the points
+        except _Released:
             pass
+        except Exception as error:  # whatever it gave up for, the loop judges the points
+            self.error = error
         finally:
             self.asked.put(None)
 
@@ -86,9 +95,14 @@ class _Problem:
         self.last: Tensor | None = None
         self.best: tuple[float, Tensor, Tensor] | None = None
         self.improved = False
+        self.asked = False  # some run of it has asked for a point
 
     def step(self, search: Search, z: Tensor, image: Tensor) -> Tensor:
-        """The next point; the image where the loop has frozen the problem or nothing new is asked."""
+        """The next point; the image where the loop has frozen the problem or nothing new is asked.
+
+        Raises:
+            _Unusable: the first run ended by an error before it asked for anything, so no run ever will.
+        """
         if (self.last is not None and torch.equal(z, self.last)) or not bool(image.isfinite().all()):
             return image
         self.last = z.clone()
@@ -114,13 +128,29 @@ class _Problem:
         self.run = _Run(search, self.best[1], self.best[2])
         point = self.run.next()
         if point is None:
-            self.run = None
+            error, self.run = self.run.error, None
+            if error is not None and not self.asked:
+                raise _Unusable from error
             return image
+        self.asked = True
         return point
 
     def close(self) -> None:
         if self.run is not None:
             self.run.release()
+
+
+def as_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of the options, none for None.
+
+    Raises:
+        InputError: they are no mapping from names.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise InputError(f"options: a dict from names to values is needed, got {given!r}")
+    return dict(given)
 
 
 class Foreign:
@@ -135,8 +165,17 @@ class Foreign:
         return [_Problem() for _ in range(z.shape[0])]
 
     def step(self, memory: list[_Problem], z: Tensor, image: Tensor) -> tuple[Tensor, list[_Problem]]:
-        """The point that each problem's foreign solver asks for next."""
-        rows = [p.step(self.search, z[i : i + 1], image[i : i + 1]) for i, p in enumerate(memory)]
+        """The point that each problem's foreign solver asks for next.
+
+        Raises:
+            InputError: it fails before its first step, so its options are wrong.
+        """
+        try:
+            rows = [p.step(self.search, z[i : i + 1], image[i : i + 1]) for i, p in enumerate(memory)]
+        except _Unusable as unusable:
+            error = unusable.__cause__
+            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise InputError(f"options: {self!r} failed before its first step ({told}); change them") from error
         return torch.cat(rows), memory
 
     def close(self, memory: list[_Problem]) -> None:

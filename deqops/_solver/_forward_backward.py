@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._errors import InputError
+from deqops._numbers import keep_plain
 from deqops._prox import check_step_size
 
 from ._splitting import Affine, affine_of, charged, monotone_constants
@@ -38,6 +39,7 @@ class ForwardBackward:
     step_size: float | None = None
 
     def __post_init__(self) -> None:
+        keep_plain(self, "step_size")
         check_step_size(self.step_size)
 
     def prepared(self, equation: Equation) -> Forward:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deqops._equation import Equation
 from deqops._errors import InputError
-from deqops._numbers import is_count
+from deqops._numbers import LARGEST_COUNT, is_count, is_number, keep_plain
 from deqops._tree import row_norms
 
 from ._gmres import Reduced, gmres
@@ -81,12 +81,12 @@ class NewtonKrylov:
     decrease: float = 1e-4
 
     def __post_init__(self) -> None:
+        keep_plain(self, "krylov", "forcing", "decrease")
         if not is_count(self.krylov, 1):
             raise InputError(f"krylov: a whole number of at least 1 is needed, got {self.krylov!r}")
         for name, most in (("forcing", 1.0), ("decrease", 0.5)):
             value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and 0 < value < most):
+            if not (is_number(value) and 0 < value < most):
                 raise InputError(f"{name}: a number between 0 and {most:g} is needed, got {value!r}")
 
     def prepared(self, equation: Equation) -> Newton:
@@ -167,7 +167,7 @@ class Newton:
 
     def _allowed(self, wanted: Tensor) -> Tensor:
         """How many products each problem may have: one evaluation is kept for the next point."""
-        most = torch.where(wanted, self.settings.krylov, 0)
+        most = torch.where(wanted, min(self.settings.krylov, LARGEST_COUNT), 0)
         left = self.equation.left
         return most if left is None else torch.minimum(most, (left - 1).clamp(min=0))
 

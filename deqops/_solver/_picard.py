@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError
-from deqops._numbers import as_number
+from deqops._numbers import as_number, is_number, keep_plain
 
 
 def check_damping(damping: object) -> None:
     """Raises InputError unless the damping is a finite number above 0: no other can help any operator."""
-    if not (isinstance(damping, int | float) and 0 < as_number(damping) < math.inf):
+    if not (is_number(damping) and 0 < as_number(damping) < math.inf):
         raise InputError(f"damping: a finite number above 0 is needed, got {damping!r}")
 
 
@@ -37,6 +37,7 @@ class Picard:
     damping: float = 1.0
 
     def __post_init__(self) -> None:
+        keep_plain(self, "damping")
         check_damping(self.damping)
 
     def init(self, z: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deqops._errors import InputError
 
-from ._foreign import Foreign, Image
+from ._foreign import Foreign, Image, as_options
 
 NONLIN = ("broyden1", "broyden2", "anderson", "linearmixing", "diagbroyden", "excitingmixing", "krylov")
 METHODS = ("hybr", "lm", *NONLIN, "df-sane")
@@ -31,7 +31,7 @@ class SciPy(Foreign):
         options: passed on as `root(options=...)`.
 
     Raises:
-        InputError: the method is none of these.
+        InputError: the method is none of these, or the options are no dict; (by the solve) it fails on them.
     """
 
     method: str
@@ -40,7 +40,7 @@ class SciPy(Foreign):
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"method: one of {', '.join(METHODS)} is needed, got {self.method!r}")
-        object.__setattr__(self, "options", dict(self.options))
+        object.__setattr__(self, "options", as_options(self.options))
 
     def search(self, image: Image, start: Tensor) -> object:
         """Calls `root` without a tolerance of its own."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deqops._errors import InputError
 
-from ._foreign import Foreign, Image
+from ._foreign import Foreign, Image, as_options
 
 NAMES = ("fixed_point_iter", "simple_fixed_point_iter", "anderson", "broyden")
 
@@ -24,7 +24,8 @@ class TorchDEQ(Foreign):
         options: passed on to it, for example `{"m": 4}`.
 
     Raises:
-        InputError: the name is none of these, or torchdeq is not installed.
+        InputError: the name is none of these, torchdeq is not installed, or the options are no dict; (by the solve) it
+            fails on them.
 
     Source: Geng and Kolter, *TorchDEQ: A Library for Deep Equilibrium Models*, arXiv:2310.18605.
     """
@@ -35,13 +36,17 @@ class TorchDEQ(Foreign):
     def __post_init__(self) -> None:
         if self.name not in NAMES:
             raise InputError(f"name: one of {', '.join(NAMES)} is needed, got {self.name!r}")
-        object.__setattr__(self, "options", dict(self.options))
+        object.__setattr__(self, "options", as_options(self.options))
         _get_solver()
 
     def search(self, image: Image, start: Tensor) -> object:
         """200 iterations: its Broyden allocates all of them at the start."""
         settings = {"max_iter": 200, "tol": 0.0, "stop_mode": "abs", **self.options}
-        return _get_solver()(self.name)(image, start, **settings)
+
+        def damped(z: Tensor, tau: float = 1.0) -> Tensor:  # as torchdeq's functions of layers are
+            return image(z) if tau == 1.0 else tau * image(z) + (1.0 - tau) * z
+
+        return _get_solver()(self.name)(damped, start, **settings)
 
 
 def _get_solver() -> Callable[[str], Callable[..., Any]]:

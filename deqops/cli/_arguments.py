@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +18,34 @@ if TYPE_CHECKING:
     from deqops.graph import OperatorGraph
 
 FILE = click.Path(path_type=Path)
+
+
+class Number(click.types.FloatParamType):
+    """A number in a range.
+
+    Args:
+        words: the range, to follow "a number".
+        holds: whether a number is in it; never NaN.
+    """
+
+    def __init__(self, words: str, holds: Callable[[float], bool]) -> None:
+        self._words, self._holds = words, holds
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that the text says."""
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not self._holds(number):
+            self.fail(f"got {value}; give a number {self._words}", param, ctx)
+        return number
+
+
+POSITIVE = Number("above 0", lambda number: 0 < number < math.inf)
+NOT_NEGATIVE = Number("of at least 0", lambda number: 0 <= number < math.inf)
+NOT_ZERO = Number("other than 0", lambda number: 0 < abs(number) < math.inf)
+SECONDS = Number("of seconds above 0", lambda number: number > 0)
 
 inputs_option = click.option(
     "--inputs",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator
-from ._exit import DONE, FAILED, UNKNOWN, writing
+from ._arguments import FILE, NOT_ZERO, SECONDS, batch_dims_option, inputs_option, read_inputs, read_operator
+from ._exit import DONE, FAILED, UNKNOWN, require_place, writing
 from ._output import emit, json_option
 from ._progress import stage
 
@@ -42,7 +42,7 @@ THEOREMS = (
 @click.option("-o", "--output", type=FILE, help="Where the certificate goes (.json), whatever the verdict.")
 @click.option("--norm", type=click.Choice(NORMS), default="auto", show_default=True)
 @click.option("--theorem", type=click.Choice(THEOREMS), default="auto", show_default=True)
-@click.option("--damping", type=float, help="b of the iteration y <- (1-b) y + b G(y) that is claimed to converge.")
+@click.option("--damping", type=NOT_ZERO, help="b of the iteration y <- (1-b) y + b G(y) that is claimed to converge.")
 @click.option(
     "--region",
     metavar="global|ball:R|box:R|around",
@@ -50,7 +50,7 @@ THEOREMS = (
     "box of all states within R of it entry by entry; around: the largest ball found around the computed equilibrium. "
     "Default: everywhere, or a ball around the computed equilibrium where that can be proven.",
 )
-@click.option("--budget", type=float, help="Seconds after which no further proof is tried. Default: no limit.")
+@click.option("--budget", type=SECONDS, help="Seconds after which no further proof is tried. Default: no limit.")
 @batch_dims_option
 @json_option
 def certify_command(
@@ -72,6 +72,7 @@ def certify_command(
     from deqops.verify import certify
 
     where = parse_region(region)
+    require_place(output, model, inputs_path)
     given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
     with stage("certifying") as advance:
         certificate = certify(

@@ -42,7 +42,7 @@ def demo_command(
     from deqops.report import write_report
 
     run = TrainingRun(model, "digits", seed, *parse_settings(RECIPES[model], "digits", assignments))
-    with run.folder(runs, name or model) as folder:
+    with run.folder(runs, model if name is None else name) as folder:
         data = run.load(Path())
         trained, baseline = run.train(data, folder), without_iteration(run, data)
         run.export(trained, data, folder)

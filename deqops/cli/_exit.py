@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from deqops._atomic import file_behind
 
 DONE = 0
 """Certified, verified, or done."""
@@ -29,13 +32,38 @@ class CommandError(Exception):
         self.code = code
 
 
+def require_place(output: Path | None, *inputs: Path | None) -> None:
+    """Refuse an output that could not be written, or would replace an input, before the work for it is done.
+
+    Args:
+        output: where the result will go; None for nowhere.
+        inputs: the files that the command reads; None for one that was not given.
+
+    Raises:
+        CommandError: (73) no file can be made there; (64) it is one of the inputs.
+    """
+    if output is None:
+        return
+    try:
+        target = file_behind(output)
+    except OSError as error:
+        hint = "give a file name" if isinstance(error, IsADirectoryError) else "remove it or choose another place"
+        raise CommandError(CANNOT_CREATE, f"cannot write {output}: {error.strerror}; {hint}") from error
+    if not target.parent.is_dir():
+        raise CommandError(CANNOT_CREATE, f"cannot write {output}: {target.parent} is not a folder; create it first")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        message = f"cannot write {output}: no permission to write in {target.parent}; choose another place"
+        raise CommandError(CANNOT_CREATE, message)
+    for path in inputs:
+        if path is not None and path.exists() and target.exists() and target.samefile(path):
+            message = f"-o {output} is the input {path}, which would be overwritten; choose another file"
+            raise CommandError(USAGE, message)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a failure to write `path` into exit code 73 (cannot create it) or 74 (writing broke off)."""
-    if path.is_dir():
-        raise CommandError(CANNOT_CREATE, f"cannot write {path}: it is a folder; give a file name")
-    if not path.parent.is_dir():
-        raise CommandError(CANNOT_CREATE, f"cannot write {path}: {path.parent} is not a folder; create it first")
+    require_place(path)
     try:
         yield
     except (

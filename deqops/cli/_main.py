@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from deqops._errors import DeqopsError
+from deqops._errors import DeqopsError, MissingDataError
 from deqops._solution import ConvergenceError
 
 from ._certify import certify_command
@@ -94,6 +94,8 @@ def _explained(error: Exception) -> tuple[int, str]:
             return USAGE, error.format_message()
         case ConvergenceError():
             return FAILED, str(error)
+        case MissingDataError():
+            return MISSING_FILE, str(error)
         case DeqopsError():
             return BAD_DATA, str(error)
         case ImportError():

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._arguments import FILE, batch_dims_option, read_inputs, read_operator, require_file
-from ._exit import DONE, FAILED, MISSING_TOOL, UNKNOWN, CommandError, writing
+from deqops._atomic import write_atomically
+
+from ._arguments import FILE, SECONDS, batch_dims_option, read_inputs, read_operator, require_file
+from ._exit import DONE, FAILED, MISSING_TOOL, UNKNOWN, CommandError, require_place, writing
 from ._output import emit, json_option
 from ._progress import stage
 
@@ -39,7 +41,7 @@ TIERS = ("coq-kernel", "extracted", "exact")
     "inequalities in Python's whole numbers, no proof.",
 )
 @click.option("--problem", type=click.IntRange(0), default=0, show_default=True, help="Which problem of the batch.")
-@click.option("--seconds", type=float, default=600.0, show_default=True, help="Limit of Coq's time.")
+@click.option("--seconds", type=SECONDS, default=600.0, show_default=True, help="Limit of Coq's time.")
 @click.option("--memory", type=click.IntRange(256), default=6144, show_default=True, help="Limit of its memory, MiB.")
 @batch_dims_option
 @json_option
@@ -63,6 +65,7 @@ def prove_command(
     from deqops.verify import Certificate
     from deqops.verify.prove import MissingToolError, prove
 
+    require_place(output, certificate, model, inputs_path)
     require_file(certificate)
     given = None if inputs_path is None else read_inputs(inputs_path)
     claimed, graph = Certificate.load(certificate), read_operator(model, batch_dims)
@@ -82,7 +85,7 @@ def prove_command(
             raise CommandError(MISSING_TOOL, str(error)) from error
     if output is not None and proof.source:
         with writing(output):
-            output.write_text(proof.source)
+            write_atomically(output, proof.source.encode("utf-8"))
     emit(as_json, _document(proof, output), _lines(proof, output))
     return VERDICT_CODES[proof.verdict]
 

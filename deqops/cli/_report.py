@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ._arguments import FILE
-from ._exit import DONE, MISSING_FILE, CommandError, writing
+from ._exit import DONE, MISSING_FILE, CommandError, require_place, writing
 from ._output import emit, json_option
 from ._progress import stage
+from ._run_folder import RunFolder
 
 if TYPE_CHECKING:
     from deqops.verify import CheckReport
@@ -26,6 +27,7 @@ def report_command(folder: Path, output: Path | None, check: bool, as_json: bool
     from deqops.report import write_report
 
     require_run(folder)
+    require_place(output or folder / "report.html", *RunFolder(folder).results)
     found = checked(folder) if check else None
     with stage("writing the page"), writing(output or folder / "report.html"):
         path = write_report(folder, output, found)

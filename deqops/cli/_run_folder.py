@@ -65,11 +65,27 @@ class RunFolder:
         """Where training resumes."""
         return self.path / "checkpoint.pt"
 
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """What the report is made of, and where training resumes."""
+        label = self.path / _LABEL
+        return label, self.model, self.inputs, self.state, self.certificate, self.metrics, self.checkpoint
+
     def write_json(self, path: Path, document: Mapping[str, Any]) -> None:
         """Write a JSON file of the run, whole or not at all."""
         text = json.dumps(plain(document), indent=1, sort_keys=True, allow_nan=False) + "\n"
         with writing(path):
             write_atomically(path, text.encode("utf-8"))
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no plain folder name.
+
+    Raises:
+        click.BadParameter: it has separators, blanks or other signs, or is empty or very long.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise click.BadParameter(f"{name!r}: use letters, digits, '.', '_' and '-'", param_hint="--name")
 
 
 @contextmanager
@@ -82,8 +98,7 @@ def claimed_folder(root: Path, name: str, identity: Mapping[str, Any]) -> Iterat
         CommandError: (73) the folder cannot be made, is in use, holds other files, or a run with another identity.
         click.BadParameter: the name is no plain folder name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise click.BadParameter(f"{name!r}: use letters, digits, '.', '_' and '-'", param_hint="--name")
+    check_name(name)
     folder = RunFolder(root / name)
     label = {"format": _FORMAT, **plain(identity)}
     try:

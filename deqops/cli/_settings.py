@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from deqops._errors import InputError
 
 if TYPE_CHECKING:
     from deqops.models import Recipe
@@ -39,8 +43,7 @@ def parse_settings(recipe: Recipe, dataset: str, assignments: Sequence[str]) -> 
     """The settings of training and of the data that suit the data set, with the assignments made.
 
     Raises:
-        click.BadParameter: an assignment is malformed, its key unknown or its value no number.
-        InputError: a value is out of range.
+        click.BadParameter: an assignment is malformed, its key unknown, or its value no number or out of range.
     """
     records = recipe.datasets[dataset]
     known = {field.name: type(getattr(record, field.name)) for record in records for field in fields(record)}
@@ -50,11 +53,28 @@ def parse_settings(recipe: Recipe, dataset: str, assignments: Sequence[str]) -> 
         if not separator or key not in known:
             raise click.BadParameter(_unknown(assignment, key, list(known)), param_hint="--set")
         chosen[key] = _value(key, text, known[key])
-    training, data = (
-        replace(record, **{field.name: chosen[field.name] for field in fields(record) if field.name in chosen})
-        for record in records
-    )
+    with settings_named(known):
+        training, data = (
+            replace(record, **{field.name: chosen[field.name] for field in fields(record) if field.name in chosen})
+            for record in records
+        )
     return training, data
+
+
+@contextmanager
+def settings_named(names: Collection[str]) -> Iterator[None]:
+    """Blame `--set` for an InputError that names one of these settings.
+
+    Raises:
+        click.BadParameter: there was one.
+    """
+    try:
+        yield
+    except InputError as error:
+        words = re.findall(r"\w+", str(error).partition(": ")[0])
+        if not set(names).intersection(words):
+            raise
+        raise click.BadParameter(str(error), param_hint="--set") from error
 
 
 def _unknown(assignment: str, key: str, known: list[str]) -> str:

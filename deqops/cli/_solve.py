@@ -9,8 +9,17 @@ import click
 
 from deqops._tensorfile import write_tensors
 
-from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator, require_file
-from ._exit import DONE, FAILED, writing
+from ._arguments import (
+    FILE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    batch_dims_option,
+    inputs_option,
+    read_inputs,
+    read_operator,
+    require_file,
+)
+from ._exit import DONE, FAILED, require_place, writing
 from ._output import at_most, emit, json_option
 from ._progress import stage
 
@@ -25,11 +34,11 @@ if TYPE_CHECKING:
 @click.option(
     "--certificate", type=FILE, help="A certificate of this model: the distance to the equilibrium is proven."
 )
-@click.option("--error", type=float, help="Stop at this proven distance (l2); needs --certificate.")
+@click.option("--error", type=POSITIVE, help="Stop at this proven distance (l2); needs --certificate.")
 @click.option("--solver", type=click.Choice(["anderson", "picard"]), default="anderson", show_default=True)
-@click.option("--damping", type=float, default=1.0, show_default=True, help="b of z <- (1-b) z + b G(z).")
+@click.option("--damping", type=POSITIVE, default=1.0, show_default=True, help="b of z <- (1-b) z + b G(z).")
 @click.option(
-    "--tolerance", type=float, default=1e-5, show_default=True, help="Of the residual, relative to the state."
+    "--tolerance", type=NOT_NEGATIVE, default=1e-5, show_default=True, help="Of the residual, relative to the state."
 )
 @click.option("--max-evaluations", type=click.IntRange(min=1), default=200, show_default=True)
 @batch_dims_option
@@ -55,6 +64,7 @@ def solve_command(
 
     if error is not None and certificate is None:
         raise click.UsageError("--error needs --certificate: only a certificate proves a distance")
+    require_place(output, model, inputs_path, certificate)
     given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
     chosen, stop = _solver(solver, damping), _tolerance(tolerance, error, certificate)
     with stage("solving") as advance:

@@ -10,6 +10,7 @@ from deqops.models import RECIPES
 
 from ._exit import DONE
 from ._output import emit, json_option
+from ._run_folder import check_name
 from ._settings import chosen_dataset, parse_settings, set_option
 from ._training import MODELS, TrainingRun, runs_option, seed_option
 
@@ -46,8 +47,10 @@ def train_command(
     recipe = RECIPES[model]
     chosen = chosen_dataset(recipe, dataset)
     run = TrainingRun(model, chosen, seed, *parse_settings(recipe, chosen, assignments))
+    name = f"{model}-{chosen}-{seed}" if name is None else name
+    check_name(name)
     data = run.load(root)
-    with run.folder(runs, name or f"{model}-{chosen}-{seed}") as folder:
+    with run.folder(runs, name) as folder:
         trained = run.train(data, folder)
         run.export(trained, data, folder)
         metrics = run.metrics(trained, data)

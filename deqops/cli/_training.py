@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from deqops.models import RECIPES, Outcome, Progress, Recipe
 from ._exit import writing
 from ._progress import Advance, stage
 from ._run_folder import RunFolder, claimed_folder
+from ._settings import settings_named
 
 runs_option = click.option(
     "--runs",
@@ -49,7 +50,8 @@ class TrainingRun:
 
     def load(self, root: Path) -> Any:
         """The data, from `root` where the data set does not ship with a dependency."""
-        with stage(f"loading {self.dataset}"):
+        names = {field.name for field in fields(self.data)}
+        with stage(f"loading {self.dataset}"), settings_named(names):
             return self.recipe.load(self.dataset, self.data, root, self.seed)
 
     def train(self, data: Any, folder: RunFolder) -> Outcome:
