@@ -11,7 +11,8 @@ from cli_cases import edit_certificate
 from torch import Tensor, nn
 
 import deqops.testing as kit
-from deqops import EquilibriumLayer, OperatorEquation, Picard
+from deqops import EquilibriumLayer, OperatorEquation, Picard, Tolerance, export, load, solve
+from deqops.graph import trace
 from deqops.testing import assert_accepted
 from deqops.verify import (
     Ball,
@@ -23,9 +24,18 @@ from deqops.verify import (
     Norm,
     Verdict,
     certify,
+    certify_each,
     check,
+    componentwise_error_bound,
     enclose,
+    gradient_error_bound,
+    lipschitz_bound,
+    nonexpansive_bound,
+    rounding_bound,
+    rounding_floor,
+    sensitivity_bound,
 )
+from deqops.verify.prove import prove
 
 
 def layer(gain: float = 0.5, size: int = 6) -> kit.Layer:
@@ -310,3 +320,48 @@ def test_a_ball_in_another_norm_than_the_one_named_is_refused() -> None:
     y0, x = arguments()
     with pytest.raises(InputError, match="norm"):
         certify(layer(), y0, x, norm="l1", region=Ball(y0, 0.1, Norm("l2")))
+
+
+def rows(z: Tensor) -> Tensor:
+    """One problem of two rows, its equilibrium (90 / 19, 100 / 19)."""
+    mixing = torch.tensor([[0.0, 0.9], [0.9, 0.0]], dtype=torch.float64)
+    return mixing @ z + torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+
+
+def test_an_operator_graph_that_counts_problems_differently_is_refused(tmp_path: Path) -> None:
+    """The fingerprint does not hold batch_dims: row by row the bounds would be below the true distances."""
+    start, y = torch.zeros(2, 1, dtype=torch.float64), torch.tensor([[2.7], [3.0]], dtype=torch.float64)
+    certificate = certify(rows, start, batch_dims=0, norm="linf")
+    export(tmp_path / "m.pt2", rows, start)
+    graph, own = load(tmp_path / "m.pt2"), load(tmp_path / "m.pt2", batch_dims=0)
+    assert (graph.batch_dims, graph.fingerprint) == (1, certificate.fingerprint)
+    assert certificate.error_bound(own, y).value >= (y - torch.tensor([[90.0], [100.0]]) / 19).abs().max()
+    for bound in (
+        lambda: certificate.error_bound(graph, y),
+        lambda: enclose(certificate, graph, y),
+        lambda: rounding_bound(certificate, graph, y),
+        lambda: rounding_floor(certificate, graph, y),
+        lambda: componentwise_error_bound(certificate, graph, y),
+        lambda: sensitivity_bound(certificate, graph, y),
+        lambda: gradient_error_bound(certificate, graph, y),
+        lambda: solve(graph, y, tolerance=Tolerance(error=1.0, certificate=certificate), throw=False),
+    ):
+        with pytest.raises(InputError, match=r"batch_dims=1, the certificate is for batch_dims=0"):
+            bound()
+    assert not check(certificate, graph, y).accepted
+    assert prove(certificate, graph, None, tier="exact").verdict == "rejected"
+
+
+def test_batch_dims_given_beside_an_operator_graph_must_be_its_own() -> None:
+    y = torch.zeros(2, 1, dtype=torch.float64)
+    graph = trace(rows, y, batch_dims=0)
+    assert lipschitz_bound(graph, y).upper >= 0.9
+    assert certify(graph, y, batch_dims=0).batch_dims == 0
+    for wrong in (
+        lambda: certify(graph, y, batch_dims=1),
+        lambda: lipschitz_bound(graph, y, batch_dims=1),
+        lambda: nonexpansive_bound(graph, y, batch_dims=1),
+        lambda: certify_each(graph, y),
+    ):
+        with pytest.raises(InputError, match="batch_dims: the operator graph has 0, got 1"):
+            wrong()

@@ -36,6 +36,16 @@ def write(certificate: Certificate, path: Path) -> None:
 
 def read(path: Path) -> Certificate:
     """Read a certificate file."""
+    return parse(json_of(path), path.parent)
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """The JSON object in a certificate file, whatever it says.
+
+    Raises:
+        ModelFileError: too large, or no JSON object.
+        OSError: the file cannot be read.
+    """
     require_plain(path)
     if path.stat().st_size > LARGEST_FILE:
         raise ModelFileError(f"certificate: {path} is over {LARGEST_FILE} bytes")
@@ -43,7 +53,9 @@ def read(path: Path) -> Certificate:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"certificate: {path} is not a JSON file ({error}); was it cut short?") from error
-    return parse(document, path.parent)
+    if not isinstance(document, dict):
+        raise ModelFileError("certificate: this is not a deqops certificate")
+    return document
 
 
 def digest(document: dict[str, Any]) -> str:

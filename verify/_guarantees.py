@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import trace
 
-from ._certified import check_certificate, check_tensors
+from ._certified import certified_operator, check_certificate, check_tensors
 from ._claim import Verdict
 from ._membership import state_distance, within
 from ._norm import Norm
@@ -95,9 +94,7 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
         raise InputError(f"certificate: verdict is {certificate.verdict.value}, it bounds no error")
     leaves = pytree.tree_leaves(y)
     _check_state(certificate, "y", leaves)
-    operator = trace(G, y, *inputs, batch_dims=certificate.batch_dims)
-    if operator.fingerprint != certificate.fingerprint:
-        raise InputError("G: its weights or operations differ from the certified ones; certify it again")
+    operator = certified_operator(certificate, G, y, inputs)
     _check_inputs(certificate, pytree.tree_leaves(inputs))
     problem = Problem(operator, y, inputs)
     residual = problem.residual(leaves, certificate.norm)

@@ -94,7 +94,7 @@ def nonexpansive_bound(
     damping: float = 0.5,
     norm: str | Norm = "l2",
     region: Region | None = None,
-    batch_dims: int = 1,
+    batch_dims: int | None = None,
 ) -> NonexpansiveBound:
     """T4 (Krasnosel'skii-Mann): the damped iteration of a nonexpansive map that keeps a bounded convex set.
 
@@ -142,7 +142,7 @@ def nonexpansive_bound(
     )
 
 
-def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int) -> Problem:
+def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int | None) -> Problem:
     operator = trace(G, y0, *inputs, batch_dims=batch_dims)
     require_one_map(operator.impure)
     problem = Problem(operator, y0, inputs)

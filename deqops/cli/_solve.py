@@ -9,13 +9,14 @@ import click
 
 from deqops._tensorfile import write_tensors
 
-from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator, require_file
+from ._arguments import FILE, batch_dims_option, inputs_option, read_certified_operator, read_inputs, read_operator
 from ._exit import DONE, FAILED, writing
 from ._output import at_most, emit, json_option
 from ._progress import stage
 
 if TYPE_CHECKING:
     from deqops import Solution, Solver, Tolerance
+    from deqops.graph import OperatorGraph
 
 
 @click.command("solve")
@@ -55,7 +56,7 @@ def solve_command(
 
     if error is not None and certificate is None:
         raise click.UsageError("--error needs --certificate: only a certificate proves a distance")
-    given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
+    given, graph = read_inputs(inputs_path), _operator(model, certificate, batch_dims)
     chosen, stop = _solver(solver, damping), _tolerance(tolerance, error, certificate)
     with stage("solving") as advance:
         solution = solve(
@@ -77,6 +78,12 @@ def solve_command(
     return DONE if solution.converged else FAILED
 
 
+def _operator(model: Path, certificate: Path | None, batch_dims: int | None) -> OperatorGraph:
+    if certificate is None:
+        return read_operator(model, batch_dims)
+    return read_certified_operator(model, certificate, batch_dims)
+
+
 def _solver(name: str, damping: float) -> Solver:
     from deqops import Anderson, Picard
 
@@ -89,7 +96,6 @@ def _tolerance(relative: float, error: float | None, path: Path | None) -> Toler
 
     if path is None:
         return Tolerance(relative=relative)
-    require_file(path)
     return Tolerance(relative=relative, error=error, certificate=Certificate.load(path))
 
 

@@ -184,7 +184,7 @@ def _filled(cell: Any) -> bool:
     return True
 
 
-def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGraph:
+def trace(G: Any, state: Any, *inputs: Any, batch_dims: int | None = None) -> OperatorGraph:
     """The operator graph of `G(state, *inputs)`.
 
     Args:
@@ -192,17 +192,23 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGrap
             an attribute `operator` (an `EquilibriumLayer`).
         state: example state, which fixes structure and dtype.
         inputs: example inputs.
-        batch_dims: 1 or 0; an `OperatorGraph` keeps its own.
+        batch_dims: 1 or 0; None for an `OperatorGraph`'s own, else 1.
 
     Raises:
-        InputError: G is none of these, or fails on the example.
+        InputError: G is none of these, fails on the example, or is an `OperatorGraph` of other `batch_dims`.
         UnsupportedOperationError: it cannot be exported (control flow that depends on data), or an operation
             cannot be represented.
     """
-    if isinstance(G, OperatorGraph):
-        return G
-    check_batch_dims(batch_dims)
-    return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
+    if batch_dims is not None:
+        check_batch_dims(batch_dims)
+    if not isinstance(G, OperatorGraph):
+        return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
+    if batch_dims is not None and batch_dims != G.batch_dims:
+        raise InputError(
+            f"batch_dims: the operator graph has {G.batch_dims}, got {batch_dims}; leave it out, or read the graph's "
+            f"file anew with batch_dims={batch_dims}"
+        )
+    return G
 
 
 def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> None:
