@@ -21,7 +21,7 @@ from ._norm import Norm
 from ._refutations import REFUTATIONS
 from ._region import Ball, Region
 from ._rounding import mul_up
-from ._theorems import THEOREMS, Hypothesis
+from ._theorems import CONTRACTIONS, THEOREMS, Hypothesis
 from ._theorems._base import damped_rate
 
 
@@ -233,6 +233,8 @@ class Certificate:
             return rate, condition
         if not proven or self.rate is None:
             raise InputError(f"certificate: verdict is {self.verdict.value}, it proves no rate")
+        if self.theorem not in CONTRACTIONS and not isinstance(self.claim, Converges):
+            raise InputError(f"certificate: theorem {self.theorem!r} proves no rate of G's own iteration")
         return self.rate, 1.0
 
     # ------------------------------------------------------------------------------------------------ words

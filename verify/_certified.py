@@ -15,6 +15,7 @@ from ._claim import Verdict
 from ._norm import Norm
 from ._problem import Problem
 from ._rounding import check_environment
+from ._theorems import CONTRACTIONS
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -91,16 +92,13 @@ def contraction_constant(certificate: Certificate) -> tuple[float, Norm]:
     Raises:
         InputError: the certificate proves no such constant.
     """
-    bound = certificate.bound if certificate.theorem in _CONTRACTIONS else None
+    bound = certificate.bound if certificate.theorem in CONTRACTIONS else None
     if bound is None or certificate.norm is None or not bound < 1:
-        names = ", ".join(_CONTRACTIONS)
+        names = ", ".join(CONTRACTIONS)
         raise InputError(
             f"certificate: theorem {certificate.theorem!r} proves no constant q < 1 of G; certify with one of {names}"
         )
     return bound, certificate.norm
-
-
-_CONTRACTIONS = ("picard", "damped", "local_picard")
 
 
 def _check_state(certificate: Certificate, leaves: list[Any]) -> None:
