@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -365,3 +366,32 @@ def test_batch_dims_given_beside_an_operator_graph_must_be_its_own() -> None:
     ):
         with pytest.raises(InputError, match="batch_dims: the operator graph has 0, got 1"):
             wrong()
+
+
+def test_arguments_that_are_no_floats_enter_on_the_safe_side() -> None:
+    y = torch.zeros(1, 2, dtype=torch.float64)
+    certificate = certify(lambda z: 0.5 * z, y, theorem="picard", norm="linf")
+    third = Fraction(1, 3)
+    steps = certificate.iterations(third, 2**53 + 1)
+    assert Fraction(certificate.rate or 0) ** steps * 2 * (2**53 + 1) <= third
+    assert Fraction(Ball(y, third).radius) >= third
+    assert lipschitz_bound(lambda z: z * (2**53 + 2), y, norm="linf").upper >= 2**53 + 2
+    for operator in (lambda z: z * (2**53 + 1), lambda z: z / (2**53 + 1), lambda z: torch.add(z, z, alpha=2**53 + 1)):
+        with pytest.raises(InputError, match=r"beyond 2\^53"):
+            lipschitz_bound(operator, y, norm="linf")
+    for options in ({}, {"theorem": "damped"}):
+        with pytest.raises(InputError, match="damping: got Fraction"):
+            certify(lambda z: 0.5 * z, y, damping=third, **options)
+    with pytest.raises(InputError, match="damping: got Fraction"):
+        nonexpansive_bound(lambda z: z.clamp(-1, 1), y, damping=third)
+
+
+@pytest.mark.parametrize(("eps", "step"), [(5e-324, 1.7e308), (1e-300, 1e-300), (1.7e308, 5e-324)])
+def test_any_positive_numbers_have_a_number_of_steps_or_are_refused(eps: float, step: float) -> None:
+    certificate = certify(lambda z: 0.5 * z, torch.zeros(1, 2, dtype=torch.float64))
+    try:
+        steps = certificate.iterations(eps, step)
+    except InputError as error:
+        assert str(error).startswith("iterations: eps")
+    else:
+        assert Fraction(certificate.rate or 0) ** steps * 2 * Fraction(step) <= Fraction(eps) * (1 + Fraction(1, 10**9))

@@ -182,7 +182,7 @@ def _verdict(certificate: Certificate) -> None:
 
 
 def _rated(certificate: Certificate) -> bool:
-    """Whether the certificate proves the rate of an iteration: T1, T2 and T4 that of G too, T5 of a claimed one only."""
+    """Whether the certificate proves the rate of an iteration: T1, T2 and T4 that of G too, T5 of a claimed one."""
     of_operator = certificate.theorem in CONTRACTIONS
     return THEOREMS[certificate.theorem or ""].rated and (of_operator or isinstance(certificate.claim, Converges))
 

@@ -23,7 +23,7 @@ from ._jacobian import Builder, Jacobian
 from ._masks import is_mask, scores
 from ._midrad import MidRad, sub
 from ._norm import Norm
-from ._rounding import exact_float64
+from ._rounding import check_environment, exact_float64
 
 
 class Problem:
@@ -38,11 +38,13 @@ class Problem:
         inputs: one value of each input; an `InputBox` stands for all its values, of which its middle is the example.
 
     Raises:
+        DeqopsError: this thread's arithmetic is not that of IEEE (`check_environment`).
         InputError: no unknown, or NaN or infinity in weights, state or inputs.
         UnsupportedOperationError: an operation with NaN or infinity among its own numbers.
     """
 
     def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> None:
+        check_environment()
         if not any(isinstance(leaf, Tensor) and leaf.numel() for leaf in pytree.tree_leaves(state)):
             raise InputError("state: it holds no numbers; pass at least one problem with one unknown")
         self.operator = operator
