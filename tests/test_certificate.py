@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from deqops.verify import (
     Certificate,
     Contraction,
     Converges,
+    InputBox,
     InputError,
     ModelFileError,
     Norm,
@@ -392,6 +394,39 @@ def test_any_positive_numbers_have_a_number_of_steps_or_are_refused(eps: float, 
     try:
         steps = certificate.iterations(eps, step)
     except InputError as error:
-        assert str(error).startswith("iterations: eps")
+        assert str(error).startswith("iterations: eps")  # noqa: PT017
     else:
         assert Fraction(certificate.rate or 0) ** steps * 2 * Fraction(step) <= Fraction(eps) * (1 + Fraction(1, 10**9))
+
+
+@pytest.mark.parametrize("depth", [900, 970, 990, 5000, 100_000])
+def test_a_file_that_is_nested_deeply_is_refused(tmp_path: Path, depth: int) -> None:
+    y = torch.zeros(1, 2, dtype=torch.float64)
+    text = json.dumps(certify(lambda z: 0.5 * z, y).document())
+    path = tmp_path / "deep.json"
+    path.write_text(text.replace('"attempts": [', '"attempts": [' + "[" * depth + "]" * depth + ", ", 1))
+    with pytest.raises(ModelFileError):
+        Certificate.load(path)
+    with suppress(ModelFileError):
+        assert not check(path, lambda z: 0.5 * z, y).accepted
+
+
+def test_a_box_of_inputs_has_no_error_bound() -> None:
+    y, x = arguments(1)
+    certificate = certify(layer(), y, x)
+    with pytest.raises(InputError, match="inputs: got an InputBox"):
+        certificate.error_bound(layer(), y, InputBox(x - 1, x + 1))
+
+
+def test_a_leaf_without_numbers_is_refused_as_the_checker_refuses_it() -> None:
+    state = (torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"state: a leaf of shape \(2, 0\) holds no numbers"):
+        certify(lambda s: (0.5 * s[0], s[1]), state)
+
+
+def test_auto_leaves_out_what_is_about_another_norm_than_the_ball_names() -> None:
+    y = torch.zeros(2, 3, dtype=torch.float64)
+    certificate = certify(lambda z: 1.5 * torch.tanh(3 * z), y, region=Ball(y, 5.0, Norm("linf")), budget=3)
+    assert certificate.verdict is not Verdict.CERTIFIED
+    with pytest.raises(InputError, match="local_lyapunov"):
+        certify(torch.tanh, y, region=Ball(y, 5.0, Norm("linf")), theorem="local_lyapunov")

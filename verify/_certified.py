@@ -12,6 +12,7 @@ from deqops._errors import InputError
 from deqops.graph import OperatorGraph, trace
 
 from ._claim import Verdict
+from ._input_box import boxes_of
 from ._norm import Norm
 from ._problem import Problem
 from ._rounding import check_environment
@@ -47,6 +48,8 @@ def certified_operator(certificate: Certificate, G: Any, y: Any, inputs: tuple[A
         InputError: it is another operator, or an `OperatorGraph` of other `batch_dims`.
         UnsupportedOperationError: G cannot be traced.
     """
+    if boxes_of(inputs):
+        raise InputError("inputs: got an InputBox; give one value, the certificate says for which its bounds hold")
     wanted = certificate.batch_dims
     if isinstance(G, OperatorGraph) and G.batch_dims != wanted:
         raise InputError(

@@ -179,9 +179,9 @@ def parse(document: Any, folder: Path | None) -> Certificate:
         raise ModelFileError("certificate: this is not a deqops certificate")
     if document.get("schema") != SCHEMA:
         raise ModelFileError(f"certificate: schema {document.get('schema')!r} is unknown; this deqops reads {SCHEMA}")
-    if document.get("digest") != digest(document):
-        raise ModelFileError("certificate: the digest does not match; the file was edited or damaged")
     try:
+        if document.get("digest") != digest(document):
+            raise ModelFileError("certificate: the digest does not match; the file was edited or damaged")
         certificate = _Reader(decoded(document["witnesses"], folder)).certificate(document)
         require_consistent(certificate)
         if document["claim"]["region"] != document["region"] or document["claim"].get("norm") not in (
@@ -190,6 +190,8 @@ def parse(document: Any, folder: Path | None) -> Certificate:
         ):
             raise ModelFileError("certificate: its claim is about another region or norm than its proof")
         return certificate
+    except RecursionError as error:
+        raise ModelFileError("certificate: it is nested too deeply; the file was edited or damaged") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelFileError(f"certificate: a field is missing or of the wrong kind ({error!r})") from error
 

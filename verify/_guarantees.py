@@ -137,8 +137,8 @@ def sufficient_steps(rate: float, eps: float, first_step: float) -> int:
         steps += 1 + steps // 1000
         if steps > most:
             raise InputError(
-                f"iterations: eps {eps!r} is too small, or the rate {rate!r} too near 1, to be reached by powers of the "
-                "rate as float64 bounds them"
+                f"iterations: eps {eps!r} is too small, or the rate {rate!r} too near 1, to be reached by powers of "
+                "the rate as float64 bounds them"
             )
     return steps
 

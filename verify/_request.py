@@ -99,7 +99,9 @@ class Request:
         return Contraction(norm, region) if self.contraction else Converges(region, self.damping)
 
     def default_norm(self) -> Norm:
-        """The norm of a claim for which none could be tried."""
+        """The norm of a claim for which none could be tried: that of the ball where it names one."""
+        if isinstance(self.region, Ball) and self.region.norm is not None:
+            return self.region.norm
         return self.norm if isinstance(self.norm, Norm) else Norm(WEIGHTED.get(self.norm, "l2"))
 
     def iteration_damping(self) -> float:
