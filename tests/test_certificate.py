@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,21 +13,32 @@ from cli_cases import edit_certificate
 from torch import Tensor, nn
 
 import deqops.testing as kit
-from deqops import EquilibriumLayer, OperatorEquation, Picard
+from deqops import EquilibriumLayer, OperatorEquation, Picard, Tolerance, export, load, solve
+from deqops.graph import trace
 from deqops.testing import assert_accepted
 from deqops.verify import (
     Ball,
     Certificate,
     Contraction,
     Converges,
+    InputBox,
     InputError,
     ModelFileError,
     Norm,
     Verdict,
     certify,
+    certify_each,
     check,
+    componentwise_error_bound,
     enclose,
+    gradient_error_bound,
+    lipschitz_bound,
+    nonexpansive_bound,
+    rounding_bound,
+    rounding_floor,
+    sensitivity_bound,
 )
+from deqops.verify.prove import prove
 
 
 def layer(gain: float = 0.5, size: int = 6) -> kit.Layer:
@@ -310,3 +323,110 @@ def test_a_ball_in_another_norm_than_the_one_named_is_refused() -> None:
     y0, x = arguments()
     with pytest.raises(InputError, match="norm"):
         certify(layer(), y0, x, norm="l1", region=Ball(y0, 0.1, Norm("l2")))
+
+
+def rows(z: Tensor) -> Tensor:
+    """One problem of two rows, its equilibrium (90 / 19, 100 / 19)."""
+    mixing = torch.tensor([[0.0, 0.9], [0.9, 0.0]], dtype=torch.float64)
+    return mixing @ z + torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+
+
+def test_an_operator_graph_that_counts_problems_differently_is_refused(tmp_path: Path) -> None:
+    """The fingerprint does not hold batch_dims: row by row the bounds would be below the true distances."""
+    start, y = torch.zeros(2, 1, dtype=torch.float64), torch.tensor([[2.7], [3.0]], dtype=torch.float64)
+    certificate = certify(rows, start, batch_dims=0, norm="linf")
+    export(tmp_path / "m.pt2", rows, start)
+    graph, own = load(tmp_path / "m.pt2"), load(tmp_path / "m.pt2", batch_dims=0)
+    assert (graph.batch_dims, graph.fingerprint) == (1, certificate.fingerprint)
+    assert certificate.error_bound(own, y).value >= (y - torch.tensor([[90.0], [100.0]]) / 19).abs().max()
+    for bound in (
+        lambda: certificate.error_bound(graph, y),
+        lambda: enclose(certificate, graph, y),
+        lambda: rounding_bound(certificate, graph, y),
+        lambda: rounding_floor(certificate, graph, y),
+        lambda: componentwise_error_bound(certificate, graph, y),
+        lambda: sensitivity_bound(certificate, graph, y),
+        lambda: gradient_error_bound(certificate, graph, y),
+        lambda: solve(graph, y, tolerance=Tolerance(error=1.0, certificate=certificate), throw=False),
+    ):
+        with pytest.raises(InputError, match=r"batch_dims=1, the certificate is for batch_dims=0"):
+            bound()
+    assert not check(certificate, graph, y).accepted
+    assert prove(certificate, graph, None, tier="exact").verdict == "rejected"
+
+
+def test_batch_dims_given_beside_an_operator_graph_must_be_its_own() -> None:
+    y = torch.zeros(2, 1, dtype=torch.float64)
+    graph = trace(rows, y, batch_dims=0)
+    assert lipschitz_bound(graph, y).upper >= 0.9
+    assert certify(graph, y, batch_dims=0).batch_dims == 0
+    for wrong in (
+        lambda: certify(graph, y, batch_dims=1),
+        lambda: lipschitz_bound(graph, y, batch_dims=1),
+        lambda: nonexpansive_bound(graph, y, batch_dims=1),
+        lambda: certify_each(graph, y),
+    ):
+        with pytest.raises(InputError, match="batch_dims: the operator graph has 0, got 1"):
+            wrong()
+
+
+def test_arguments_that_are_no_floats_enter_on_the_safe_side() -> None:
+    y = torch.zeros(1, 2, dtype=torch.float64)
+    certificate = certify(lambda z: 0.5 * z, y, theorem="picard", norm="linf")
+    third = Fraction(1, 3)
+    steps = certificate.iterations(third, 2**53 + 1)
+    assert Fraction(certificate.rate or 0) ** steps * 2 * (2**53 + 1) <= third
+    assert Fraction(Ball(y, third).radius) >= third
+    assert lipschitz_bound(lambda z: z * (2**53 + 2), y, norm="linf").upper >= 2**53 + 2
+    for operator in (lambda z: z * (2**53 + 1), lambda z: z / (2**53 + 1), lambda z: torch.add(z, z, alpha=2**53 + 1)):
+        with pytest.raises(InputError, match=r"beyond 2\^53"):
+            lipschitz_bound(operator, y, norm="linf")
+    for options in ({}, {"theorem": "damped"}):
+        with pytest.raises(InputError, match="damping: got Fraction"):
+            certify(lambda z: 0.5 * z, y, damping=third, **options)
+    with pytest.raises(InputError, match="damping: got Fraction"):
+        nonexpansive_bound(lambda z: z.clamp(-1, 1), y, damping=third)
+
+
+@pytest.mark.parametrize(("eps", "step"), [(5e-324, 1.7e308), (1e-300, 1e-300), (1.7e308, 5e-324)])
+def test_any_positive_numbers_have_a_number_of_steps_or_are_refused(eps: float, step: float) -> None:
+    certificate = certify(lambda z: 0.5 * z, torch.zeros(1, 2, dtype=torch.float64))
+    try:
+        steps = certificate.iterations(eps, step)
+    except InputError as error:
+        assert str(error).startswith("iterations: eps")  # noqa: PT017
+    else:
+        assert Fraction(certificate.rate or 0) ** steps * 2 * Fraction(step) <= Fraction(eps) * (1 + Fraction(1, 10**9))
+
+
+@pytest.mark.parametrize("depth", [900, 970, 990, 5000, 100_000])
+def test_a_file_that_is_nested_deeply_is_refused(tmp_path: Path, depth: int) -> None:
+    y = torch.zeros(1, 2, dtype=torch.float64)
+    text = json.dumps(certify(lambda z: 0.5 * z, y).document())
+    path = tmp_path / "deep.json"
+    path.write_text(text.replace('"attempts": [', '"attempts": [' + "[" * depth + "]" * depth + ", ", 1))
+    with pytest.raises(ModelFileError):
+        Certificate.load(path)
+    with suppress(ModelFileError):
+        assert not check(path, lambda z: 0.5 * z, y).accepted
+
+
+def test_a_box_of_inputs_has_no_error_bound() -> None:
+    y, x = arguments(1)
+    certificate = certify(layer(), y, x)
+    with pytest.raises(InputError, match="inputs: got an InputBox"):
+        certificate.error_bound(layer(), y, InputBox(x - 1, x + 1))
+
+
+def test_a_leaf_without_numbers_is_refused_as_the_checker_refuses_it() -> None:
+    state = (torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 0, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"state: a leaf of shape \(2, 0\) holds no numbers"):
+        certify(lambda s: (0.5 * s[0], s[1]), state)
+
+
+def test_auto_leaves_out_what_is_about_another_norm_than_the_ball_names() -> None:
+    y = torch.zeros(2, 3, dtype=torch.float64)
+    certificate = certify(lambda z: 1.5 * torch.tanh(3 * z), y, region=Ball(y, 5.0, Norm("linf")), budget=3)
+    assert certificate.verdict is not Verdict.CERTIFIED
+    with pytest.raises(InputError, match="local_lyapunov"):
+        certify(torch.tanh, y, region=Ball(y, 5.0, Norm("linf")), theorem="local_lyapunov")

@@ -204,6 +204,21 @@ def test_help_and_version_are_0(capsys: Output) -> None:
     assert "Exit codes" in capsys.readouterr().out
 
 
+def test_a_certificate_brings_its_batch_dims(files: Path, tmp_path: Path, capsys: Output) -> None:
+    """The model file says 1, the certificate 0: the bounds are those of the one problem that it speaks of."""
+    model, inputs, one = files / "good.pt2", files / "in.safetensors", tmp_path / "one.json"
+    assert certify(model, inputs, "-o", str(one), "--batch-dims", "0") == 0
+    assert Certificate.load(one).batch_dims == 0
+    assert check(one, model, inputs) == 0
+    assert check(one, model, inputs, "--batch-dims", "1") == 1
+    assert main(["prove", str(one), "--model", str(model), "--tier", "exact", "--batch-dims", "1"]) == 1
+    capsys.readouterr()
+    assert solve(model, inputs, tmp_path / "o", "--certificate", str(one), "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["error_bound"]["l2"]) == 1
+    assert solve(model, inputs, tmp_path / "o", "--certificate", str(one), "--batch-dims", "1") == 65
+    assert "batch_dims" in complaint(capsys)
+
+
 # -------------------------------------------------------------------------------------------- bad data
 
 

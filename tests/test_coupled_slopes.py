@@ -427,3 +427,19 @@ def test_weights_of_any_size_have_a_bound_that_holds_or_none(factor: float) -> N
     for state in states(region, Norm("linf"), 4, 1):
         assert bounds_rational_norm(net.exactly(state[0])[1], bound)
     assert bound <= 1e3 * factor
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+def test_a_batch_in_another_dimension_has_the_slopes_of_the_widest_problem(norm: str) -> None:
+    """z^2 of two problems, the wide one first: its slope at the ends is 12, wherever the graph keeps the batch."""
+    center = torch.tensor([[0.0], [5.0]], dtype=torch.float64).expand(2, 2, 1).contiguous()
+    half = torch.tensor([1.0, 1e-3], dtype=torch.float64).reshape(2, 1, 1).expand(2, 2, 1)
+    region = Box(center - half, center + half)
+    for operator in (
+        lambda z: z.square(),
+        lambda z: z.transpose(0, 1).square().transpose(0, 1),
+        lambda z: z.reshape(4, 1).square().reshape(2, 2, 1),
+        lambda z: z[None].square()[0],
+        lambda z: torch.msort(z.transpose(0, 1).square()).transpose(0, 1),
+    ):
+        assert 12 <= lipschitz_bound(operator, center, norm=norm, region=region).upper <= 12 * (1 + 1e-9)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -264,3 +266,42 @@ def test_an_export_that_fails_writes_nothing_and_one_that_works_keeps_its_words(
 
     trace(speaks, z)
     assert "a word" in capfd.readouterr().err
+
+
+class Pair(NamedTuple):
+    u: Tensor
+    v: Tensor
+
+
+@pytest.mark.parametrize(
+    ("operator", "state"),
+    [
+        (lambda s: Pair(0.5 * s.u, s.v), Pair(torch.zeros(1, 2), torch.zeros(1, 2))),
+        (lambda s: Pair(*s), (torch.zeros(1, 2), torch.zeros(1, 2))),
+        (lambda s: OrderedDict(a=0.5 * s["a"]), OrderedDict(a=torch.zeros(1, 2))),
+        (lambda s: torch.max(s, dim=1), torch.zeros(1, 2)),
+    ],
+)
+def test_structures_that_a_model_file_does_not_know_are_refused_by_name(operator: Any, state: Any) -> None:
+    with pytest.raises(InputError, match="pass tensors, or tuples, lists or dicts of tensors"):
+        trace(operator, state)
+
+
+def test_an_exported_program_of_such_a_structure_is_refused_too() -> None:
+    class Halves(nn.Module):
+        def forward(self, state: Pair) -> Pair:
+            return Pair(0.5 * state.u, state.v)
+
+    state = Pair(torch.zeros(1, 2), torch.zeros(1, 2))
+    program = torch.export.export(Halves(), (state,))
+    with pytest.raises(InputError, match="tuples, lists or dicts of tensors"):
+        trace(program, tuple(state))
+
+
+def test_the_constants_of_a_graph_cannot_be_changed_under_its_fingerprint() -> None:
+    weight, z = torch.eye(2), torch.ones(1, 2)
+    graph = trace(lambda z: z @ weight, z)
+    for tensor in graph.constants.values():
+        tensor.mul_(10)
+    assert torch.equal(graph(z), z)
+    assert [tensor.tolist() for tensor in graph.constants.values()] == [weight.tolist()]

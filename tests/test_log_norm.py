@@ -152,6 +152,12 @@ def test_files_and_numbers_made_better(tmp_path: Path) -> None:
         change(document)
         document["digest"] = digest(document)
         assert not check(document, layer, state, x).accepted
+    document = certificate.document()
+    document["claim"], document["hypotheses"] = {"kind": "unique_equilibrium", "region": document["region"]}, []
+    for rate, holds in ((document["rate"], False), ((0.0).hex(), False), (None, True)):
+        document["rate"] = rate
+        document["digest"] = digest(document)
+        assert check(document, layer, state, x).accepted is holds
 
 
 def better(name: str, change: float) -> Callable[[dict[str, Any]], None]:

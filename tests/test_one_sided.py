@@ -6,6 +6,7 @@ The truth is exact: for slopes in [a, b] the largest eigenvalue of sym(S W) and 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 from typing import Any
@@ -18,9 +19,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from campaign._exact import diagonal, identity, is_semidefinite, rational, rational_matrix
-from deqops import InputError
+from deqops import InputError, ModelFileError
 from deqops.graph import trace
-from deqops.testing import Layer, assert_accepted
+from deqops.testing import Layer, assert_accepted, signed
 from deqops.verify import Certificate, Converges, Norm, Verdict, certify, check
 from deqops.verify._problem import Problem
 from deqops.verify._theorems._one_sided import one_sided
@@ -197,3 +198,23 @@ def test_numbers_that_do_not_follow_are_rejected(name: str) -> None:
     spoilt["digest"] = _digest(spoilt)
     assert not check(spoilt, layer, z, z).accepted
     assert math.isfinite(float.fromhex(document["evidence"]["factor"]))
+
+
+def test_a_claim_about_the_equilibrium_alone_has_no_rate() -> None:
+    """`-3 y + x` has one equilibrium, from which Picard's iteration runs away: no rate goes with that claim."""
+    layer, z = Layer(torch.tensor([[-3.0]], dtype=torch.float64), "relu"), torch.zeros(1, 1, dtype=torch.float64)
+    document = proven(layer, z).document()
+    document["claim"], document["hypotheses"] = {"kind": "unique_equilibrium", "region": document["region"]}, []
+    document["rate"] = (0.0).hex()
+    report = check(signed(document), layer, z, z)
+    assert not report.accepted
+    assert "rate" in report.reasons[0]
+    with pytest.raises(ModelFileError, match="rate"):
+        Certificate.from_document(signed(document))
+    document["rate"] = None
+    assert_accepted(signed(document), layer, z, z)
+    plain = Certificate.from_document(signed(document))
+    assert float(plain.error_bound(layer, z, z).value) >= 0
+    for certificate in (plain, dataclasses.replace(plain, rate=0.0)):
+        with pytest.raises(InputError, match="rate"):
+            certificate.iterations(1e-6, 1.0)

@@ -7,6 +7,7 @@ from fractions import Fraction
 import mpmath
 import pytest
 import sympy
+import torch
 from flint import arb, ctx
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -260,3 +261,31 @@ def test_nystrom_hypotheses_are_required() -> None:
         nystrom_bound(rule, 0.25, 1.0, 0.1, -1.0)
     with pytest.raises(InputError, match="scale"):
         nystrom_bound(rule, float("inf"), 1.0, 0.1)
+
+
+def test_numbers_that_are_no_floats_are_rounded_upwards() -> None:
+    """2^53 + 1 and 1/3 lie above the floats nearest to them."""
+    large, third = 2**53 + 1, Fraction(1, 3)
+    assert Fraction(projection_bound(0.0, 1.0, large).error) >= large
+    assert Fraction(projection_bound(0.0, 1.0, third).error) >= third
+    assert Fraction(projection_bound(third, 1.0, 1.0).rate) >= third
+    rule = quadrature("midpoint", 0.0, 1.0, 1)
+    assert Fraction(rule.defect_bound(large)) >= Fraction(large, 24)
+    for scale in (large, -large, torch.tensor(-large)):
+        assert Fraction(nystrom_bound(rule, scale, 0.0, 1.0).error) >= large
+    kernel = KernelBounds(large, 0, 0, large, large, 0, 0, 0)
+    assert Fraction(kernel.size) >= large
+    assert Fraction(kernel_defect(rule, Fraction(-1, 3), kernel, 0, 0)) >= Fraction(large, 24)
+
+
+@pytest.mark.parametrize("ends", [(0, Fraction(1, 3)), (-Fraction(1, 3), 1), (0, 2**53 + 1), (-1.7e308, 1.7e308)])
+def test_ends_that_are_no_floats_or_too_far_apart_are_refused(ends: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="a, b: got"):
+        quadrature("midpoint", *ends, 2)
+    assert quadrature("gauss2", Fraction(1, 4), torch.tensor(2), 2).a == 0.25
+
+
+def test_what_overflows_bounds_nothing() -> None:
+    rule = quadrature("midpoint", 0.0, 1e300, 1)
+    assert rule.defect_bound(1.0, slope=1.0) == float("inf")
+    assert rule.defect_bound(0.0) == 0

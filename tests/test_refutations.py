@@ -26,7 +26,18 @@ from torch import Tensor, nn
 from deqops import ModelFileError
 from deqops.graph import trace
 from deqops.testing import Layer, assert_accepted
-from deqops.verify import Ball, Certificate, Contraction, Converges, Norm, UniqueEquilibrium, Verdict, certify, check
+from deqops.verify import (
+    Ball,
+    Box,
+    Certificate,
+    Contraction,
+    Converges,
+    Norm,
+    UniqueEquilibrium,
+    Verdict,
+    certify,
+    check,
+)
 from deqops.verify._evidence import Evidence
 from deqops.verify._located import Iteration, enclosed
 from deqops.verify._midrad import MidRad
@@ -458,3 +469,32 @@ def test_contraction_claims_say_what_refutes_them() -> None:
     assert isinstance(certificate.claim, Contraction)
     assert "eigenvalue" in certificate.explain()
     assert_accepted(certificate, layer, state)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("local", [False, True])
+def test_t9_an_operator_without_derivatives_is_refuted_by_any_direction(norm: str, local: bool) -> None:
+    y = torch.ones(3, 4, dtype=torch.float64)
+    region = Box(y - 5, y + 5) if local else None
+    certificate = certify(lambda z: (1.5 * z).detach(), y, norm=norm, region=region)
+    assert certificate.verdict is Verdict.REFUTED
+    assert_accepted(certificate, lambda z: (1.5 * z).detach(), y)
+    assert certify(lambda z: torch.floor(3 * z), y, norm=norm, region=region).verdict is Verdict.UNKNOWN
+
+
+def test_t9_a_claim_in_a_ball_of_its_own_norm_is_refuted_in_that_norm() -> None:
+    """Nothing is known of the rate, so that no theorem's finding says which norm the claim is in."""
+    y = torch.tensor([[0.75, -0.5]], dtype=torch.float64)
+
+    def G(z: torch.Tensor) -> torch.Tensor:
+        return 1.5 * z / z.square().mean(dim=1, keepdim=True).sqrt()
+
+    region = Ball(y, 1.0, Norm("linf"))
+    certificate = certify(G, y, region=region, theorem="local_picard")
+    assert any("operation" in attempt for attempt in certificate.attempts)
+    assert certificate.verdict is Verdict.REFUTED
+    assert certificate.norm is not None
+    assert certificate.norm.describe() == "linf"
+    assert isinstance(certificate.claim, Contraction)
+    assert certificate.claim.norm.describe() == "linf"
+    assert_accepted(certificate, G, y)

@@ -9,7 +9,20 @@ import pytest
 import torch
 from exact import seeded
 
-from deqops import InputError
+from deqops import DeqopsError, InputError
+from deqops.verify import (
+    Norm,
+    certify,
+    check,
+    enclose,
+    lipschitz_bound,
+    nonexpansive_bound,
+    nystrom_bound,
+    operator_norm_bound,
+    projection_bound,
+    quadrature,
+    rounding_floor,
+)
 from deqops.verify import _midrad as midrad
 from deqops.verify import _rounding as rounding
 from deqops.verify._midrad import MidRad
@@ -195,3 +208,47 @@ def test_overflow_is_open_not_wrong() -> None:
         midrad.mul(big, big),
     ]
     assert not any(bool(r.rad.isfinite().any()) for r in results)
+
+
+def test_no_bound_is_computed_where_subnormals_are_flushed() -> None:
+    """`z/2 + x` at x = 1e-310 is 1e-310 from its equilibrium per unit; flushed, the residual would be 0."""
+    y, x = torch.zeros(1, 2, dtype=torch.float64), torch.full((1, 2), 1e-310, dtype=torch.float64)
+    certificate = certify(half, y, x)
+    assert float(certificate.error_bound(half, y, x).linf) >= 2e-310
+    ball, rule = enclose(certificate, half, y, x), quadrature("midpoint", 0.0, 1.0, 2)
+    floor, weights = rounding_floor(certificate, half, y, x, radius=1e-300), Norm("linf", (torch.ones(2).double(),))
+    nonexpansive = nonexpansive_bound(lambda z: z.clamp(-1, 1), y)
+    bounds = (
+        lambda: certificate.error_bound(half, y, x),
+        lambda: certificate.distance_bound(y, x),
+        lambda: certificate.iterations(1e-6, 1e-310),
+        lambda: ball.contains(x),
+        lambda: floor.after(3, 1e-310),
+        lambda: nonexpansive.residual_bound(3),
+        lambda: lipschitz_bound(lambda z: 1e-310 * z, y, norm="linf"),
+        lambda: certify(half, y, x, norm="linf"),
+        lambda: certify(half, y, x, norm="l1"),
+        lambda: certify(half, y, x, theorem="componentwise"),
+        lambda: operator_norm_bound(torch.eye(2).double() * 1e-310, weights),
+        lambda: operator_norm_bound(torch.eye(2).double() * 1e-310, "l1"),
+        lambda: projection_bound(0.5, 1.0, 1e-310),
+        lambda: rule.defect_bound(1e-310),
+        lambda: nystrom_bound(rule, 1e-310, 1.0, 1e-310),
+    )
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormal numbers")
+    try:
+        for bound in bounds:
+            with pytest.raises(DeqopsError, match="flushed to zero"):
+                bound()
+        report = check(certificate, half, y, x)
+    finally:
+        torch.set_flush_denormal(False)
+    assert not report.accepted
+    assert "flushed to zero" in report.reasons[0]
+    for bound in bounds:
+        bound()
+
+
+def half(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return 0.5 * z + x

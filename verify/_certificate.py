@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError
-from deqops._numbers import as_number
+from deqops._numbers import number_above, number_below
 from deqops.graph import tensor_digest
 
 from ._claim import Claim, Converges, Verdict
@@ -20,8 +20,8 @@ from ._input_box import lies_between
 from ._norm import Norm
 from ._refutations import REFUTATIONS
 from ._region import Ball, Region
-from ._rounding import mul_up
-from ._theorems import THEOREMS, Hypothesis
+from ._rounding import check_environment, mul_up
+from ._theorems import CONTRACTIONS, THEOREMS, Hypothesis
 from ._theorems._base import damped_rate
 
 
@@ -178,13 +178,15 @@ class Certificate:
             first_step: a proven bound of `||y_1 - y_0||` (`distance_bound(y1, y0)`; the largest entry counts).
 
         Raises:
-            InputError: the certificate proves no rate, or an argument is not positive and finite.
+            InputError: the certificate proves no rate, or one so near 1 that float64 bounds no number of steps, or an
+                argument is not positive and finite.
         """
         ends = self.depth if isinstance(self.claim, Converges) else None
         rate, stretch = self._proven_rate() if ends is None else (0.0, 1.0)
         whole = isinstance(first_step, Tensor) and first_step.numel() > 0
-        step = as_number(first_step.max() if whole else first_step)  # type: ignore[union-attr]
-        if not 0 < as_number(eps) < math.inf or not 0 <= step < math.inf:
+        step = number_above(first_step.max() if whole else first_step)  # type: ignore[union-attr]
+        wanted = number_below(eps)
+        if not 0 < wanted < math.inf or not 0 <= step < math.inf:
             given = step if whole else first_step
             raise InputError(
                 f"iterations: eps {eps!r} must be positive and first_step {given!r} not negative, both finite"
@@ -193,7 +195,8 @@ class Certificate:
             return ends
         from ._guarantees import sufficient_steps
 
-        return sufficient_steps(rate, eps, float(mul_up(stretch, step)))
+        check_environment()
+        return sufficient_steps(rate, wanted, float(mul_up(stretch, step)))
 
     def error_bound(self, G: Any, y: Any, *inputs: Any) -> Any:
         """Proven distance of y to the equilibrium, per problem: `||y - y*|| <= ||G(y) - y|| / (1 - q)`.
@@ -233,6 +236,8 @@ class Certificate:
             return rate, condition
         if not proven or self.rate is None:
             raise InputError(f"certificate: verdict is {self.verdict.value}, it proves no rate")
+        if self.theorem not in CONTRACTIONS and not isinstance(self.claim, Converges):
+            raise InputError(f"certificate: theorem {self.theorem!r} proves no rate of G's own iteration")
         return self.rate, 1.0
 
     # ------------------------------------------------------------------------------------------------ words

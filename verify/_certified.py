@@ -9,12 +9,14 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import trace
+from deqops.graph import OperatorGraph, trace
 
 from ._claim import Verdict
+from ._input_box import boxes_of
 from ._norm import Norm
 from ._problem import Problem
 from ._rounding import check_environment
+from ._theorems import CONTRACTIONS
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -32,11 +34,32 @@ def certified_problem(certificate: Certificate, G: Any, y: Any, inputs: tuple[An
     if certificate.verdict is not Verdict.CERTIFIED:
         raise InputError(f"certificate: verdict is {certificate.verdict.value}; nothing follows from it")
     _check_state(certificate, pytree.tree_leaves(y))
-    operator = trace(G, y, *inputs, batch_dims=certificate.batch_dims)
-    if operator.fingerprint != certificate.fingerprint:
-        raise InputError("G: its weights or operations differ from the certified ones; certify it again")
+    operator = certified_operator(certificate, G, y, inputs)
     _check_inputs(certificate, pytree.tree_leaves(inputs))
     return Problem(operator, y, inputs)
+
+
+def certified_operator(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...]) -> OperatorGraph:
+    """The operator graph of G, once it is the certified one, with the same notion of a problem.
+
+    The fingerprint is of operations and weights only: whether dimension 0 counts problems is compared here.
+
+    Raises:
+        InputError: it is another operator, or an `OperatorGraph` of other `batch_dims`.
+        UnsupportedOperationError: G cannot be traced.
+    """
+    if boxes_of(inputs):
+        raise InputError("inputs: got an InputBox; give one value, the certificate says for which its bounds hold")
+    wanted = certificate.batch_dims
+    if isinstance(G, OperatorGraph) and G.batch_dims != wanted:
+        raise InputError(
+            f"G: the operator graph has batch_dims={G.batch_dims}, the certificate is for batch_dims={wanted}; "
+            f"read the graph's file anew with batch_dims={wanted}, or certify it again"
+        )
+    operator = trace(G, y, *inputs, batch_dims=wanted)
+    if operator.fingerprint != certificate.fingerprint:
+        raise InputError("G: its weights or operations differ from the certified ones; certify it again")
+    return operator
 
 
 def check_certificate(certificate: object) -> None:
@@ -72,16 +95,13 @@ def contraction_constant(certificate: Certificate) -> tuple[float, Norm]:
     Raises:
         InputError: the certificate proves no such constant.
     """
-    bound = certificate.bound if certificate.theorem in _CONTRACTIONS else None
+    bound = certificate.bound if certificate.theorem in CONTRACTIONS else None
     if bound is None or certificate.norm is None or not bound < 1:
-        names = ", ".join(_CONTRACTIONS)
+        names = ", ".join(CONTRACTIONS)
         raise InputError(
             f"certificate: theorem {certificate.theorem!r} proves no constant q < 1 of G; certify with one of {names}"
         )
     return bound, certificate.norm
-
-
-_CONTRACTIONS = ("picard", "damped", "local_picard")
 
 
 def _check_state(certificate: Certificate, leaves: list[Any]) -> None:

@@ -120,6 +120,14 @@ _IN_BOXES = ("local_picard", "componentwise")
 """What `theorem="auto"` tries in a ball or a box that was given."""
 
 
+def _tried_in(region: Ball | Box) -> tuple[str, ...]:
+    """What `theorem="auto"` tries there: T12 is about balls of plain l2."""
+    if isinstance(region, Box):
+        return _IN_BOXES
+    plain = region.norm is None or region.norm.describe() == "l2"
+    return tuple(name for name in _IN_BALLS if plain or name != "local_lyapunov")
+
+
 class _Certifier:
     def __init__(
         self,
@@ -230,8 +238,7 @@ class _Certifier:
         if request.theorem != "auto":
             return (request.theorem,)
         if isinstance(request.region, Ball | Box):
-            local = _IN_BALLS if isinstance(request.region, Ball) else _IN_BOXES
-            return ("local_picard",) if request.contraction else local
+            return ("local_picard",) if request.contraction else _tried_in(request.region)
         return ("picard",) if request.contraction else AUTO
 
     # ------------------------------------------------------------------------------------------ certificates

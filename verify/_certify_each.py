@@ -157,7 +157,7 @@ def _refuse_mixing(given: Arguments) -> None:
     """Refuse a batch whose problems are not independent; what is not understood is reported later, by name."""
     try:
         inputs = middles(given.inputs)
-        check_independent(trace(given.operator, given.state, *inputs).concrete(given.state, *inputs))
+        check_independent(trace(given.operator, given.state, *inputs, batch_dims=1).concrete(given.state, *inputs))
     except MixesProblemsError as error:
         raise InputError(f"G: {error}; its problems have no verdicts of their own") from error
     except UnsupportedOperationError:
@@ -166,7 +166,7 @@ def _refuse_mixing(given: Arguments) -> None:
 
 def _traced(part: Arguments) -> tuple[OperatorGraph | None, UnsupportedOperationError]:
     try:
-        return trace(part.operator, part.state, *middles(part.inputs)), UnsupportedOperationError("", "")
+        return trace(part.operator, part.state, *middles(part.inputs), batch_dims=1), UnsupportedOperationError("", "")
     except UnsupportedOperationError as error:
         return None, error
 

@@ -15,7 +15,7 @@ from ._evidence import Evidence
 from ._norm import Norm
 from ._refutations import REFUTATIONS
 from ._region import Ball, Box, Region
-from ._theorems import THEOREMS
+from ._theorems import CONTRACTIONS, THEOREMS
 
 LONGEST_CYCLE = 16
 SIGNED = ("mu", "least", "outside", "image")  # numbers that may be negative
@@ -162,7 +162,7 @@ def _verdict(certificate: Certificate) -> None:
     kinds = THEOREMS[theorem].evidence if theorem in THEOREMS else REFUTATIONS
     _require((theorem in THEOREMS) == proven and evidence.kind in kinds, "evidence", "is not the theorem's")
     if proven:
-        _require((certificate.rate is not None) == THEOREMS[theorem or ""].rated, "rate", "is not the theorem's")
+        _require((certificate.rate is not None) == _rated(certificate), "rate", "is not the theorem's")
     if evidence.kind == "absorbing":
         for name in ("lower", "upper"):
             _states(evidence.tensors[name], certificate, "evidence")
@@ -179,6 +179,12 @@ def _verdict(certificate: Certificate) -> None:
             _matrices(evidence.tensors[name], certificate, (_problems(certificate),))
     if evidence.kind in REFUTATIONS:
         _refutation(certificate, evidence)
+
+
+def _rated(certificate: Certificate) -> bool:
+    """Whether the certificate proves the rate of an iteration: T1, T2 and T4 that of G too, T5 of a claimed one."""
+    of_operator = certificate.theorem in CONTRACTIONS
+    return THEOREMS[certificate.theorem or ""].rated and (of_operator or isinstance(certificate.claim, Converges))
 
 
 def _refutation(certificate: Certificate, evidence: Evidence) -> None:

@@ -36,6 +36,16 @@ def write(certificate: Certificate, path: Path) -> None:
 
 def read(path: Path) -> Certificate:
     """Read a certificate file."""
+    return parse(json_of(path), path.parent)
+
+
+def json_of(path: Path) -> dict[str, Any]:
+    """The JSON object in a certificate file, whatever it says.
+
+    Raises:
+        ModelFileError: too large, or no JSON object.
+        OSError: the file cannot be read.
+    """
     require_plain(path)
     if path.stat().st_size > LARGEST_FILE:
         raise ModelFileError(f"certificate: {path} is over {LARGEST_FILE} bytes")
@@ -43,7 +53,9 @@ def read(path: Path) -> Certificate:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"certificate: {path} is not a JSON file ({error}); was it cut short?") from error
-    return parse(document, path.parent)
+    if not isinstance(document, dict):
+        raise ModelFileError("certificate: this is not a deqops certificate")
+    return document
 
 
 def digest(document: dict[str, Any]) -> str:
@@ -167,9 +179,9 @@ def parse(document: Any, folder: Path | None) -> Certificate:
         raise ModelFileError("certificate: this is not a deqops certificate")
     if document.get("schema") != SCHEMA:
         raise ModelFileError(f"certificate: schema {document.get('schema')!r} is unknown; this deqops reads {SCHEMA}")
-    if document.get("digest") != digest(document):
-        raise ModelFileError("certificate: the digest does not match; the file was edited or damaged")
     try:
+        if document.get("digest") != digest(document):
+            raise ModelFileError("certificate: the digest does not match; the file was edited or damaged")
         certificate = _Reader(decoded(document["witnesses"], folder)).certificate(document)
         require_consistent(certificate)
         if document["claim"]["region"] != document["region"] or document["claim"].get("norm") not in (
@@ -178,6 +190,8 @@ def parse(document: Any, folder: Path | None) -> Certificate:
         ):
             raise ModelFileError("certificate: its claim is about another region or norm than its proof")
         return certificate
+    except RecursionError as error:
+        raise ModelFileError("certificate: it is nested too deeply; the file was edited or damaged") from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelFileError(f"certificate: a field is missing or of the wrong kind ({error!r})") from error
 

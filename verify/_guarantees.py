@@ -11,15 +11,14 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
-from deqops.graph import trace
 
-from ._certified import check_certificate, check_tensors
+from ._certified import certified_operator, check_certificate, check_tensors
 from ._claim import Verdict
 from ._membership import state_distance, within
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Box, Global, Region
-from ._rounding import div_up, exact_float64, mul_up, sub_down
+from ._rounding import check_environment, div_up, exact_float64, mul_up, sub_down
 
 if TYPE_CHECKING:
     from ._certificate import Certificate
@@ -59,6 +58,7 @@ class Enclosure:
 
     def contains(self, state: Any) -> Tensor:
         """Per problem, whether a state is surely in the ball."""
+        check_environment()
         leaves = [exact_float64(leaf) for leaf in pytree.tree_leaves(state)]
         return state_distance(self.norm, leaves, list(self.center), self.batch_dims) <= self.radius
 
@@ -79,6 +79,7 @@ def enclose(certificate: Certificate, G: Any, y: Any, *inputs: Any) -> Enclosure
 
 def distance_bound(certificate: Certificate, first: Any, second: Any) -> Tensor:
     """Upper bound of `||first - second||` in the certificate's norm, per problem."""
+    check_environment()
     if certificate.norm is None:
         raise InputError("certificate: it names no norm")
     given = [pytree.tree_leaves(state) for state in (first, second)]
@@ -95,9 +96,7 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
         raise InputError(f"certificate: verdict is {certificate.verdict.value}, it bounds no error")
     leaves = pytree.tree_leaves(y)
     _check_state(certificate, "y", leaves)
-    operator = trace(G, y, *inputs, batch_dims=certificate.batch_dims)
-    if operator.fingerprint != certificate.fingerprint:
-        raise InputError("G: its weights or operations differ from the certified ones; certify it again")
+    operator = certified_operator(certificate, G, y, inputs)
     _check_inputs(certificate, pytree.tree_leaves(inputs))
     problem = Problem(operator, y, inputs)
     residual = problem.residual(leaves, certificate.norm)
@@ -131,10 +130,16 @@ def sufficient_steps(rate: float, eps: float, first_step: float) -> int:
     gap = float(sub_down(1.0, rate))
     if rate == 0:
         return 0 if first_step <= eps else 1
-    guess = math.log(eps * gap / first_step) / math.log(rate) if first_step > eps * gap else 0.0
+    guess = (math.log(eps) + math.log(gap) - math.log(first_step)) / math.log(rate)
     steps = max(0, math.ceil(guess))
+    most = 2 * steps + 1000
     while not float(div_up(mul_up(power_up(rate, steps), first_step), gap)) <= eps:
         steps += 1 + steps // 1000
+        if steps > most:
+            raise InputError(
+                f"iterations: eps {eps!r} is too small, or the rate {rate!r} too near 1, to be reached by powers of "
+                "the rate as float64 bounds them"
+            )
     return steps
 
 

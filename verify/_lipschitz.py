@@ -19,7 +19,7 @@ from ._request import check_region
 
 
 def lipschitz_bound(
-    G: Any, y0: Any, *inputs: Any, norm: str | Norm = "l2", region: Region | None = None, batch_dims: int = 1
+    G: Any, y0: Any, *inputs: Any, norm: str | Norm = "l2", region: Region | None = None, batch_dims: int | None = None
 ) -> Bound:
     """Proven upper bound of the Lipschitz constant of `y -> G(y, *inputs)`.
 

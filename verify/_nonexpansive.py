@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError, UnsupportedOperationError
-from deqops._numbers import as_number
+from deqops._numbers import exact_number
 from deqops.graph import MixesProblemsError, check_independent, trace
 
 from . import _midrad as midrad
@@ -61,6 +61,7 @@ class NonexpansiveBound:
         """
         if not 0 <= steps < 2**53:
             raise InputError(f"steps: got {steps!r}; a number from 0 to 2^53 is needed")
+        check_environment()
         bound = div_up(self.distance, sqrt_down(mul_down(self._share(), float(steps + 1)).clamp(min=0.0)))
         return bound.nan_to_num(nan=math.inf, posinf=math.inf)
 
@@ -94,7 +95,7 @@ def nonexpansive_bound(
     damping: float = 0.5,
     norm: str | Norm = "l2",
     region: Region | None = None,
-    batch_dims: int = 1,
+    batch_dims: int | None = None,
 ) -> NonexpansiveBound:
     """T4 (Krasnosel'skii-Mann): the damped iteration of a nonexpansive map that keeps a bounded convex set.
 
@@ -119,8 +120,8 @@ def nonexpansive_bound(
     chosen = as_norm(norm)
     if chosen.order != "l2":
         raise InputError(f"norm: T4 with q = 1 holds in l2, weighted or not; got {chosen.describe()}")
-    if not 0 < as_number(damping) < 1:
-        raise InputError(f"damping: got {damping!r}; T4 with q = 1 needs 0 < b < 1")
+    if not 0 < exact_number(damping) < 1:
+        raise InputError(f"damping: got {damping!r}; T4 with q = 1 needs 0 < b < 1, a number of float64")
     check_kind(region)
     problem = _problem(G, y0, inputs, batch_dims)
     Request(chosen, None, "auto", 1.0).check_weights(problem)
@@ -142,7 +143,7 @@ def nonexpansive_bound(
     )
 
 
-def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int) -> Problem:
+def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int | None) -> Problem:
     operator = trace(G, y0, *inputs, batch_dims=batch_dims)
     require_one_map(operator.impure)
     problem = Problem(operator, y0, inputs)

@@ -20,7 +20,7 @@ from ._norm import Norm, Order
 from ._norm_estimate import norm_estimate
 from ._operand import Operand, as_operand, enclosure
 from ._product import Product
-from ._rounding import div_up, mul_up
+from ._rounding import check_environment, div_up, mul_up
 
 _NAMES = "'l1', 'l2', 'linf', a Norm with one weight a coordinate, or a QuadraticNorm"
 
@@ -61,6 +61,7 @@ def operator_norm_bound(A: Any, norm: str | Norm | QuadraticNorm = "l2") -> Boun
     Raises:
         InputError: an argument of another type or shape, or not finite; R is not shown to be invertible.
     """
+    check_environment()
     operand = as_operand(A, "A")
     if isinstance(norm, str) and norm in get_args(Order):
         return operand.norm_bound(norm)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
 from deqops._layer import operator_of
-from deqops._numbers import as_number
+from deqops._numbers import number_above
 
 from . import _midrad as midrad
 from ._certified import certified_problem, contraction_constant, proven_factor
@@ -24,7 +24,7 @@ from ._midrad import MidRad
 from ._norm import Norm
 from ._problem import Problem
 from ._region import Ball, Box, Region
-from ._rounding import add_up, div_up, exact_float64, mul_down, mul_up, sub_down
+from ._rounding import add_up, check_environment, div_up, exact_float64, mul_down, mul_up, sub_down
 from ._theorems import Hypothesis
 
 if TYPE_CHECKING:
@@ -82,9 +82,11 @@ class RoundingFloor:
             steps: n.
             first_error: a proven bound of `||y_0 - y*||` in the certificate's norm; `2 * radius` always is one.
         """
-        if steps < 0 or not first_error >= 0:
+        error = number_above(first_error)
+        if steps < 0 or not error >= 0:
             raise InputError(f"after: steps {steps!r} and first_error {first_error!r} must not be negative")
-        return add_up(mul_up(power_up(self.rate, steps), first_error), self.floor.value)
+        check_environment()
+        return add_up(mul_up(power_up(self.rate, steps), error), self.floor.value)
 
 
 def rounding_bound(certificate: Certificate, G: Any, y: Any, *inputs: Any) -> RoundingBound:
@@ -148,10 +150,11 @@ def rounding_floor(
         InputError: no ball around y is mapped into itself, the certificate proves no constant of G, or does not fit.
         UnsupportedOperationError: an operation whose rounding is not known here, by name.
     """
-    if not (0 < as_number(ulps) < 2**20):
+    if not (0 < number_above(ulps) < 2**20):
         raise InputError(f"ulps: got {ulps!r}; a positive number is needed")
-    if radius is not None and not 0 < as_number(radius) < math.inf:
+    if radius is not None and not 0 < number_above(radius) < math.inf:
         raise InputError(f"radius: got {radius!r}; a positive finite number is needed")
+    ulps, radius = number_above(ulps), None if radius is None else number_above(radius)
     problem = certified_problem(certificate, G, y, inputs)
     q, norm = contraction_constant(certificate)
     _same_dtypes(problem, _computed(problem, G, y, inputs))

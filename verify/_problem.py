@@ -23,7 +23,7 @@ from ._jacobian import Builder, Jacobian
 from ._masks import is_mask, scores
 from ._midrad import MidRad, sub
 from ._norm import Norm
-from ._rounding import exact_float64
+from ._rounding import check_environment, exact_float64
 
 
 class Problem:
@@ -38,13 +38,19 @@ class Problem:
         inputs: one value of each input; an `InputBox` stands for all its values, of which its middle is the example.
 
     Raises:
-        InputError: no unknown, or NaN or infinity in weights, state or inputs.
+        DeqopsError: this thread's arithmetic is not that of IEEE (`check_environment`).
+        InputError: a leaf of the state without numbers, or NaN or infinity in weights, state or inputs.
         UnsupportedOperationError: an operation with NaN or infinity among its own numbers.
     """
 
     def __init__(self, operator: OperatorGraph, state: Any, inputs: tuple[Any, ...]) -> None:
-        if not any(isinstance(leaf, Tensor) and leaf.numel() for leaf in pytree.tree_leaves(state)):
+        check_environment()
+        leaves = pytree.tree_leaves(state)
+        if not any(isinstance(leaf, Tensor) and leaf.numel() for leaf in leaves):
             raise InputError("state: it holds no numbers; pass at least one problem with one unknown")
+        empty = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, Tensor) and not leaf.numel()]
+        if empty:
+            raise InputError(f"state: a leaf of shape {empty[0]} holds no numbers; leave it out of the state")
         self.operator = operator
         self.boxes = boxes_of(inputs)
         graph = between(operator.concrete(state, *middles(inputs)), self.boxes)

@@ -10,14 +10,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deqops._errors import InputError
-from deqops._numbers import as_number, is_count
+from deqops._numbers import exact_number, is_count, number_above
 
-from ._rounding import add_up, div_up, mul_up, sub_down
+from ._rounding import add_up, check_environment, div_up, mul_up, sub_down
 from ._theorems import Hypothesis
 
 _ROOT_BITS = 200  # of the enclosures of square roots in Gauss' rules
@@ -53,8 +54,9 @@ def projection_bound(rate: float, projection_norm: float, distance: float) -> Pr
     Raises:
         InputError: an argument is negative or not finite, or `|lambda| k ||P|| < 1` is not shown.
     """
-    for name, value in (("rate", rate), ("projection_norm", projection_norm), ("distance", distance)):
-        _nonnegative(name, value)
+    check_environment()
+    rate, distance = _nonnegative("rate", rate), _nonnegative("distance", distance)
+    projection_norm = _nonnegative("projection_norm", projection_norm)
     q = float(mul_up(rate, projection_norm))
     if not q < 1:
         raise InputError(f"rate: T7 needs |lambda| k ||P|| < 1, got at most {q!r}")
@@ -118,28 +120,28 @@ class Quadrature:
             InputError: a bound that is needed is missing, negative or not finite.
         """
         rule = _RULES[self.name]
-        for name, value in (("derivative", derivative), ("slope", slope), ("size", size)):
-            if value is not None:
-                _nonnegative(name, value)
+        check_environment()
+        given = {"derivative": derivative, "slope": slope, "size": size}
+        derivative, slope, size = (None if v is None else _nonnegative(name, v) for name, v in given.items())
         length = Fraction(self.b) - Fraction(self.a)
         h = length / self.panels
         bounds: list[float] = []
         if derivative is not None:
-            bounds.append(float(mul_up(_up(length * rule.smooth * h**rule.order), derivative)))
+            bounds.append(_times(_up(length * rule.smooth * h**rule.order), derivative))
         if slope is not None and rule.lipschitz is not None:
-            bounds.append(float(mul_up(_up(length * rule.lipschitz * h), slope)))
+            bounds.append(_times(_up(length * rule.lipschitz * h), slope))
         if not bounds:
             needed = "derivative" if rule.lipschitz is None else "derivative or slope"
             raise InputError(f"{needed}: a bound over the interval is needed for the {self.name} rule")
         total = min(bounds)
         for name, value, moved in (
-            ("slope", slope, float(mul_up(self.weight_sum, self.node_error))),
+            ("slope", slope, _times(self.weight_sum, self.node_error)),
             ("size", size, self.weight_error),
         ):
             if moved:
                 if value is None:
                     raise InputError(f"{name}: a bound is needed, since the stored nodes or weights are rounded")
-                total = float(add_up(total, mul_up(moved, value)))
+                total = float(add_up(total, _times(moved, value)))
         return total
 
 
@@ -189,15 +191,16 @@ def quadrature(name: str, a: float, b: float, panels: int) -> Quadrature:
         panels: the number of equal panels.
 
     Raises:
-        InputError: an unknown rule, an empty or infinite interval, or no panel.
+        InputError: an unknown rule, an empty or infinite interval, an end that is no float64, or no panel.
     """
     if not isinstance(name, str) or name not in _RULES:
         raise InputError(f"name: got {name!r}; choose one of {', '.join(_RULES)}")
-    if not -math.inf < as_number(a) < as_number(b) < math.inf:
-        raise InputError(f"a, b: got {a!r}, {b!r}; a < b, both finite, are needed")
+    ends = exact_number(a), exact_number(b)
+    if not ends[0] < ends[1] or not math.isfinite(ends[1] - ends[0]):
+        raise InputError(f"a, b: got {a!r}, {b!r}; a < b, numbers of float64 a finite distance apart, are needed")
     if not is_count(panels, 1) or panels > _LARGEST_PANELS:
         raise InputError(f"panels: got {panels!r}; 1 to {_LARGEST_PANELS} are allowed")
-    left, h = Fraction(a), (Fraction(b) - Fraction(a)) / panels
+    left, h = Fraction(ends[0]), (Fraction(ends[1]) - Fraction(ends[0])) / panels
     exact: dict[Fraction, Fraction] = {}
     points = _RULES[name].points()
     for j in range(panels):
@@ -212,8 +215,8 @@ def quadrature(name: str, a: float, b: float, panels: int) -> Quadrature:
     total = sum(abs(Fraction(w)) for w in weights)
     return Quadrature(
         name=name,
-        a=float(a),
-        b=float(b),
+        a=ends[0],
+        b=ends[1],
         panels=panels,
         nodes=torch.tensor(nodes, dtype=torch.float64),
         weights=torch.tensor(weights, dtype=torch.float64),
@@ -246,7 +249,7 @@ class KernelBounds:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            _nonnegative(name, value)
+            object.__setattr__(self, name, _nonnegative(name, value))
 
 
 def kernel_defect(rule: Quadrature, scale: float, kernel: KernelBounds, f_slope: float, f_curvature: float) -> float:
@@ -271,11 +274,9 @@ def kernel_defect(rule: Quadrature, scale: float, kernel: KernelBounds, f_slope:
         raise InputError(f"kernel: KernelBounds are needed, got {type(bounds).__name__}")
     if rule.order != 2:
         raise InputError(f"rule: {rule.name} needs derivatives of order {rule.order}; pass them to defect_bound")
-    _nonnegative("f_slope", f_slope)
-    _nonnegative("f_curvature", f_curvature)
-    if not math.isfinite(as_number(scale)):
-        raise InputError(f"scale: got {scale!r}; a finite number is needed")
-    share = mul_up(abs(scale), rule.weight_sum)
+    check_environment()
+    f_slope, f_curvature = _nonnegative("f_slope", f_slope), _nonnegative("f_curvature", f_curvature)
+    share = mul_up(_modulus("scale", scale), rule.weight_sum)
     first = add_up(f_slope, mul_up(share, kernel.t))
     second = add_up(f_curvature, mul_up(share, kernel.tt))
     slope = add_up(kernel.s, mul_up(kernel.u, first))
@@ -304,16 +305,15 @@ def nystrom_bound(
         InputError: an argument is negative or not finite, or q < 1 is not shown.
     """
     _check_rule(rule)
-    for name, value in (("lipschitz", lipschitz), ("defect", defect), ("node_residual", node_residual)):
-        _nonnegative(name, value)
-    if not math.isfinite(as_number(scale)):
-        raise InputError(f"scale: got {scale!r}; a finite number is needed")
+    check_environment()
+    lipschitz, defect = _nonnegative("lipschitz", lipschitz), _nonnegative("defect", defect)
+    node_residual, size = _nonnegative("node_residual", node_residual), _modulus("scale", scale)
     length = _up(Fraction(rule.b) - Fraction(rule.a))
-    q = float(mul_up(mul_up(abs(scale), lipschitz), length))
+    q = float(mul_up(mul_up(size, lipschitz), length))
     if not q < 1:
         raise InputError(f"lipschitz: T7 needs q = |lambda| kappa (b - a) < 1, got at most {q!r}")
     moved = mul_up(mul_up(lipschitz, rule.weight_sum), node_residual)
-    error = float(div_up(mul_up(abs(scale), add_up(defect, moved)), sub_down(1.0, q)))
+    error = float(div_up(mul_up(size, add_up(defect, moved)), sub_down(1.0, q)))
     hypotheses = (
         Hypothesis("contraction", "q = |lambda| kappa (b - a) < 1", q, 1.0, True),
         Hypothesis("defect", "sup over t of |T_h(y_h) - T(y_h)|", defect, math.inf, True),
@@ -327,12 +327,31 @@ def _check_rule(rule: object) -> None:
         raise InputError(f"rule: a Quadrature, as quadrature(..) makes it, is needed, got {type(rule).__name__}")
 
 
-def _nonnegative(name: str, value: float) -> None:
-    if not 0 <= as_number(value) < math.inf:
+def _nonnegative(name: str, value: object) -> float:
+    """An upper bound as a caller gives it, rounded upwards."""
+    number = number_above(value)
+    if not 0 <= number < math.inf:
         raise InputError(f"{name}: got {value!r}; a finite number that is not negative is needed")
+    return number
+
+
+def _modulus(name: str, value: Any) -> float:
+    """Upper bound of the modulus of a number."""
+    number = number_above(value), number_above(-value) if math.isfinite(number_above(value)) else math.nan
+    if not max(number) < math.inf:
+        raise InputError(f"{name}: got {value!r}; a finite number is needed")
+    return max(number)
+
+
+def _times(a: float, b: float) -> float:
+    """Upper bound of the product of two numbers that are not negative, `a` perhaps infinite; 0 where one is."""
+    return float(mul_up(a, b)) if a and b else 0.0
 
 
 def _up(value: Fraction) -> float:
-    """The nearest float at or above."""
-    nearest = float(value)
+    """The nearest float at or above; infinity beyond all."""
+    try:
+        nearest = float(value)
+    except OverflowError:
+        return math.inf
     return nearest if Fraction(nearest) >= value else math.nextafter(nearest, math.inf)

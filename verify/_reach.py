@@ -44,10 +44,11 @@ class Reach:
         return Reach(boxes, half[:1] if bool((half == half[:1]).all()) else half, order)
 
     def largest(self, rows: Tensor) -> Tensor:
-        """Upper bound of `|a . (y - c)|` for each row a along the last dimension; dimension 0 may count problems."""
-        many = len(self.half) > 1
-        half = self.half.reshape(-1, *(1,) * (rows.ndim - 2), self.half.shape[1]) if many else self.half[0]
-        scaled = mul_up(rows.abs(), half)
+        """Upper bound of `|a . (y - c)|` for each row a along the last dimension, whichever problem a row is about.
+
+        Inside of a graph any dimension may count problems, and several may, so that the widest problem stands for all.
+        """
+        scaled = mul_up(rows.abs(), self.half.amax(dim=0))
         if self.order == "linf":
             return sum_up(scaled, dim=-1)
         if self.order == "l1":

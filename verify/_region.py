@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError
-from deqops._numbers import as_number
+from deqops._numbers import number_above
 
 from ._norm import Norm
 from ._rounding import TINY, exact_float64
@@ -30,7 +30,7 @@ class Ball:
 
     Args:
         center: one tensor per leaf of the state, of the full state's shape; a single tensor for one leaf.
-        radius: positive; the same for every problem.
+        radius: positive; the same for every problem. The next float above where no float is that number.
         norm: a `Norm`, or "l1", "l2", "linf"; None for the norm of the claim.
 
     Raises:
@@ -42,7 +42,7 @@ class Ball:
     norm: Norm | None = None
 
     def __post_init__(self) -> None:
-        radius, norm = as_number(self.radius), self.norm
+        radius, norm = number_above(self.radius), self.norm
         if not (radius > 0 and math.isfinite(radius)):
             raise InputError(f"region: the radius of a Ball must be positive and finite, got {self.radius!r}")
         object.__setattr__(self, "center", _leaves(self.center, "the centre of a Ball"))

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from deqops._errors import InputError
-from deqops._numbers import as_number
+from deqops._numbers import exact_number
 
 from ._claim import Claim, Contraction, Converges, UniqueEquilibrium
 from ._jacobian import Jacobian
@@ -53,9 +53,9 @@ class Request:
     ) -> None:
         if not isinstance(theorem, str) or (theorem != "auto" and theorem not in THEOREMS):
             raise InputError(f"theorem: got {theorem!r}; choose one of auto, {', '.join(THEOREMS)}")
-        b = as_number(damping)
+        b = exact_number(damping)
         if b == 0 or not abs(b) < math.inf:
-            raise InputError(f"damping: got {damping!r}; it must be a finite number and not 0")
+            raise InputError(f"damping: got {damping!r}; it must be a finite number of float64 and not 0")
         named = not (isinstance(norm, str) and norm == "auto")
         if named and not (isinstance(norm, str) and norm in WEIGHTED):
             norm = as_norm(norm)
@@ -99,7 +99,9 @@ class Request:
         return Contraction(norm, region) if self.contraction else Converges(region, self.damping)
 
     def default_norm(self) -> Norm:
-        """The norm of a claim for which none could be tried."""
+        """The norm of a claim for which none could be tried: that of the ball where it names one."""
+        if isinstance(self.region, Ball) and self.region.norm is not None:
+            return self.region.norm
         return self.norm if isinstance(self.norm, Norm) else Norm(WEIGHTED.get(self.norm, "l2"))
 
     def iteration_damping(self) -> float:

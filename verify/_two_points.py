@@ -67,7 +67,10 @@ class _Search:
     def direction(self, point: Tensor) -> Tensor:
         """A direction whose image under the Jacobian at a point is nearly longest, each problem of norm 1."""
         finder = {"l2": self._power, "linf": self._row, "l1": self._column}[self._norm.order]
-        return finder(point)
+        try:
+            return finder(point)
+        except RuntimeError:  # G has no derivatives here, or torch none of them
+            return self._any_direction(point)
 
     def verified(self, point: Tensor, direction: Tensor, step: float) -> Evidence | None:
         """The pair point +- step/2 * direction, if it refutes in enclosures."""
@@ -171,6 +174,13 @@ class _Search:
                 break
         return vector / self._weights
 
+    def _any_direction(self, point: Tensor) -> Tensor:
+        """A seeded direction, each problem of norm 1."""
+        vector = torch.randn(point.shape, generator=torch.Generator().manual_seed(1), dtype=point.dtype)
+        power = {"l1": 1.0, "l2": 2.0, "linf": torch.inf}[self._norm.order]
+        length: Tensor = torch.linalg.vector_norm(vector, power, dim=1, keepdim=True)
+        return vector / length / self._weights
+
     def _row(self, point: Tensor) -> Tensor:
         """linf: the signs of the row of J with the largest sum of moduli (Boyd's power method)."""
         x = point * self._weights
@@ -195,11 +205,7 @@ class _Search:
         """A point where the gain along its best direction is larger, by L-BFGS on both."""
         x = (start * self._weights).detach().clone().requires_grad_(True)
         with torch.no_grad():
-            seed = (
-                self._power(start) * self._weights
-                if self._norm.order == "l2"
-                else self.direction(start) * self._weights
-            )
+            seed = self.direction(start) * self._weights
         vector = seed.detach().clone().requires_grad_(True)
         optimiser = torch.optim.LBFGS([x, vector], max_iter=40, line_search_fn="strong_wolfe")
 
@@ -215,8 +221,11 @@ class _Search:
                 loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        with torch.enable_grad():
-            optimiser.step(closure)  # type: ignore[no-untyped-call]
+        try:
+            with torch.enable_grad():
+                optimiser.step(closure)  # type: ignore[no-untyped-call]
+        except RuntimeError:  # G has no derivatives here, or torch none of them
+            return start
         found = x.detach() / self._weights
         return found if bool(found.isfinite().all()) else start
 

@@ -59,7 +59,7 @@ batch_dims_option = click.option(
     type=click.IntRange(0, 1),
     default=None,
     help="1: dimension 0 of the state counts independent problems; 0: the state is one problem. "
-    "Default: what the model file says, else 1.",
+    "Default: what the certificate says where one is given, then the model file, else 1.",
 )
 
 
@@ -72,6 +72,21 @@ def read_operator(model: Path, batch_dims: int | None) -> OperatorGraph:
         return read_model(model, batch_dims=batch_dims)
     except ModelFileError as error:
         raise ModelFileError(f"{model}: {error}") from error
+
+
+def read_certified_operator(model: Path, certificate: Path, batch_dims: int | None) -> OperatorGraph:
+    """The operator in a model file; where `batch_dims` is not given, with that of a certificate about it.
+
+    Raises:
+        ModelFileError: the certificate is no certificate, besides what `read_operator` raises.
+    """
+    from deqops.verify._document import json_of
+
+    require_file(certificate)
+    if batch_dims is None:
+        stated = json_of(certificate).get("batch_dims")
+        batch_dims = stated if type(stated) is int and stated in (0, 1) else None
+    return read_operator(model, batch_dims)
 
 
 def read_inputs(path: Path) -> TensorFile:

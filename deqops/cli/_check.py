@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ._arguments import FILE, batch_dims_option, inputs_option, read_inputs, read_operator, require_file
+from ._arguments import FILE, batch_dims_option, inputs_option, read_certified_operator, read_inputs
 from ._exit import DONE, FAILED, UNKNOWN
 from ._output import emit, json_option
 from ._progress import stage
@@ -25,8 +25,7 @@ def check_command(certificate: Path, model: Path, inputs_path: Path, batch_dims:
     """
     from deqops.verify import check
 
-    require_file(certificate)
-    given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
+    graph, given = read_certified_operator(model, certificate, batch_dims), read_inputs(inputs_path)
     with stage("checking"):
         report = check(certificate, graph, given.state, *given.inputs)
     document = {

@@ -9,7 +9,7 @@ import click
 
 from deqops._atomic import write_atomically
 
-from ._arguments import FILE, SECONDS, batch_dims_option, read_inputs, read_operator, require_file
+from ._arguments import FILE, SECONDS, batch_dims_option, read_certified_operator, read_inputs
 from ._exit import DONE, FAILED, MISSING_TOOL, UNKNOWN, CommandError, require_place, writing
 from ._output import emit, json_option
 from ._progress import stage
@@ -66,9 +66,9 @@ def prove_command(
     from deqops.verify.prove import MissingToolError, prove
 
     require_place(output, certificate, model, inputs_path)
-    require_file(certificate)
+    graph = read_certified_operator(model, certificate, batch_dims)
     given = None if inputs_path is None else read_inputs(inputs_path)
-    claimed, graph = Certificate.load(certificate), read_operator(model, batch_dims)
+    claimed = Certificate.load(certificate)
     with stage("proving") as advance:
         try:
             proof = prove(

@@ -15,9 +15,9 @@ from ._arguments import (
     POSITIVE,
     batch_dims_option,
     inputs_option,
+    read_certified_operator,
     read_inputs,
     read_operator,
-    require_file,
 )
 from ._exit import DONE, FAILED, require_place, writing
 from ._output import at_most, emit, json_option
@@ -25,6 +25,7 @@ from ._progress import stage
 
 if TYPE_CHECKING:
     from deqops import Solution, Solver, Tolerance
+    from deqops.graph import OperatorGraph
 
 
 @click.command("solve")
@@ -65,7 +66,7 @@ def solve_command(
     if error is not None and certificate is None:
         raise click.UsageError("--error needs --certificate: only a certificate proves a distance")
     require_place(output, model, inputs_path, certificate)
-    given, graph = read_inputs(inputs_path), read_operator(model, batch_dims)
+    given, graph = read_inputs(inputs_path), _operator(model, certificate, batch_dims)
     chosen, stop = _solver(solver, damping), _tolerance(tolerance, error, certificate)
     with stage("solving") as advance:
         solution = solve(
@@ -87,6 +88,12 @@ def solve_command(
     return DONE if solution.converged else FAILED
 
 
+def _operator(model: Path, certificate: Path | None, batch_dims: int | None) -> OperatorGraph:
+    if certificate is None:
+        return read_operator(model, batch_dims)
+    return read_certified_operator(model, certificate, batch_dims)
+
+
 def _solver(name: str, damping: float) -> Solver:
     from deqops import Anderson, Picard
 
@@ -99,7 +106,6 @@ def _tolerance(relative: float, error: float | None, path: Path | None) -> Toler
 
     if path is None:
         return Tolerance(relative=relative)
-    require_file(path)
     return Tolerance(relative=relative, error=error, certificate=Certificate.load(path))
 
 

@@ -58,7 +58,7 @@ def scalar_item(value: Any, beside: Any) -> Known:
     plain = number(value)
     dtype = beside.meta.dtype if isinstance(beside, Dynamic) else None
     if dtype is not None and dtype.is_floating_point and isinstance(plain, int) and not isinstance(plain, bool):
-        plain = float(plain)
+        plain = float(plain) if float(plain) == plain else plain  # what no float is stays an integer, which is refused
     return Known(scalar_tensor(plain), value.inputs if isinstance(value, Known) else frozenset())
 
 

@@ -28,6 +28,7 @@ from deqops.graph._json import get
 from deqops.graph._lowering import Lowering
 from deqops.graph._quiet import quiet
 from deqops.graph._reader import Source, read_source
+from deqops.graph._tree import tree_of
 
 _EXPORTING = threading.RLock()
 """`torch.export` changes modes of the whole process: two threads at once leave it unusable for everyone."""
@@ -40,7 +41,7 @@ class OperatorGraph:
         fingerprint: SHA-256 of the canonical graph and of its tensors.
         input_names: of the inputs' leaves.
         batch_dims: 1 where dimension 0 of every leaf of the state counts independent problems, else 0.
-        constants: the model's tensors by name.
+        constants: copies of the model's tensors by name: the graph keeps those that its fingerprint is of.
         impure: why the operator is not one fixed map (random numbers, dropout, changed buffers); empty if it is.
     """
 
@@ -48,7 +49,6 @@ class OperatorGraph:
         self._source = source
         self.fingerprint = source.fingerprint
         self.batch_dims = batch_dims
-        self.constants: Mapping[str, Tensor] = source.constants
         self.impure = tuple(dict.fromkeys(source.impure))
         trees = source.arguments.children
         self._state_tree, self._input_trees = trees[0], trees[1:]
@@ -57,11 +57,15 @@ class OperatorGraph:
             n for tree, name in zip(self._input_trees, names, strict=True) for n in tree.names(name)
         )
 
+    @property
+    def constants(self) -> Mapping[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self._source.constants.items()}
+
     def __call__(self, state: Any, *inputs: Any) -> Any:
         """The new state, computed by torch operation by operation."""
         leaves = self._leaves(state, inputs)
         try:
-            images = run(self._source.program, leaves, self.constants)
+            images = run(self._source.program, leaves, self._source.constants)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(f"operator: {first:.200}; check shapes and dtypes") from error
@@ -80,7 +84,7 @@ class OperatorGraph:
         leaves = self._leaves(state, inputs)
         states = self._state_tree.size
         lowering = Lowering(self._source.program)
-        outputs = lowering.run(leaves[:states], leaves[states:], self.input_names, self.constants)
+        outputs = lowering.run(leaves[:states], leaves[states:], self.input_names, self._source.constants)
         order = self._state_tree.leaf_order(self._source.output_tree)
         if order is None:
             raise InputError("operator: its result has not the structure of the state; return the same structure")
@@ -185,7 +189,7 @@ def _filled(cell: Any) -> bool:
     return True
 
 
-def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGraph:
+def trace(G: Any, state: Any, *inputs: Any, batch_dims: int | None = None) -> OperatorGraph:
     """The operator graph of `G(state, *inputs)`.
 
     Args:
@@ -193,17 +197,23 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> OperatorGrap
             `EquilibriumLayer`, for its operator.
         state: example state, which fixes structure and dtype.
         inputs: example inputs.
-        batch_dims: 1 or 0; an `OperatorGraph` keeps its own.
+        batch_dims: 1 or 0; None for an `OperatorGraph`'s own, else 1.
 
     Raises:
-        InputError: G is none of these, or fails on the example.
+        InputError: G is none of these, fails on the example, or is an `OperatorGraph` of other `batch_dims`.
         UnsupportedOperationError: it cannot be exported (control flow that depends on data), or an operation
             cannot be represented.
     """
-    if isinstance(G, OperatorGraph):
-        return G
-    check_batch_dims(batch_dims)
-    return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
+    if batch_dims is not None:
+        check_batch_dims(batch_dims)
+    if not isinstance(G, OperatorGraph):
+        return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
+    if batch_dims is not None and batch_dims != G.batch_dims:
+        raise InputError(
+            f"batch_dims: the operator graph has {G.batch_dims}, got {batch_dims}; leave it out, or read the graph's "
+            f"file anew with batch_dims={batch_dims}"
+        )
+    return G
 
 
 def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int = 1) -> None:
@@ -222,12 +232,18 @@ def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int =
 
 
 def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any] | None) -> bytes:
+    for name, value in (("state", state), *((f"inputs[{n}]", value) for n, value in enumerate(inputs))):
+        tree_of(value, name)  # a namedtuple, say, has no place in a model file
     buffer = io.BytesIO()
     extra = None if record is None else {"deqops.json": json.dumps(record, sort_keys=True)}
     with _EXPORTING, warnings.catch_warnings():
         program = G if isinstance(G, torch.export.ExportedProgram) else _export_program(G, state, inputs)
         warnings.simplefilter("ignore")
-        torch.export.save(program, buffer, extra_files=extra)
+        try:
+            torch.export.save(program, buffer, extra_files=extra)
+        except NotImplementedError as error:  # of a structure that torch cannot write
+            first = next(iter(str(error).splitlines()), "")
+            raise InputError(f"G: {first:.200}; use tensors, or tuples, lists or dicts of tensors") from error
     return buffer.getvalue()
 
 
@@ -308,4 +324,5 @@ def _try_out(module: nn.Module, example: tuple[Any, ...]) -> None:
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     copies = pytree.tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, example)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.func.functional_call(module, buffers, copies)
+        image = torch.func.functional_call(module, buffers, copies)
+    tree_of(image, "operator: its result")

@@ -97,6 +97,11 @@ def _check_belongs(certificate: Certificate, graph: OperatorGraph, start: Tensor
 
     if certificate.fingerprint != graph.fingerprint:
         raise InputError("certificate.json: it is about another model than model.pt2; certify this one")
+    if certificate.batch_dims != graph.batch_dims:
+        raise InputError(
+            f"certificate.json: it is for batch_dims={certificate.batch_dims}, model.pt2 has {graph.batch_dims}; "
+            "certify this one"
+        )
     leaves = pytree.tree_leaves(start.inputs)
     if len(leaves) != len(certificate.inputs):
         raise InputError("certificate.json: it is about another number of inputs; certify with these")

@@ -45,6 +45,9 @@ THEOREMS: dict[str, Theorem] = {
     )
 }
 
+CONTRACTIONS = ("picard", "damped", "local_picard")
+"""Their certificates prove a constant of G itself, whatever is claimed."""
+
 AUTO = ("picard", "log_norm", "causal", "quadratic", "powers", "absorbing", "one_sided", "monotone")
 """What `theorem="auto"` tries everywhere, in the order of cost; then `_around.py` tries balls.
 
@@ -54,6 +57,7 @@ there by name for what T1 does not give, bounds for each component and boxes of 
 
 __all__ = [
     "AUTO",
+    "CONTRACTIONS",
     "THEOREMS",
     "Finding",
     "Hypothesis",

@@ -56,6 +56,7 @@ def check(certificate: Any, G: Any, y0: Any, *inputs: Any) -> CheckReport:
     verdict = "unknown"
     try:
         with working_precision():
+            _require_arithmetic()
             document, folder = _document(certificate)
             verdict = verdict_of(document)
             parsed = read(document, folder)
@@ -65,6 +66,16 @@ def check(certificate: Any, G: Any, y0: Any, *inputs: Any) -> CheckReport:
             return CheckReport(True, verdict, (), (*found.verified, *establish(parsed, found)))
     except Rejected as refusal:
         return CheckReport(False, verdict, (str(refusal),))
+
+
+def _require_arithmetic() -> None:
+    """A document's numbers are compared as floats, of which this thread's arithmetic must see the smallest ones too."""
+    small, unit = float.fromhex("0x1p-1060"), float.fromhex("0x1p-53")
+    if not small * 0.5 > 0 or 1.0 + unit != 1.0 or 1.0 - unit / 4 != 1.0:
+        raise Rejected(
+            "arithmetic: subnormal numbers are flushed to zero here, or float64 does not round to nearest; call "
+            "torch.set_flush_denormal(False) and restore the rounding mode"
+        )
 
 
 def _document(certificate: Any) -> tuple[dict[str, Any], Path | None]:

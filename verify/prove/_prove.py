@@ -185,6 +185,9 @@ def _prove(
 def _require_certified(certificate: Certificate, model: OperatorGraph) -> None:
     if certificate.fingerprint != model.fingerprint:
         raise _Rejected("the certificate is about another model: its fingerprint is not this file's")
+    if certificate.batch_dims != model.batch_dims:
+        stated, own = certificate.batch_dims, model.batch_dims
+        raise _Rejected(f"the certificate is for batch_dims={stated}, the model was read with batch_dims={own}")
     if certificate.verdict is not Verdict.CERTIFIED:
         raise _Unknown(f"the certificate's verdict is {certificate.verdict.value}; certify the model first")
     if model.impure:

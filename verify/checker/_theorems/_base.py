@@ -57,6 +57,14 @@ def rate_of(document: Document) -> float:
     return document.rate
 
 
+def rate_of_iteration(document: Document) -> float | None:
+    """The rate of a claim that an iteration converges, in [0, 1); a claim about the equilibrium alone states none."""
+    if document.kind == "converges":
+        return rate_of(document)
+    require(document.rate is None, "rate: it is that of an iteration, and the claim is about none")
+    return None
+
+
 def damped(damping: float, bound: float) -> Any:
     """|1 - b| + |b| q."""
     b = arb(damping)

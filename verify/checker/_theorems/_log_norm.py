@@ -13,19 +13,19 @@ from .._network import Walk
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import full_weights
-from ._base import Rule, exceeds, last_axis, named, rate_of, require, shown
+from ._base import Rule, exceeds, last_axis, named, rate_of_iteration, require, shown
 
 
 def _log_norm(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """`mu(S W) <= mu < 1`, `S_ii W_ii >= least`; `1 - b (1 - mu) <= rate` for `0 < b <= 1 / (1 - least)`."""
-    rate = rate_of(document)
+    rate = rate_of_iteration(document)
     require(document.region is None, "region: theorem log_norm speaks of the whole space")
     require(document.kind != "contraction", "claim: theorem log_norm does not show that G is a contraction")
     require(norm.order in ("l1", "linf"), "norm: theorem log_norm is about l1 and linf, weighted or not")
     mu, least, b = arb(evidence["mu"]), arb(evidence["least"]), arb(document.damping)
     require(bool(mu < 1), "evidence.mu: is not below 1")
     require(bool(1 / (1 - mu) <= arb(evidence["factor"])), "evidence.factor: is below 1 / (1 - mu)")
-    if document.kind == "converges":
+    if rate is not None:
         require(bool(b > 0) and bool(b * (1 - least) <= 1), "claim.iteration.damping: exceeds 1 / (1 - least)")
         require(bool(1 - b * (1 - mu) <= arb(rate)), "rate: it is below 1 - b (1 - mu)")
     layer = single_layer(*_network(subject))

@@ -16,18 +16,18 @@ from .._network import Walk
 from .._subject import Subject
 from .._values import Values
 from .._vector_norm import flat_weights, full_weights
-from ._base import Rule, global_constant, last_axis, named, rate_of, require, shown
+from ._base import Rule, global_constant, last_axis, named, rate_of_iteration, require, shown
 
 
 def _one_sided(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """`sqrt((1-b)^2 + 2b(1-b) mu + b^2 bound^2) <= rate` for 0 < b <= 1; sym(M) <= mu for all slopes M."""
-    rate, mu, b = rate_of(document), arb(evidence["mu"]), arb(document.damping)
+    rate, mu, b = rate_of_iteration(document), arb(evidence["mu"]), arb(document.damping)
     require(document.region is None, "region: theorem one_sided speaks of the whole space")
     require(document.kind != "contraction", "claim: theorem one_sided does not show that G is a contraction")
     require(norm.order == "l2", "norm: theorem one_sided is about l2, weighted or not")
     require(bool(mu < 1), "evidence.mu: is not below 1")
     require(bool(1 / (1 - mu) <= arb(evidence["factor"])), "evidence.factor: is below 1 / (1 - mu)")
-    if document.kind == "converges":
+    if rate is not None:
         require(0 < document.damping <= 1, "claim.iteration.damping: must be in (0, 1]")
         square = (1 - b) ** 2 + 2 * b * (1 - b) * mu + (b * arb(evidence["bound"])) ** 2
         require(bool(square <= arb(rate) ** 2), "rate: it is below the damped iteration's constant")
