@@ -4,6 +4,7 @@ from deqops._fingerprint import tensor_digest
 
 from ._between import between
 from ._independent import MixesProblemsError, check_independent
+from ._integers import limits
 from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
 from ._recognised import recognised
@@ -23,6 +24,7 @@ __all__ = [
     "between",
     "check_independent",
     "export",
+    "limits",
     "load",
     "read_model",
     "recognised",
