@@ -6,16 +6,19 @@ with another rate than the operator has.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deqops import UnsupportedOperationError
-from deqops.graph import trace
+from deqops.graph import export, load, trace
 from deqops.verify import Verdict, certify, check
 from deqops.verify._enclosures import Constants, enclose_image
 from deqops.verify._midrad import MidRad
@@ -191,3 +194,78 @@ def test_nearest_in_two_dimensions_has_the_rate_of_torch() -> None:
 
     assert certify(G, y, theorem="picard").verdict is Verdict.REFUTED
     assert_certified(lambda z: 0.5 * F.interpolate(z, scale_factor=1.3, mode="nearest"), 0.5, y)
+
+
+class Counting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        return (3.0 if self.calls % 2 else 0.5) * z
+
+
+class Remembering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+
+    def forward(self, z: Tensor) -> Tensor:
+        out = 0.5 * z if self.last is None else 0.5 * z + 2 * self.last
+        self.last = out.detach()
+        return out
+
+
+class Drawing(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return (0.5 if random.random() < 0.9 else 3.0) * z
+
+
+class DrawingWithNumPy(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return (0.5 if np.random.rand() < 0.9 else 3.0) * z
+
+
+@pytest.mark.parametrize("kind", [Counting, Remembering, Drawing, DrawingWithNumPy])
+def test_an_operator_with_a_memory_is_not_one_map(kind: type[nn.Module], tmp_path: Path) -> None:
+    """The export holds one run of its Python code, and no operation in it tells; neither does a file of it."""
+    certificate = certify(kind(), STATE)
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certificate.reason is not None
+    assert "not one fixed map" in certificate.reason
+    export(tmp_path / "model.pt2", kind(), STATE)
+    assert trace(load(tmp_path / "model.pt2"), STATE).impure == trace(kind(), STATE).impure != ()
+
+
+class Counted(nn.Module):
+    """Counts its calls, and computes the same whatever the count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        return 0.5 * z
+
+
+class RoundedOtherwise(nn.Module):
+    """Adds in another order each time, as kernels on several threads may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.calls += 1
+        parts = [0.1 * z, 0.3 * z, 0.1 * z]
+        return sum(parts if self.calls % 2 else parts[::-1], torch.zeros_like(z)) + 1 / 3
+
+
+@pytest.mark.parametrize("kind", [Counted, RoundedOtherwise])
+def test_an_operator_that_gives_the_same_again_is_one_map(kind: type[nn.Module]) -> None:
+    before = random.getstate()
+    assert_certified(kind(), 0.5)
+    assert random.getstate() == before
+    assert trace(kind(), STATE).impure == ()
