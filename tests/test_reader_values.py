@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from deqops import UnsupportedOperationError
 from deqops.graph import export, load, trace
-from deqops.verify import Verdict, certify, check
+from deqops.graph._lowering import RULES, Lowering
+from deqops.verify import InputBox, Verdict, _certify, certify, check
 from deqops.verify._enclosures import Constants, enclose_image
 from deqops.verify._midrad import MidRad
 
@@ -269,3 +270,66 @@ def test_an_operator_that_gives_the_same_again_is_one_map(kind: type[nn.Module])
     assert_certified(kind(), 0.5)
     assert random.getstate() == before
     assert trace(kind(), STATE).impure == ()
+
+
+def misread(low: Lowering, a: dict[str, Any]) -> Any:
+    """A rule that takes one function for another."""
+    return low.emit("tanh", [a["self"]], torch.tanh)
+
+
+def half_a_sine(z: Tensor) -> Tensor:
+    return 0.5 * torch.sin(z)
+
+
+def test_a_rule_that_means_another_function_is_found_before_anything_is_claimed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The certifier and the checker read the same graph: each of them compares it with the program."""
+    assert_certified(half_a_sine, 0.5)
+    monkeypatch.setitem(RULES, "aten.sin.default", misread)
+    certificate = certify(half_a_sine, STATE, theorem="picard")
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certificate.reason is not None
+    assert "the program differ" in certificate.reason
+    monkeypatch.setattr(_certify, "disagreement", lambda *given: "")
+    wrong = certify(half_a_sine, STATE, theorem="picard")
+    assert wrong.verdict is Verdict.CERTIFIED
+    report = check(wrong, half_a_sine, STATE)
+    assert not report.accepted
+    assert "the program differ" in report.reasons[0]
+
+
+def test_a_refutation_of_a_misread_operator_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def G(z: Tensor) -> Tensor:
+        return 1.5 * torch.sin(z)
+
+    assert certify(G, STATE, theorem="picard").verdict is Verdict.REFUTED
+    monkeypatch.setitem(RULES, "aten.sin.default", misread)
+    assert certify(G, STATE, theorem="picard").verdict is Verdict.UNKNOWN
+
+
+def test_an_input_box_is_compared_at_the_inputs_that_refute_it() -> None:
+    def G(z: Tensor, x: Tensor) -> Tensor:
+        return x * z
+
+    box = InputBox(torch.full((3, 4), 0.2, dtype=torch.float64), torch.full((3, 4), 1.6, dtype=torch.float64))
+    certificate = certify(G, STATE, box, theorem="picard")
+    assert certificate.verdict is Verdict.REFUTED
+    assert check(certificate, G, STATE, box.upper).accepted
+    narrow = InputBox(box.lower, box.lower + 0.3)
+    certified = certify(G, STATE, narrow, theorem="picard")
+    assert certified.verdict is Verdict.CERTIFIED
+    assert check(certified, G, STATE, box.lower + 0.1).accepted
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rounding_is_no_difference(dtype: torch.dtype) -> None:
+    layer = nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 64)).to(dtype)
+    for part in (layer[0], layer[2]):
+        assert isinstance(part, nn.Linear)
+        with torch.no_grad():
+            part.weight.mul_(0.5 / torch.linalg.matrix_norm(part.weight.float(), 2).to(dtype))
+    state = torch.linspace(-30, 30, 128).reshape(2, 64).to(dtype)
+    certificate = certify(layer, state, theorem="picard")
+    assert certificate.verdict is Verdict.CERTIFIED
+    assert check(certificate, layer, state).accepted

@@ -3,6 +3,7 @@
 from deqops._fingerprint import tensor_digest
 
 from ._between import between
+from ._comparable import coarsest_eps, is_small
 from ._independent import MixesProblemsError, check_independent
 from ._integers import limits
 from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
@@ -23,7 +24,9 @@ __all__ = [
     "OperatorGraph",
     "between",
     "check_independent",
+    "coarsest_eps",
     "export",
+    "is_small",
     "limits",
     "load",
     "read_model",
