@@ -3,7 +3,7 @@
 from deqops._fingerprint import tensor_digest
 
 from ._between import between
-from ._comparable import coarsest_eps, is_small
+from ._comparable import coarsest_eps, entries
 from ._independent import MixesProblemsError, check_independent
 from ._integers import limits
 from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
@@ -25,8 +25,8 @@ __all__ = [
     "between",
     "check_independent",
     "coarsest_eps",
+    "entries",
     "export",
-    "is_small",
     "limits",
     "load",
     "read_model",

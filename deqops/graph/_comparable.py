@@ -1,4 +1,4 @@
-"""How closely a graph's exact-real values and torch's can be compared, and which graphs are small enough for it."""
+"""How closely a graph's exact-real values and torch's can be compared, and how much that takes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from torch import Tensor
 
 from deqops.graph._ir import ConcreteGraph, Node
 
-MOST_NUMBERS = 2**24
-"""Weights, inputs and values together: what more of them take is no small part of a proof any more."""
 
-
-def is_small(graph: ConcreteGraph) -> bool:
-    """Whether one more evaluation of a graph costs little."""
+def entries(graph: ConcreteGraph) -> int:
+    """Numbers in all of a graph's values, its weights and inputs among them: what an evaluation holds and computes."""
     leaves = sum(leaf.tensor.numel() for leaf in graph.leaves.values())
-    return leaves + sum(math.prod(node.shape) for node in graph.nodes) <= MOST_NUMBERS
+    return leaves + sum(math.prod(node.shape) for node in graph.nodes)
 
 
 def coarsest_eps(graph: ConcreteGraph, results: Sequence[Tensor]) -> float:

@@ -10,14 +10,14 @@ from flint import arb
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import ConcreteGraph, OperatorGraph, coarsest_eps, is_small
+from deqops.graph import ConcreteGraph, Node, OperatorGraph, coarsest_eps, entries
 
 from . import _arithmetic as ball
 from ._refusal import Rejected
 from ._values import Values
 
-MOST_ENTRIES = 2**17
-"""More numbers in all of the graph's values than this take too long in balls."""
+MOST_ENTRIES, MOST_PRODUCTS = 2**20, 2**24
+"""More numbers, or products of two, take too long in balls."""
 
 
 def require_agreement(operator: OperatorGraph, graph: ConcreteGraph, y0: Any, inputs: tuple[Any, ...]) -> None:
@@ -28,7 +28,7 @@ def require_agreement(operator: OperatorGraph, graph: ConcreteGraph, y0: Any, in
     Raises:
         Rejected: they are further apart than rounding explains.
     """
-    if not is_small(graph) or sum(math.prod(node.shape) for node in graph.nodes) > MOST_ENTRIES:
+    if entries(graph) > MOST_ENTRIES or sum(_products(graph, node) for node in graph.nodes) > MOST_PRODUCTS:
         return
     state = [ball.exact(graph.leaves[value].tensor) for value in graph.state]
     try:
@@ -49,3 +49,13 @@ def _is_near(enclosed: Any, value: float, tolerance: float) -> bool:
     """Whether a computed value is within rounding of a ball; it is not if it is NaN or infinite."""
     gap = abs(enclosed - arb(value)).abs_lower()
     return math.isfinite(value) and bool(gap <= tolerance * (1 + max(abs(value), float(abs(enclosed).mid()))))
+
+
+def _products(graph: ConcreteGraph, node: Node) -> int:
+    """How many numbers a matrix product or a convolution multiplies."""
+    if node.op == "matmul":
+        return math.prod(node.shape) * graph.shape(node.operands[0])[-1]
+    if node.op in ("conv", "conv_transpose"):
+        weight = graph.shape(node.operands[1])
+        return math.prod(node.shape) * math.prod(weight[1:])
+    return 0
