@@ -17,8 +17,10 @@ from checker_builder import GraphBuilder, claimed, witness
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from vocabulary import EVALUATIONS, evaluate
 
 import deqops.verify.checker as checker
+from deqops import UnsupportedOperationError
 from deqops._errors import ModelFileError
 from deqops.graph import ConcreteGraph
 from deqops.testing import signed
@@ -35,6 +37,13 @@ class Prepared:
 
     def concrete(self, y0: Any, *inputs: Any) -> ConcreteGraph:
         return self.graph
+
+    def __call__(self, y0: Any, *inputs: Any) -> list[Tensor]:
+        """What a program of the same operations computes."""
+        strange = [node.op for node in self.graph.nodes if node.op not in EVALUATIONS]
+        if strange:
+            raise UnsupportedOperationError(strange[0], "has no program here")
+        return evaluate(self.graph)
 
 
 @pytest.fixture(autouse=True)

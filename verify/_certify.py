@@ -13,6 +13,7 @@ from deqops._errors import InputError, UnsupportedOperationError
 from deqops._tree import check_batch_dims
 from deqops.graph import MixesProblemsError, OperatorGraph, check_independent, tensor_digest, trace
 
+from ._agreement import disagreement
 from ._around import around
 from ._certificate import Certificate, InputRecord, dtype_name
 from ._claim import Verdict
@@ -154,11 +155,16 @@ class _Certifier:
             self._findings.append(finding)
             watch.tell(finding.describe())
             if finding.holds:
-                return self._certified(finding)
+                return self._if_read_right(self._certified(finding))
             if watch.spent:
                 return self._open(self._closest())
         refuted = None if self._request.around is not None else self._refutation()
-        return refuted if refuted is not None else self._open(self._closest())
+        return self._if_read_right(refuted) if refuted is not None else self._open(self._closest())
+
+    def _if_read_right(self, verdict: Certificate) -> Certificate:
+        """A verdict, where the graph that it is about gives what the program gives at the example."""
+        differs = disagreement(self._operator, self._problem, self._state, self._inputs)
+        return self._open(differs) if differs else verdict
 
     def _refutation(self) -> Certificate | None:
         """Of the claim at the inputs; where they lie between two ends, at one of three values, which is enough."""
@@ -186,7 +192,7 @@ class _Certifier:
             return None
         if place:
             self._remarks.append(f"refute: found {place}, at the fixed value that this certificate is about")
-        self._problem = problem
+        self._problem, self._inputs = problem, inputs
         return self._refuted(outcome.refutation)
 
     def _not_applicable(self) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError, UnsupportedOperationError
-from deqops.graph import ConcreteGraph, Leaf, Node
+from deqops.graph import ConcreteGraph, Leaf, Node, limits
 
 from . import _elementary as elementary
 from . import _hull as hull
@@ -65,7 +65,14 @@ def enclose_node(node: Node, operands: list[Enclosed]) -> Enclosed:
     rule = _RULES.get(node.op)
     if rule is None:
         raise UnsupportedOperationError(node.source, "has no enclosure rule")
-    return rule(node, *operands)
+    result, held = rule(node, *operands), limits(node.dtype)
+    if held is not None and isinstance(result, MidRad) and not _lies_in(result, *held):
+        raise UnsupportedOperationError(node.source, f"may compute integers that {node.dtype} does not hold")
+    return result
+
+
+def _lies_in(box: MidRad, least: int, largest_: int) -> bool:
+    return bool(((box.lower() >= least) & (box.upper() <= largest_)).all())
 
 
 class Constants:

@@ -3,7 +3,9 @@
 from deqops._fingerprint import tensor_digest
 
 from ._between import between
+from ._comparable import coarsest_eps, entries
 from ._independent import MixesProblemsError, check_independent
+from ._integers import limits
 from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
 from ._recognised import recognised
@@ -22,7 +24,10 @@ __all__ = [
     "OperatorGraph",
     "between",
     "check_independent",
+    "coarsest_eps",
+    "entries",
     "export",
+    "limits",
     "load",
     "read_model",
     "recognised",

@@ -89,6 +89,15 @@ def operand_item(value: Any, beside: Any) -> Any:
     return scalar_item(value, beside)
 
 
+def filling(low: Lowering, value: Any, target: Any) -> Any:
+    """A number that entries of a tensor are replaced with: torch truncates it where the tensor has integers."""
+    dtype = low.as_dynamic(target).meta.dtype
+    item = operand_item(value, target)
+    if dtype.is_floating_point or isinstance(item, Dynamic) or item.value.dtype == dtype:
+        return item
+    return Known(torch.zeros((), dtype=dtype).masked_fill(torch.tensor(True), item.value.item()), item.inputs)
+
+
 def matmul_of(low: Lowering, a: Any, b: Any) -> Dynamic:
     return low.emit("matmul", [a, b], torch.matmul)
 

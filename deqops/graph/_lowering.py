@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
+from deqops.graph._integers import wrong_reason
 from deqops.graph._interpret import execute
 from deqops.graph._ir import OF_COMPLEX, Attribute, Leaf, Node
 from deqops.graph._items import NONE, Complex, Dynamic, Item, Known
@@ -117,7 +118,11 @@ class Lowering:
         uses: Sequence[Item] = (),
         **attributes: Attribute,
     ) -> Dynamic:
-        """A new node; `compute` gives its shape and dtype from meta operands, `uses` what its attributes came from."""
+        """A new node; `compute` gives its shape and dtype from meta operands, `uses` what its attributes came from.
+
+        Raises:
+            UnsupportedOperationError: in the dtypes at hand it is not the exact-real function that the node means.
+        """
         dynamic = [self.as_dynamic(operand) for operand in operands]
         try:
             meta = compute(*(operand.meta for operand in dynamic))
@@ -125,12 +130,19 @@ class Lowering:
             raise InputError(
                 f"operation {self.source}: {str(error).splitlines()[0]:.200}; check shapes and dtypes"
             ) from None
+        wrong = wrong_reason(op, [operand.meta for operand in dynamic], [self._literal(d) for d in dynamic], meta)
+        if wrong:
+            raise UnsupportedOperationError(self.source, wrong)
         used = frozenset().union(*(item.inputs for item in uses)) if uses else NONE
         number = self._new()
         numbers = tuple(operand.number for operand in dynamic)
         source = self.source + OF_COMPLEX if self._parts else self.source
         self._append(Node(op, numbers, attributes, number, tuple(meta.shape), meta.dtype, source, used))
         return Dynamic(number, meta, used.union(*(operand.inputs for operand in dynamic)))
+
+    def _literal(self, item: Dynamic) -> Tensor | None:
+        leaf = self.leaves.get(item.number)
+        return leaf.tensor if leaf is not None and leaf.kind == "literal" else None
 
     def as_dynamic(self, item: Any) -> Dynamic:
         """A value of the graph; what is known becomes a literal."""

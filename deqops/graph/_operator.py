@@ -29,6 +29,7 @@ from deqops.graph._lowering import Lowering
 from deqops.graph._quiet import quiet
 from deqops.graph._reader import Source, read_source
 from deqops.graph._tree import tree_of
+from deqops.graph._try_out import tried_out
 
 _EXPORTING = threading.RLock()
 """`torch.export` changes modes of the whole process: two threads at once leave it unusable for everyone."""
@@ -207,7 +208,9 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int | None = None) -> Op
     if batch_dims is not None:
         check_batch_dims(batch_dims)
     if not isinstance(G, OperatorGraph):
-        return _from_source(read_source(_exported(G, state, inputs, None)), batch_dims)
+        return _from_source(
+            read_source(_exported(G, state, inputs, 1 if batch_dims is None else batch_dims)), batch_dims
+        )
     if batch_dims is not None and batch_dims != G.batch_dims:
         raise InputError(
             f"batch_dims: the operator graph has {G.batch_dims}, got {batch_dims}; leave it out, or read the graph's "
@@ -226,19 +229,23 @@ def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int =
     if isinstance(G, OperatorGraph):
         raise InputError("G: this operator was read from a file; copy that file")
     check_batch_dims(batch_dims)
-    content = _exported(G, state, inputs, {"schema": 1, "batch_dims": batch_dims})
+    content = _exported(G, state, inputs, batch_dims)
     read_source(content)  # what is written can be read
     write_atomically(Path(path), content)
 
 
-def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any] | None) -> bytes:
+def _exported(G: Any, state: Any, inputs: tuple[Any, ...], batch_dims: int) -> bytes:
     for name, value in (("state", state), *((f"inputs[{n}]", value) for n, value in enumerate(inputs))):
         tree_of(value, name)  # a namedtuple, say, has no place in a model file
     buffer = io.BytesIO()
-    extra = None if record is None else {"deqops.json": json.dumps(record, sort_keys=True)}
+    record: dict[str, Any] = {"schema": 1, "batch_dims": batch_dims}
     with _EXPORTING, warnings.catch_warnings():
-        program = G if isinstance(G, torch.export.ExportedProgram) else _export_program(G, state, inputs)
+        given = isinstance(G, torch.export.ExportedProgram)
+        program, impure = (G, []) if given else _export_program(G, state, inputs)
+        if impure:
+            record["impure"] = impure
         warnings.simplefilter("ignore")
+        extra = {"deqops.json": json.dumps(record, sort_keys=True)}
         try:
             torch.export.save(program, buffer, extra_files=extra)
         except NotImplementedError as error:  # of a structure that torch cannot write
@@ -247,7 +254,8 @@ def _exported(G: Any, state: Any, inputs: tuple[Any, ...], record: dict[str, Any
     return buffer.getvalue()
 
 
-def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
+def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> tuple[torch.export.ExportedProgram, list[str]]:
+    """The export, and why G is not one fixed map as far as that is not seen from it."""
     operator = operator_of(G)
     if not callable(operator):
         raise InputError(f"G: a module or callable is needed, got {type(operator).__name__}")
@@ -256,12 +264,12 @@ def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> torch.export
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            _try_out(module, example)
+            impure = tried_out(module, example)
         except (RuntimeError, IndexError, TypeError, ValueError) as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise InputError(f"G: it fails on the example state and inputs: {first:.200}") from error
         with _fixed_weights(module):
-            return _exported_program(module, example)
+            return _exported_program(module, example), impure
 
 
 def _exported_program(module: nn.Module, example: tuple[Any, ...]) -> torch.export.ExportedProgram:
@@ -314,15 +322,3 @@ def _reached(module: nn.Module) -> list[nn.Module]:
                 found[id(part)] = part
                 waiting += [inner for value in vars(part).values() if callable(value) for inner in _closed_over(value)]
     return list(found.values())
-
-
-def _try_out(module: nn.Module, example: tuple[Any, ...]) -> None:
-    """Run the module once, for its own error message; its buffers and the random generator stay as they are.
-
-    A buffer of several names goes by the first of them, and stays one tensor.
-    """
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    copies = pytree.tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, example)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        image = torch.func.functional_call(module, buffers, copies)
-    tree_of(image, "operator: its result")

@@ -66,7 +66,7 @@ class Source:
         self._tensors = weights | constants
         self.arguments, self.output_tree, self.argument_names = _trees(module)
         self.deqops = _deqops_record(archive)
-        self.impure: list[str] = []
+        self.impure = _recorded_impurities(self.deqops)
         self.program, self.constants = self._read_program()
         self.fingerprint = fingerprint(self.program, self.constants)
 
@@ -193,3 +193,11 @@ def _deqops_record(archive: Archive) -> dict[str, Any]:
     if get(record, "schema", int) != 1:
         raise ModelFileError("model file: its deqops.json has an unknown schema; update deqops")
     return record  # type: ignore[return-value]
+
+
+def _recorded_impurities(record: dict[str, Any]) -> list[str]:
+    """Why the operator was found not to be one fixed map when it was exported, where its graph does not show it."""
+    listed = get(record, "impure", list) if "impure" in record else []
+    if not all(isinstance(reason, str) for reason in listed):
+        raise ModelFileError("model file: its deqops.json is damaged")
+    return [f"{reason:.200}" for reason in listed]

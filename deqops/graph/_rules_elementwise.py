@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from deqops.graph._arguments import Arguments, indicator, number, operand_item, scaled, shape_of
+from deqops._errors import UnsupportedOperationError
+from deqops.graph._arguments import Arguments, filling, indicator, number, operand_item, scaled, shape_of
+from deqops.graph._integers import limits
 from deqops.graph._items import Dynamic
 from deqops.graph._lowering import Lowering, lowers
 
@@ -85,8 +87,17 @@ def _hardtanh(low: Lowering, a: Arguments) -> Any:
 
 @lowers("clamp", "clip")
 def _clamp(low: Lowering, a: Arguments) -> Any:
-    ends = [None if a.get(k) is None else float(number(a[k])) for k in ("min", "max")]
-    return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=ends[0], maximum=ends[1])
+    return _clamped(low, a["self"], a.get("min"), a.get("max"))
+
+
+def _clamped(low: Lowering, item: Any, *given: Any) -> Any:
+    ends = [None if end is None else number(end) for end in given]
+    first, second = (None if end is None else float(end) for end in ends)
+    clamped = low.emit("clamp", [item], lambda x: torch.clamp(x, *ends), minimum=first, maximum=second)
+    held = limits(clamped.meta.dtype)
+    if held is not None and not all(end is None or held[0] <= end <= held[1] for end in ends):
+        raise UnsupportedOperationError(low.source, f"has a bound that {clamped.meta.dtype} does not hold")
+    return clamped
 
 
 @lowers("clamp.Tensor", "clamp_min.Tensor", "clamp_max.Tensor")
@@ -101,12 +112,12 @@ def _clamp_tensor(low: Lowering, a: Arguments) -> Any:
 
 @lowers("clamp_min")
 def _clamp_min(low: Lowering, a: Arguments) -> Any:
-    return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=float(number(a["min"])), maximum=None)
+    return _clamped(low, a["self"], a["min"], None)
 
 
 @lowers("clamp_max")
 def _clamp_max(low: Lowering, a: Arguments) -> Any:
-    return low.emit("clamp", [a["self"]], lambda x: x.clone(), minimum=None, maximum=float(number(a["max"])))
+    return _clamped(low, a["self"], None, a["max"])
 
 
 @lowers("pow.Tensor_Scalar")
@@ -117,9 +128,17 @@ def _pow(low: Lowering, a: Arguments) -> Any:
     return low.emit("pow_scalar", [a["self"]], lambda x: torch.pow(x, exponent), exponent=float(exponent))
 
 
+_OF_CONDITIONS = {"add": "logical_or", "mul": "logical_and"}
+
+
 def _arithmetic(low: Lowering, op: str, first: Any, second: Any) -> Any:
-    """A node of two operands; plain numbers become literals, a condition beside a float the numbers 0 and 1."""
+    """A node of two operands; plain numbers become literals, a condition beside a float the numbers 0 and 1.
+
+    The sum of two conditions is their "or" in torch, and their product the "and".
+    """
     a, b = operand_item(first, second), operand_item(second, first)
+    if op in _OF_CONDITIONS and all(low.as_dynamic(item).meta.dtype == torch.bool for item in (a, b)):
+        return low.emit(_OF_CONDITIONS[op], [a, b], getattr(torch, _OF_CONDITIONS[op]))
     pair = [_as_number(low, a, b), _as_number(low, b, a)]
     # What was expanded to the shape of the operand beside it is taken as it was before: bounds are sharper with that.
     for place in (1, 0):
@@ -256,5 +275,5 @@ def _where(low: Lowering, a: Arguments) -> Any:
 
 @lowers("masked_fill.Scalar", "masked_fill.Tensor")
 def _masked_fill(low: Lowering, a: Arguments) -> Any:
-    value = operand_item(a["value"], a["self"])
+    value = filling(low, a["value"], a["self"])
     return low.emit("where", [a["mask"], value, a["self"]], lambda m, v, x: torch.where(m, v.to(x.dtype), x))

@@ -11,12 +11,14 @@ from deqops.graph._lowering import Lowering, lowers
 
 
 def _reduced(low: Lowering, a: Arguments, op: str) -> Any:
-    item = a["self"] if a.get("dtype") is None else in_dtype(low, a["self"], a["dtype"])
+    dtype = a.get("dtype")
+    item = a["self"] if dtype is None else in_dtype(low, a["self"], dtype)
     rank, given = rank_of(item), a.get("dim")
     listed = range(rank) if given is None or given == [] else given if isinstance(given, list) else [given]
     dims, keepdim = tuple(sorted(dim_of(d, rank) for d in listed)), bool(a.get("keepdim", False))
     function: Any = {"sum": torch.sum, "mean": torch.mean, "amax": torch.amax, "amin": torch.amin}[op]
-    return low.emit(op, [item], lambda x: function(x, dim=dims, keepdim=keepdim), dims=dims, keepdim=keepdim)
+    further = {} if dtype is None else {"dtype": dtype}
+    return low.emit(op, [item], lambda x: function(x, dim=dims, keepdim=keepdim, **further), dims=dims, keepdim=keepdim)
 
 
 @lowers("sum", "sum.dim_IntList")

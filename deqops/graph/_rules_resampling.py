@@ -61,13 +61,52 @@ def _planned(low: Lowering, a: Arguments) -> tuple[Dynamic, list[tuple[int, int,
 # ------------------------------------------------------------------------------------------------------- copies
 
 
-def _copied(low: Lowering, a: Arguments, function: Callable[..., Tensor]) -> Any:
+def _copied(low: Lowering, a: Arguments, name: str) -> Any:
     item: Any
     item, plan = _planned(low, a)
-    for dim, (size, outputs, factor) in enumerate(plan, start=2):
-        places = function(torch.arange(size, dtype=torch.float32)[None, None], [outputs], factor)
-        item = selected(low, item, dim, Known(places.reshape(-1).to(torch.int64)))
+    function = getattr(torch.ops.aten, f"{name}{len(plan)}d").default
+    for dim, places in enumerate(_places(low, function, item, plan), start=2):
+        item = selected(low, item, dim, Known(places))
     return item
+
+
+def _places(low: Lowering, function: Callable[..., Tensor], item: Dynamic, plan: list[Any]) -> list[Tensor]:
+    """Which entries torch's operation copies, for each dimension.
+
+    Its kernels do not agree on that: which one runs hangs on the rank, the channels, the dtype and the order in memory,
+    and the last of these is not part of a graph.
+    """
+    sizes = [size for size, _, _ in plan]
+    first, *others = [_decoded(low, function, grid, plan) for grid in _grids(item, sizes)]
+    if not all(torch.equal(one, two) for other in others for one, two in zip(first, other, strict=True)):
+        raise UnsupportedOperationError(low.source, "copies entries that depend on the order of the tensor in memory")
+    return first
+
+
+def _grids(item: Dynamic, sizes: list[int]) -> list[Tensor]:
+    """Tensors like the item that hold the place of each entry, in the orders in memory that torch knows."""
+    count = math.prod(sizes)
+    own = item.meta.dtype
+    exact = own.is_floating_point and count <= 2 / torch.finfo(own).eps
+    place = torch.arange(count, dtype=own if exact else torch.float64).reshape(1, 1, *sizes)
+    full = place.expand(1, item.shape[1], *sizes).contiguous()
+    formats = {2: [torch.channels_last], 3: [torch.channels_last_3d]}.get(len(sizes), [])
+    return [full, *(full.contiguous(memory_format=one) for one in formats)]
+
+
+def _decoded(low: Lowering, function: Callable[..., Tensor], grid: Tensor, plan: list[Any]) -> list[Tensor]:
+    """The place along each dimension that an operation copies from."""
+    rest = function(grid, [outputs for _, outputs, _ in plan], *(factor for _, _, factor in plan)).to(torch.int64)
+    found: list[Tensor] = []
+    for dim in range(len(plan) + 1, 1, -1):
+        size = plan[dim - 2][0]
+        places = rest % size
+        line = places.movedim(dim, -1).reshape(-1, places.shape[dim])
+        if not bool((line == line[:1]).all()):
+            raise UnsupportedOperationError(low.source, "copies entries that are no grid")
+        found.insert(0, line[0].clone())
+        rest = rest // size
+    return found
 
 
 _SIZES = {1: "1d", 2: "2d", 3: "3d"}
@@ -75,12 +114,12 @@ _SIZES = {1: "1d", 2: "2d", 3: "3d"}
 
 @lowers(*(f"upsample_nearest{n}.{kind}" for n in _SIZES.values() for kind in ("default", "vec")))
 def _nearest(low: Lowering, a: Arguments) -> Any:
-    return _copied(low, a, torch.ops.aten.upsample_nearest1d.default)
+    return _copied(low, a, "upsample_nearest")
 
 
 @lowers(*(f"_upsample_nearest_exact{n}.{kind}" for n in _SIZES.values() for kind in ("default", "vec")))
 def _nearest_exact(low: Lowering, a: Arguments) -> Any:
-    return _copied(low, a, torch.ops.aten._upsample_nearest_exact1d.default)
+    return _copied(low, a, "_upsample_nearest_exact")
 
 
 # ------------------------------------------------------------------------------------------------------ weights

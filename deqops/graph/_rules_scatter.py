@@ -22,8 +22,8 @@ from deqops.graph._arguments import (
     combined,
     dim_of,
     expanded,
+    filling,
     number,
-    operand_item,
     permuted,
     rank_of,
     reduced,
@@ -252,7 +252,7 @@ def _scatter_value(low: Lowering, a: Arguments) -> Any:
     if not isinstance(index, Known):
         return NotImplemented
     mask = torch.zeros(x.shape, dtype=torch.bool).scatter(dim_of(a["dim"], rank_of(x)), index.value, value=True)
-    return low.emit("where", [Known(mask, index.inputs), operand_item(a["value"], x), x], torch.where)
+    return low.emit("where", [Known(mask, index.inputs), filling(low, a["value"], x), x], torch.where)
 
 
 def index_written(low: Lowering, a: Arguments) -> Any:
@@ -285,6 +285,8 @@ def _scatter_reduce(low: Lowering, a: Arguments) -> Any:
     if found is None or kind not in ("sum", "mean", "amax", "amin"):
         return NotImplemented
     base, places, source = found
+    if kind == "mean" and not low.as_dynamic(base).meta.dtype.is_floating_point:
+        raise UnsupportedOperationError(low.source, "rounds means of integers")
     own = bool(a.get("include_self", True)) and not _is_neutral(a["self"], kind)
     if kind in ("amax", "amin"):
         result = _extreme(low, base, places, source, kind, own)

@@ -284,5 +284,12 @@ def _to_complex(low: Lowering, a: Arguments) -> Any:
 def _copy(low: Lowering, a: Arguments) -> Any:
     source, target = a["src"], a["self"]
     result = expanded(low, source, shape_of(target), [target]) if shape_of(source) != shape_of(target) else source
+    return in_dtype_of(low, result, target)
+
+
+def in_dtype_of(low: Lowering, source: Any, target: Any) -> Any:
+    """What is written into a tensor of another dtype; NotImplemented where the cast has no rule."""
     wanted = target.meta.dtype if isinstance(target, Dynamic) else target.value.dtype
-    return _to(low, {"self": low.as_dynamic(result), "dtype": wanted})
+    if isinstance(source, Known) and not wanted.is_complex:
+        return Known(source.value.to(wanted), source.inputs)
+    return _to(low, {"self": low.as_dynamic(source), "dtype": wanted})

@@ -23,6 +23,7 @@ from deqops.graph._arguments import (
 from deqops.graph._items import Dynamic, Known
 from deqops.graph._lowering import Lowering, lowers
 from deqops.graph._rules_scatter import index_written, replaced
+from deqops.graph._rules_shape import in_dtype_of
 
 
 def _joined(low: Lowering, x: Any, dim: int, start: int, stop: int, part: Any) -> Any:
@@ -40,9 +41,12 @@ def _select_scatter(low: Lowering, a: Arguments) -> Any:
     index = dim_of(a["index"], shape_of(x)[dim])
     if knowns(a["index"]):
         return NotImplemented
-    shape = list(shape_of(a["src"]))
+    source = in_dtype_of(low, a["src"], x)
+    if source is NotImplemented:
+        return source
+    shape = list(shape_of(source))
     shape.insert(dim, 1)
-    return _joined(low, x, dim, index, index + 1, reshaped(low, low.as_dynamic(a["src"]), shape, []))
+    return _joined(low, x, dim, index, index + 1, reshaped(low, low.as_dynamic(source), shape, []))
 
 
 @lowers("slice_scatter")
@@ -52,9 +56,12 @@ def _slice_scatter(low: Lowering, a: Arguments) -> Any:
     if knowns(*given):
         return NotImplemented
     start, stop, step = slice(*given).indices(shape_of(x)[dim])
+    source = in_dtype_of(low, a["src"], x)
+    if source is NotImplemented:
+        return source
     if step != 1:
-        return replaced(low, low.as_dynamic(x), dim, torch.arange(start, stop, step), low.as_dynamic(a["src"]))
-    return _joined(low, x, dim, start, max(start, stop), low.as_dynamic(a["src"]))
+        return replaced(low, low.as_dynamic(x), dim, torch.arange(start, stop, step), low.as_dynamic(source))
+    return _joined(low, x, dim, start, max(start, stop), low.as_dynamic(source))
 
 
 @lowers("index_put")
@@ -116,7 +123,7 @@ def _index_fill(low: Lowering, a: Arguments) -> Any:
         return NotImplemented
     dim = dim_of(a["dim"], rank_of(x))
     mask = torch.zeros(x.shape, dtype=torch.bool).index_fill(dim, index.value.reshape(-1), True)
-    filled = Known(torch.full((), float(value), dtype=x.meta.dtype))
+    filled = Known(torch.full((), value, dtype=x.meta.dtype))
     return low.emit("where", [Known(mask, index.inputs), filled, x], torch.where)
 
 

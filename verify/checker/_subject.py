@@ -20,6 +20,7 @@ from deqops.graph import (
     with_sorted_pairs,
 )
 
+from ._agreement import require_agreement
 from ._document import Document
 from ._masks import read_by_softmax_alone
 from ._refusal import Rejected
@@ -79,6 +80,7 @@ def subject(document: Document, G: Any, y0: Any, inputs: tuple[Any, ...]) -> Sub
     _compare_model(document, graph)
     free = _compare_inputs(document, graph)
     _refuse_nonfinite(graph, free)
+    require_agreement(operator, graph, y0, inputs)
     try:
         graph = between(graph, _boxes(document))
     except DeqopsError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from flint import arb
 
-from deqops.graph import ConcreteGraph, Node
+from deqops.graph import ConcreteGraph, Node, limits
 
 from . import _arithmetic as ball
 from ._attention import ATTENTION, attention_of
@@ -150,7 +150,7 @@ def _range(node: Node, operands: list[Value]) -> Value:
         return evaluate(node, operands)
     x = as_balls(operands[0])
     ends = (ball.each(lambda entry: entry.lower(), x), ball.each(lambda entry: entry.upper(), x))
-    return ball.hull(*image_of(table, *ends))
+    return _held(node, ball.hull(*image_of(table, *ends)))
 
 
 def last_uses(graph: ConcreteGraph) -> list[set[int]]:
@@ -214,7 +214,19 @@ def evaluate(node: Node, operands: list[Value]) -> Value:
         result = ball.each(_nan_outside(table.at), as_balls(operands[0]))
     if tuple(result.shape) != tuple(node.shape):
         raise Rejected(f"{node.source}: gives shape {tuple(result.shape)}, the graph says {tuple(node.shape)}")
+    return _held(node, result)
+
+
+def _held(node: Node, result: Value) -> Value:
+    """A result, which must lie within its dtype where that has integers: beyond, torch wraps around."""
+    ends = limits(node.dtype)
+    if ends is not None and result.dtype == object and not all(_lies_in(x, *ends) for x in result.reshape(-1)):
+        raise Rejected(f"{node.source}: may compute integers that {node.dtype} does not hold")
     return result
+
+
+def _lies_in(x: Any, least: int, largest: int) -> bool:
+    return bool(x >= least) and bool(x <= largest)
 
 
 def _nan_outside(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

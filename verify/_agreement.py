@@ -1,0 +1,56 @@
+"""Does the graph as it was read give what the program gives?
+
+A proof is about the graph that the reader made of an export; a rule of the reader that means another function would
+make it a proof about another operator. So the graph's enclosure at the example state is compared with what torch
+computes there, once, before anything is claimed. That is a test of the reader at one point, and no part of a proof.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from deqops._errors import DeqopsError
+from deqops.graph import OperatorGraph, coarsest_eps, entries
+
+from ._midrad import MidRad
+from ._problem import Problem
+
+MOST_ENTRIES = 2**24
+"""Of more weights, inputs and values together no further evaluation is made."""
+
+
+def disagreement(operator: OperatorGraph, problem: Problem, state: Any, inputs: tuple[Any, ...]) -> str:
+    """Where the graph and the program differ at an example by more than rounding; empty where they do not.
+
+    Nothing is said where the graph has no enclosure there, or where weights and values are too many (`MOST_ENTRIES`).
+    """
+    if entries(problem.written_out) > MOST_ENTRIES:
+        return ""
+    try:
+        with torch.no_grad(), problem.constants.untouched():
+            image = problem.image(problem.example)
+            computed = pytree.tree_leaves(operator(state, *inputs))
+    except DeqopsError:
+        return ""
+    tolerance = math.sqrt(coarsest_eps(problem.written_out, computed))
+    far = [_farthest(box, value, tolerance) for box, value in zip(image, computed, strict=True)]
+    if not any(far):
+        return ""
+    return (
+        f"the graph as deqops reads it and the program differ at the example state, by {max(far):.3g} times what "
+        "rounding explains; nothing is claimed (please report this operator)"
+    )
+
+
+def _farthest(box: MidRad, value: Tensor, tolerance: float) -> float:
+    """How far torch's value lies from the enclosure, in multiples of what rounding explains; 0 within it."""
+    found = value.detach().cpu().to(torch.float64)
+    enclosed = box.mid.isfinite() & box.rad.isfinite()
+    excess = ((found - box.mid).abs() - box.rad) / (tolerance * (1 + torch.maximum(found.abs(), box.mid.abs())))
+    off = torch.where(enclosed, excess.nan_to_num(nan=math.inf), 0.0)
+    return float(off.max()) if off.numel() and bool((off > 1).any()) else 0.0

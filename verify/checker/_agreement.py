@@ -1,0 +1,61 @@
+"""The graph's balls at the example beside what torch computes there: a test of the reader, once for each check."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from flint import arb
+from torch.utils import _pytree as pytree
+
+from deqops._errors import DeqopsError
+from deqops.graph import ConcreteGraph, Node, OperatorGraph, coarsest_eps, entries
+
+from . import _arithmetic as ball
+from ._refusal import Rejected
+from ._values import Values
+
+MOST_ENTRIES, MOST_PRODUCTS = 2**20, 2**24
+"""More numbers, or products of two, take too long in balls."""
+
+
+def require_agreement(operator: OperatorGraph, graph: ConcreteGraph, y0: Any, inputs: tuple[Any, ...]) -> None:
+    """Refuse a graph whose image of the example state is not what the program computes.
+
+    Nothing is said where there is no enclosure, or where numbers are too many.
+
+    Raises:
+        Rejected: they are further apart than rounding explains.
+    """
+    if entries(graph) > MOST_ENTRIES or sum(_products(graph, node) for node in graph.nodes) > MOST_PRODUCTS:
+        return
+    state = [ball.exact(graph.leaves[value].tensor) for value in graph.state]
+    try:
+        values = Values(graph, state, frozenset())
+        images = [values.balls(value) for value in graph.outputs]
+        with torch.no_grad():
+            computed = pytree.tree_leaves(operator(y0, *inputs))
+    except (Rejected, DeqopsError):
+        return
+    tolerance = math.sqrt(coarsest_eps(graph, computed))
+    for image, value in zip(images, computed, strict=True):
+        numbers = value.detach().cpu().double().reshape(-1).tolist()
+        if not all(_is_near(x, y, tolerance) for x, y in zip(image.reshape(-1), numbers, strict=True)):
+            raise Rejected("the graph as it is read and the program differ at the example state, by more than rounding")
+
+
+def _is_near(enclosed: Any, value: float, tolerance: float) -> bool:
+    """Whether a computed value is within rounding of a ball; it is not if it is NaN or infinite."""
+    gap = abs(enclosed - arb(value)).abs_lower()
+    return math.isfinite(value) and bool(gap <= tolerance * (1 + max(abs(value), float(abs(enclosed).mid()))))
+
+
+def _products(graph: ConcreteGraph, node: Node) -> int:
+    """How many numbers a matrix product or a convolution multiplies."""
+    if node.op == "matmul":
+        return math.prod(node.shape) * graph.shape(node.operands[0])[-1]
+    if node.op in ("conv", "conv_transpose"):
+        weight = graph.shape(node.operands[1])
+        return math.prod(node.shape) * math.prod(weight[1:])
+    return 0
