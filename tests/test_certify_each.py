@@ -84,7 +84,7 @@ def test_what_no_input_enters_is_proven_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_balls_of_their_own_choice_are_larger_than_the_one_for_all() -> None:
     x, b = torch.cat([3 * torch.ones(1, 4), torch.zeros(1, 4)]).double(), zeros(1, 4)
-    model = Shared(1.3)
+    model = Shared(1.5)
     both = certify(model, zeros(2, 4), x, b, region=Around(), theorem="newton_kantorovich")
     each = certify_each(
         model, zeros(2, 4), x, b, batched=("problem", None), region=Around(), theorem="newton_kantorovich"

@@ -17,6 +17,7 @@ from checker_builder import GraphBuilder, claimed, witness
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from vocabulary import EVALUATIONS, evaluate
 
 import deqops.verify.checker as checker
@@ -43,7 +44,7 @@ class Prepared:
         strange = [node.op for node in self.graph.nodes if node.op not in EVALUATIONS]
         if strange:
             raise UnsupportedOperationError(strange[0], "has no program here")
-        return evaluate(self.graph)
+        return evaluate(self.graph, pytree.tree_leaves(y0))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,8 @@
 
 A proof is about the graph that the reader made of an export; a rule of the reader that means another function would
 make it a proof about another operator. So the graph's enclosure at the example state is compared with what torch
-computes there, once, before anything is claimed. That is a test of the reader at one point, and no part of a proof.
+computes there, and near it, before anything is claimed. That is a test of the reader at two points, and no part of a
+proof.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import OperatorGraph, coarsest_eps, entries
+from deqops.graph import OperatorGraph, coarsest_eps, entries, moved_a_little
 
 from ._midrad import MidRad
 from ._problem import Problem
@@ -24,27 +25,35 @@ MOST_ENTRIES = 2**24
 """Of more weights, inputs and values together no further evaluation is made."""
 
 
-def disagreement(operator: OperatorGraph, problem: Problem, state: Any, inputs: tuple[Any, ...]) -> str:
-    """Where the graph and the program differ at an example by more than rounding; empty where they do not.
+def disagreement(operator: OperatorGraph, problem: Problem, inputs: tuple[Any, ...]) -> str:
+    """Where the graph and the program differ at the example, or near it, by more than rounding; empty for nowhere.
 
     Nothing is said where the graph has no enclosure there, or where weights and values are too many (`MOST_ENTRIES`).
     """
     if entries(problem.written_out) > MOST_ENTRIES:
         return ""
+    for where, leaves in (("at", problem.example), ("near", moved_a_little(problem.example))):
+        far = _apart(operator, problem, leaves, inputs)
+        if where == "near" and far == math.inf:
+            continue  # torch's numbers may be out of its dtype's range there
+        if far:
+            return (
+                f"the graph as deqops reads it and the program differ {where} the example state, by {far:.3g} times "
+                "what rounding explains; nothing is claimed (please report this operator)"
+            )
+    return ""
+
+
+def _apart(operator: OperatorGraph, problem: Problem, leaves: list[Tensor], inputs: tuple[Any, ...]) -> float:
+    """How far they are apart at a state, in multiples of what rounding explains; 0 for not at all."""
     try:
         with torch.no_grad(), problem.constants.untouched():
-            image = problem.image(problem.example)
-            computed = pytree.tree_leaves(operator(state, *inputs))
+            image = problem.image(leaves)
+            computed = pytree.tree_leaves(operator(pytree.tree_unflatten(leaves, problem.tree), *inputs))
     except DeqopsError:
-        return ""
+        return 0.0
     tolerance = math.sqrt(coarsest_eps(problem.written_out, computed))
-    far = [_farthest(box, value, tolerance) for box, value in zip(image, computed, strict=True)]
-    if not any(far):
-        return ""
-    return (
-        f"the graph as deqops reads it and the program differ at the example state, by {max(far):.3g} times what "
-        "rounding explains; nothing is claimed (please report this operator)"
-    )
+    return max((_farthest(box, value, tolerance) for box, value in zip(image, computed, strict=True)), default=0.0)
 
 
 def _farthest(box: MidRad, value: Tensor, tolerance: float) -> float:

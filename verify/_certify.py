@@ -163,7 +163,7 @@ class _Certifier:
 
     def _if_read_right(self, verdict: Certificate) -> Certificate:
         """A verdict, where the graph that it is about gives what the program gives at the example."""
-        differs = disagreement(self._operator, self._problem, self._state, self._inputs)
+        differs = disagreement(self._operator, self._problem, self._inputs)
         return self._open(differs) if differs else verdict
 
     def _refutation(self) -> Certificate | None:

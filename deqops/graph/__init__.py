@@ -3,7 +3,7 @@
 from deqops._fingerprint import tensor_digest
 
 from ._between import between
-from ._comparable import coarsest_eps, entries
+from ._comparable import coarsest_eps, entries, moved_a_little
 from ._independent import MixesProblemsError, check_independent
 from ._integers import limits
 from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
@@ -29,6 +29,7 @@ __all__ = [
     "export",
     "limits",
     "load",
+    "moved_a_little",
     "read_model",
     "recognised",
     "tensor_digest",

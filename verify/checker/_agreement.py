@@ -10,7 +10,7 @@ from flint import arb
 from torch.utils import _pytree as pytree
 
 from deqops._errors import DeqopsError
-from deqops.graph import ConcreteGraph, Node, OperatorGraph, coarsest_eps, entries
+from deqops.graph import ConcreteGraph, Node, OperatorGraph, coarsest_eps, entries, moved_a_little
 
 from . import _arithmetic as ball
 from ._refusal import Rejected
@@ -21,7 +21,7 @@ MOST_ENTRIES, MOST_PRODUCTS = 2**20, 2**24
 
 
 def require_agreement(operator: OperatorGraph, graph: ConcreteGraph, y0: Any, inputs: tuple[Any, ...]) -> None:
-    """Refuse a graph whose image of the example state is not what the program computes.
+    """Refuse a graph whose image of the example state, or of one near it, is not what the program computes.
 
     Nothing is said where there is no enclosure, or where numbers are too many.
 
@@ -30,19 +30,23 @@ def require_agreement(operator: OperatorGraph, graph: ConcreteGraph, y0: Any, in
     """
     if entries(graph) > MOST_ENTRIES or sum(_products(graph, node) for node in graph.nodes) > MOST_PRODUCTS:
         return
-    state = [ball.exact(graph.leaves[value].tensor) for value in graph.state]
-    try:
-        values = Values(graph, state, frozenset())
-        images = [values.balls(value) for value in graph.outputs]
-        with torch.no_grad():
-            computed = pytree.tree_leaves(operator(y0, *inputs))
-    except (Rejected, DeqopsError):
-        return
-    tolerance = math.sqrt(coarsest_eps(graph, computed))
-    for image, value in zip(images, computed, strict=True):
-        numbers = value.detach().cpu().double().reshape(-1).tolist()
-        if not all(_is_near(x, y, tolerance) for x, y in zip(image.reshape(-1), numbers, strict=True)):
-            raise Rejected("the graph as it is read and the program differ at the example state, by more than rounding")
+    example, tree = pytree.tree_flatten(y0)
+    for where, leaves in (("at", example), ("near", moved_a_little(example))):
+        try:
+            values = Values(graph, [ball.exact(leaf) for leaf in leaves], frozenset())
+            images = [values.balls(value) for value in graph.outputs]
+            with torch.no_grad():
+                computed = pytree.tree_leaves(operator(pytree.tree_unflatten(leaves, tree), *inputs))
+        except (Rejected, DeqopsError):
+            continue
+        if where == "near" and not all(bool(value.isfinite().all()) for value in computed):
+            continue  # torch's numbers may be out of its dtype's range there
+        tolerance = math.sqrt(coarsest_eps(graph, computed))
+        for image, value in zip(images, computed, strict=True):
+            numbers = value.detach().cpu().double().reshape(-1).tolist()
+            if not all(_is_near(x, y, tolerance) for x, y in zip(image.reshape(-1), numbers, strict=True)):
+                why = "the graph as it is read and the program differ {} the example state, by more than rounding"
+                raise Rejected(why.format(where))
 
 
 def _is_near(enclosed: Any, value: float, tolerance: float) -> bool:
