@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from deqops._errors import DeqopsError
 from deqops.graph import OperatorGraph, coarsest_eps, entries, moved_a_little
 
+from ._input_box import middles
 from ._midrad import MidRad
 from ._problem import Problem
 
@@ -49,7 +50,7 @@ def _apart(operator: OperatorGraph, problem: Problem, leaves: list[Tensor], inpu
     try:
         with torch.no_grad(), problem.constants.untouched():
             image = problem.image(leaves)
-            computed = pytree.tree_leaves(operator(pytree.tree_unflatten(leaves, problem.tree), *inputs))
+            computed = pytree.tree_leaves(operator(pytree.tree_unflatten(leaves, problem.tree), *middles(inputs)))
     except DeqopsError:
         return 0.0
     tolerance = math.sqrt(coarsest_eps(problem.written_out, computed))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from deqops._errors import UnsupportedOperationError
 from deqops.graph import check_independent, trace
 
+from ._agreement import disagreement
 from ._best_gain import best_gain
 from ._bound import Bound
 from ._gain_estimate import gain_estimate
@@ -42,7 +44,8 @@ def lipschitz_bound(
         derivatives.
 
     Raises:
-        UnsupportedOperationError: an operation has no rule, by name.
+        UnsupportedOperationError: an operation has no rule, by name; or the graph as it was read is not what the
+            program computes (`_agreement.py`).
         InputError: an argument does not fit.
     """
     chosen = as_norm(norm)
@@ -51,6 +54,9 @@ def lipschitz_bound(
     require_one_map(operator.impure)
     problem = Problem(operator, y0, inputs)
     check_independent(problem.written_out)
+    differs = disagreement(operator, problem, inputs)
+    if differs:
+        raise UnsupportedOperationError("operator", f"is not read right: {differs}")
     where = check_region(region or Global(), problem)
     own = (where.norm if isinstance(where, Ball) else None) or chosen
     if isinstance(where, Global):
