@@ -35,8 +35,6 @@ def disagreement(operator: OperatorGraph, problem: Problem, inputs: tuple[Any, .
         return ""
     for where, leaves in (("at", problem.example), ("near", moved_a_little(problem.example))):
         far = _apart(operator, problem, leaves, inputs)
-        if where == "near" and far == math.inf:
-            continue  # torch's numbers may be out of its dtype's range there
         if far:
             return (
                 f"the graph as deqops reads it and the program differ {where} the example state, by {far:.3g} times "
@@ -60,7 +58,7 @@ def _apart(operator: OperatorGraph, problem: Problem, leaves: list[Tensor], inpu
 def _farthest(box: MidRad, value: Tensor, tolerance: float) -> float:
     """How far torch's value lies from the enclosure, in multiples of what rounding explains; 0 within it."""
     found = value.detach().cpu().to(torch.float64)
-    enclosed = box.mid.isfinite() & box.rad.isfinite()
+    enclosed = box.mid.isfinite() & box.rad.isfinite() & found.isfinite()  # torch's may be out of the dtype's range
     excess = ((found - box.mid).abs() - box.rad) / (tolerance * (1 + torch.maximum(found.abs(), box.mid.abs())))
-    off = torch.where(enclosed, excess.nan_to_num(nan=math.inf), 0.0)
+    off = torch.where(enclosed, excess, 0.0)
     return float(off.max()) if off.numel() and bool((off > 1).any()) else 0.0
