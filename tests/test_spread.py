@@ -33,7 +33,7 @@ from deqops.verify._powers import damped
 from deqops.verify._problem import Problem
 from deqops.verify._slope_norm import CERTIFIED, spread_norm
 from deqops.verify._softmax import softmax_over
-from deqops.verify._spread import Spread, spread
+from deqops.verify._spread import Spread, _largest, spread
 from deqops.verify.checker import _arithmetic as balls
 from deqops.verify.checker._document import Ball as CheckedBall
 from deqops.verify.checker._local import walk_over_ball
@@ -449,3 +449,8 @@ def test_slopes_without_bounds_have_no_finite_deviation() -> None:
     module, z = nn.LayerNorm(3, dtype=torch.float64), torch.tensor([[1.0, 2.0, 4.0]], dtype=torch.float64)
     jacobian = expression(lambda y, x: torch.sqrt(module(y).square() + 1e-300) + x, z, z, 10.0)
     assert not spread(jacobian, 1).deviation < 1e3
+
+
+def test_a_bound_that_is_no_number_is_not_forgotten_behind_others() -> None:
+    assert math.isnan(_largest([1.0, math.nan, 0.5]))
+    assert _largest([1.0, math.inf]) == math.inf

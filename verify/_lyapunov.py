@@ -132,7 +132,7 @@ def damped_slopes(problem: Problem, ball: Ball, damping: float) -> MidRad:
 
 def _defect(problem: Problem, ball: Ball, damping: float, R: MidRad, slack: float) -> float:
     step = midrad.matmul(R, gap(problem, ball)).magnitude()[..., 0]
-    largest = max(float(sqrt_up(sum_of_squares_up(row))) for row in step)
+    largest = float(torch.stack([sqrt_up(sum_of_squares_up(row)) for row in step]).max())  # NaN where any is
     return float(mul_up(mul_up(largest, abs(damping)), slack))
 
 

@@ -25,12 +25,15 @@ class Owners:
     problems: int
 
     def parts(self, columns: Tensor) -> list[Tensor]:
-        """The rows of (*shape, n) that each problem may have, (1, rows, n) each; all of them where it is unknown."""
+        """The rows of (*shape, n) that each problem may have, (1, rows, n) each; all of them where it is unknown.
+
+        Problems without rows are left out.
+        """
         rows = columns.reshape(-1, columns.shape[-1])
         if self.numbers is None:
             return [rows[None]]
-        free = self.numbers < 0
-        return [rows[(self.numbers == number) | free][None] for number in range(self.problems)]
+        own = [rows[(self.numbers == number) | (self.numbers < 0)][None] for number in range(self.problems)]
+        return [part for part in own if part.shape[1]]
 
 
 def problems_of_entries(jacobian: Jacobian, problems: int) -> list[Owners]:

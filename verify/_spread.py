@@ -76,7 +76,7 @@ def _sloped(basis: Sloped, x: MidRad, owners: Owners) -> tuple[Tensor, float]:
     whole = basis.columns(x)
     if not whole.mid.numel():
         return whole.mid, 0.0
-    entrywise, blocks = max(map(_simple_bound, owners.parts(whole.rad))), _blocks(basis)
+    entrywise, blocks = _largest([_simple_bound(part) for part in owners.parts(whole.rad)]), _blocks(basis)
     if blocks is None:
         return whole.mid, entrywise
     point, each = blocks
@@ -84,7 +84,7 @@ def _sloped(basis: Sloped, x: MidRad, owners: Owners) -> tuple[Tensor, float]:
     weighted = midrad.mul(x, MidRad.exact(each[..., None]))
     parts = zip(owners.parts(weighted.mid), owners.parts(weighted.rad), owners.parts(middle.rad), strict=True)
     bounds = [_plus(operator_norm_bound(MidRad(a, b), "l2", None), _simple_bound(rest)) for a, b, rest in parts]
-    by_blocks = max(bounds)
+    by_blocks = _largest(bounds)
     return (middle.mid, by_blocks) if by_blocks < entrywise else (whole.mid, entrywise)
 
 
@@ -110,6 +110,11 @@ def _inherited(combination: Combination, deviations: list[float], gain: Tensor |
 
 def _plus(a: float, b: float) -> float:
     return float(add_up(a, b))
+
+
+def _largest(bounds: list[float]) -> float:
+    """NaN where any is: Python's own forgets it behind a number."""
+    return float(torch.tensor(bounds, dtype=torch.float64).max())
 
 
 def _simple_bound(radius: Tensor) -> float:
