@@ -33,6 +33,7 @@ from ._rounding import (
     mul_down,
     mul_up,
     next_down,
+    row_lengths_up,
     sqrt_down,
     sqrt_up,
     sub_down,
@@ -85,9 +86,9 @@ class Slopes:
         `h h^T - m m^T = (h - m) h^T + m (h - m)^T`, of norm at most `||h - m|| (sqrt(n) + ||m||)`.
         """
         n = float(self.direction.mid.shape[1])
-        turn = _length_up(self.direction.rad)
+        turn = row_lengths_up(self.direction.rad)
         turn = turn if self.turned is None else torch.minimum(turn, self.turned)
-        sizes = add_up(_length_up(self.direction.mid), sqrt_up(n))
+        sizes = add_up(row_lengths_up(self.direction.mid), sqrt_up(n))
         return add_up(self.scale.rad, mul_up(self.scale.mid.abs(), div_up(mul_up(turn, sizes), n)))
 
     @property
@@ -202,13 +203,13 @@ class Normalisation:
         value = midrad.intersect(value, sub_down(at_center.lower(), way), add_up(at_center.upper(), way))
         found = self._slopes(scale, value)
         apart = midrad.sub(at_center, MidRad.exact(found.direction.mid)).magnitude()
-        return replace(found, turned=add_up(way, _length_up(apart)))
+        return replace(found, turned=add_up(way, row_lengths_up(apart)))
 
     def _scale_in_ball(self, center: MidRad, distance: float) -> MidRad:
         """s within an l2 distance of the centre, (groups, 1)."""
         around = _shifted(center) if self.centred else center
         d, n = _centred(around) if self.centred else around, float(self.size)
-        most = add_up(_length_up(d.magnitude()), distance)
+        most = add_up(row_lengths_up(d.magnitude()), distance)
         least = sub_down(_length_down(d.mignitude()), distance).clamp(min=0)
         high = div_up(1.0, sqrt_down(add_down(div_down(mul_down(least, least), n).clamp(min=0), self.eps)))
         low = div_down(1.0, sqrt_up(add_up(div_up(mul_up(most, most), n), self.eps)))
@@ -258,11 +259,6 @@ class Normalisation:
 def _known(closed: Tensor, found: MidRad, otherwise: MidRad) -> MidRad:
     """What was found where it is a bounded interval, the range over everything elsewhere."""
     return midrad.where(closed & found.mid.isfinite() & found.rad.isfinite(), found, otherwise)
-
-
-def _length_up(x: Tensor) -> Tensor:
-    """Upper bound of the l2 norm along dimension 1, which is kept."""
-    return sqrt_up(sum_up(mul_up(x, x), dim=1, keepdim=True))
 
 
 def _length_down(x: Tensor) -> Tensor:

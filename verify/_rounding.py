@@ -191,6 +191,11 @@ def sum_up(x: Tensor, dim: int | tuple[int, ...] | None = None, *, keepdim: bool
     return total if terms == 1 else mul_up(total, 1.0 + 2.0 * gamma(terms))
 
 
+def row_lengths_up(x: Tensor) -> Tensor:
+    """Upper bound of the l2 norm along dimension 1, which is kept."""
+    return sqrt_up(sum_up(mul_up(x, x), dim=1, keepdim=True))
+
+
 def sum_of_squares_up(x: Tensor) -> Tensor:
     """Upper bound of the sum of x^2 over all entries; NaN or infinity where an entry is."""
     flat = x.reshape(-1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from . import _midrad as midrad
 from ._elementary import exp
 from ._midrad import MidRad
-from ._rounding import add_down, add_up, div_down, div_up, mul_up, sqrt_up, sub_down, sub_up, sum_up
+from ._rounding import add_down, add_up, div_down, div_up, mul_up, row_lengths_up, sub_down, sub_up, sum_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class SoftmaxSlopes:
 
         It is `diag(p - m)` and `p p^T - m m^T = (p - m) p^T + m (p - m)^T`.
         """
-        apart, sizes = self.value.rad, add_up(_length_up(self.value.mid), _length_up(self.value.upper()))
-        return add_up(apart.amax(dim=1, keepdim=True), mul_up(_length_up(apart), sizes))
+        apart, sizes = self.value.rad, add_up(row_lengths_up(self.value.mid), row_lengths_up(self.value.upper()))
+        return add_up(apart.amax(dim=1, keepdim=True), mul_up(row_lengths_up(apart), sizes))
 
     @property
     def gain(self) -> Tensor:
@@ -116,11 +116,6 @@ def _shift(x: MidRad, left_out: Tensor) -> Tensor:
     """About the largest entry of each group: exponentials stay near 1."""
     found = x.mid.masked_fill(left_out, -math.inf).amax(dim=1, keepdim=True)
     return torch.where(found.isfinite(), found, 0.0)
-
-
-def _length_up(x: Tensor) -> Tensor:
-    """Upper bound of the l2 norm along dimension 1, which is kept."""
-    return sqrt_up(sum_up(mul_up(x, x), dim=1, keepdim=True))
 
 
 def _sum_down(x: Tensor) -> Tensor:
