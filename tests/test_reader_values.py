@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from deqops import UnsupportedOperationError
 from deqops.graph import export, load, trace
 from deqops.graph._lowering import RULES, Lowering
-from deqops.verify import InputBox, Verdict, _certify, certify, check, lipschitz_bound
+from deqops.verify import InputBox, Verdict, _certify, certify, check, lipschitz_bound, nonexpansive_bound
 from deqops.verify._enclosures import Constants, enclose_image
 from deqops.verify._midrad import MidRad
 
@@ -293,6 +293,8 @@ def test_a_rule_that_means_another_function_is_found_before_anything_is_claimed(
     assert "the program differ" in certificate.reason
     with pytest.raises(UnsupportedOperationError, match="the program differ"):
         lipschitz_bound(half_a_sine, STATE)
+    with pytest.raises(UnsupportedOperationError, match="the program differ"):
+        nonexpansive_bound(half_a_sine, STATE)
     monkeypatch.setattr(_certify, "disagreement", lambda *given: "")
     wrong = certify(half_a_sine, STATE, theorem="picard")
     assert wrong.verdict is Verdict.CERTIFIED

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from deqops._errors import DeqopsError
+from deqops._errors import DeqopsError, UnsupportedOperationError
 from deqops.graph import OperatorGraph, coarsest_eps, entries, moved_a_little
 
 from ._input_box import middles
@@ -41,6 +41,13 @@ def disagreement(operator: OperatorGraph, problem: Problem, inputs: tuple[Any, .
                 "what rounding explains; nothing is claimed (please report this operator)"
             )
     return ""
+
+
+def require_agreement(operator: OperatorGraph, problem: Problem, inputs: tuple[Any, ...]) -> None:
+    """Raise UnsupportedOperationError where they differ: nothing is bounded then."""
+    differs = disagreement(operator, problem, inputs)
+    if differs:
+        raise UnsupportedOperationError("operator", f"is not read right: {differs}")
 
 
 def _apart(operator: OperatorGraph, problem: Problem, leaves: list[Tensor], inputs: tuple[Any, ...]) -> float:

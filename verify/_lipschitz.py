@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deqops._errors import UnsupportedOperationError
 from deqops.graph import check_independent, trace
 
-from ._agreement import disagreement
+from ._agreement import require_agreement
 from ._best_gain import best_gain
 from ._bound import Bound
 from ._gain_estimate import gain_estimate
@@ -54,9 +53,7 @@ def lipschitz_bound(
     require_one_map(operator.impure)
     problem = Problem(operator, y0, inputs)
     check_independent(problem.written_out)
-    differs = disagreement(operator, problem, inputs)
-    if differs:
-        raise UnsupportedOperationError("operator", f"is not read right: {differs}")
+    require_agreement(operator, problem, inputs)
     where = check_region(region or Global(), problem)
     own = (where.norm if isinstance(where, Ball) else None) or chosen
     if isinstance(where, Global):

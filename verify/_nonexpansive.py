@@ -14,6 +14,7 @@ from deqops.graph import MixesProblemsError, check_independent, trace
 
 from . import _midrad as midrad
 from ._absorbing import absorbing_box, image_over
+from ._agreement import require_agreement
 from ._exact_gain import is_nonexpansive
 from ._impure import require_one_map
 from ._invariant_box import outside_bound
@@ -151,6 +152,7 @@ def _problem(G: Any, y0: Any, inputs: tuple[Any, ...], batch_dims: int | None) -
         check_independent(problem.written_out)
     except MixesProblemsError as error:
         raise UnsupportedOperationError(error.operation, f"{error}; one problem alone needs batch_dims=0") from error
+    require_agreement(operator, problem, inputs)
     return problem
 
 
