@@ -14,6 +14,7 @@ from exact import seeded
 from flint import arb, ctx
 from hypothesis import given
 from hypothesis import strategies as st
+from normalisations import derivative, normalised
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -64,21 +65,6 @@ def _precision():
 
 
 # -------------------------------------------------------------------------------------------------------- truth
-
-
-def normalised(x: list[Any], eps: float, centred: bool) -> tuple[list[Any], Any]:
-    """The normalised entries and s, in balls."""
-    n = len(x)
-    m = sum(x, arb(0)) / n if centred else arb(0)
-    s = 1 / (sum(((t - m) ** 2 for t in x), arb(0)) / n + arb(eps)).sqrt()
-    return [s * (t - m) for t in x], s
-
-
-def derivative(x: list[Any], eps: float, centred: bool) -> list[list[Any]]:
-    """`s (C - h h^T / n)` by the quotient rule, in balls."""
-    n, (h, s) = len(x), normalised(x, eps, centred)
-    shift = arb(1) / n if centred else arb(0)
-    return [[s * ((i == j) - shift - h[i] * h[j] / n) for j in range(n)] for i in range(n)]
 
 
 def norm_of(x: list[Any], eps: float, centred: bool) -> Any:
