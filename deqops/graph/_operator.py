@@ -21,6 +21,7 @@ from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
 from deqops._layer import operator_of
 from deqops._tree import check_batch_dims
 from deqops.graph import _rules as _registered  # noqa: F401  (fills the table of lowering rules)
+from deqops.graph._decomposed import decomposed
 from deqops.graph._folding import folded
 from deqops.graph._interpret import run
 from deqops.graph._ir import ConcreteGraph
@@ -242,9 +243,10 @@ def _exported(G: Any, state: Any, inputs: tuple[Any, ...], batch_dims: int) -> b
     with _EXPORTING, warnings.catch_warnings():
         given = isinstance(G, torch.export.ExportedProgram)
         program, impure = (G, []) if given else _export_program(G, state, inputs)
+        warnings.simplefilter("ignore")
+        program = decomposed(program)
         if impure:
             record["impure"] = impure
-        warnings.simplefilter("ignore")
         extra = {"deqops.json": json.dumps(record, sort_keys=True)}
         try:
             torch.export.save(program, buffer, extra_files=extra)
