@@ -190,14 +190,16 @@ def square(x: MidRad) -> MidRad:
 
 
 def pow_scalar(x: MidRad, exponent: float | int) -> MidRad:
-    """x^exponent for a whole or half-whole exponent of modulus at most 64.
+    """x^exponent, for an exponent that is not whole where x >= 0 alone.
 
     Raises:
-        UnsupportedOperationError: another exponent.
+        UnsupportedOperationError: a whole exponent beyond 64, an infinite one or NaN.
     """
     doubled = 2.0 * float(exponent)
-    if doubled != round(doubled) or abs(doubled) > 128:
+    if not math.isfinite(doubled) or (doubled / 2 == round(doubled / 2) and abs(doubled) > 128):
         raise UnsupportedOperationError("pow", f"with exponent {exponent} has no enclosure rule")
+    if doubled != round(doubled) or abs(doubled) > 128:
+        return range_over(x, lambda t: _real_power_of_points(t, float(exponent)))
     if doubled < 0:
         return rsqrt(x) if doubled == -1 else reciprocal(pow_scalar(x, -float(exponent)))
     whole, root = divmod(int(doubled), 2)
@@ -210,6 +212,15 @@ def _whole_power(x: MidRad, exponent: int) -> MidRad:
     """Odd powers rise; even ones turn at 0."""
     turns = (Turn((0.0, 0.0), (0.0, 0.0)),) if exponent and not exponent & 1 else ()
     return range_over(x, lambda t: _power_of_points(t, exponent), turns)
+
+
+def _real_power_of_points(x: MidRad, exponent: float) -> MidRad:
+    """e^(p log x) at points x > 0; 0 at 0 for p > 0, and NaN elsewhere."""
+    inside = x.mid > 0
+    value = exp(midrad.mul(constant(exponent, x.mid), log(MidRad.exact(torch.where(inside, x.mid, 1.0)))))
+    outside = torch.where(x.mid == 0, 0.0, math.nan) if exponent > 0 else torch.full_like(x.mid, math.nan)
+    ends = (torch.where(inside, end, outside) for end in (value.lower().clamp(min=0.0), value.upper()))
+    return MidRad.from_bounds(*ends)
 
 
 def _power_of_points(x: MidRad, exponent: int) -> MidRad:

@@ -9,6 +9,7 @@ from ._integers import limits
 from ._ir import OF_COMPLEX, Attribute, ConcreteGraph, Leaf, LeafKind, Node
 from ._operator import OperatorGraph, export, read_model, trace
 from ._recognised import recognised
+from ._replaced import replaced
 from ._sorted_pairs import with_sorted_pairs
 
 load = read_model
@@ -32,6 +33,7 @@ __all__ = [
     "moved_a_little",
     "read_model",
     "recognised",
+    "replaced",
     "tensor_digest",
     "trace",
     "with_sorted_pairs",

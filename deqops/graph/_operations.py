@@ -26,7 +26,7 @@ maximum minimum max:default,other,dim min:default,other,dim fmax fmin atan2 hypo
 subtract:Tensor,Scalar multiply:Tensor,Scalar divide:Tensor,Scalar
 eq:Tensor,Scalar ne:Tensor,Scalar lt:Tensor,Scalar le:Tensor,Scalar gt:Tensor,Scalar ge:Tensor,Scalar
 logical_not logical_and logical_or logical_xor bitwise_not bitwise_and:Tensor,Scalar bitwise_or:Tensor,Scalar
-bitwise_xor:Tensor,Scalar __and__:Tensor,Scalar __or__:Tensor,Scalar isinf isnan isfinite
+bitwise_xor:Tensor,Scalar __xor__:Tensor __and__:Tensor,Scalar __or__:Tensor,Scalar isinf isnan isfinite
 where:self,ScalarOther,ScalarSelf,Scalar masked_fill:Scalar,Tensor
 linear matmul mm bmm mv dot addmm addmv baddbmm outer bilinear
 conv1d:default,padding conv2d:default,padding conv3d:default,padding convolution _convolution
@@ -42,12 +42,13 @@ layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
 _weight_norm _weight_norm_interface norm_except_dim
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
 gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell gru:input lstm:input rnn_tanh:input rnn_relu:input
-cosine_similarity cdist logaddexp rrelu linalg_cross tensordot inner vdot diag_embed
+cosine_similarity cdist logaddexp rrelu addbmm linalg_cross tensordot inner vdot diag_embed
 linalg_inv linalg_inv_ex inverse linalg_solve linalg_solve_triangular linalg_matrix_power matrix_power
 linalg_matrix_norm:default,str_ord matrix_exp linalg_matrix_exp
 sum:default,dim_IntList mean:default,dim prod:default,dim_int amax amin aminmax argmax argmin
 std:default,dim,correction var:default,dim,correction std_mean:default,dim,correction var_mean:default,dim,correction
 norm:Scalar,ScalarOpt_dim linalg_vector_norm linalg_norm all:default,dim any:default,dim cumsum cumprod
+cummax cummin logcumsumexp
 topk sort:default,stable msort argsort:default,stable kthvalue median:default,dim
 cat concat concatenate stack index:Tensor index_select index_add gather scatter:src,value scatter_add
 scatter_reduce:two index_put index_copy index_fill:int_Scalar,int_Tensor embedding select_scatter slice_scatter
@@ -56,7 +57,7 @@ constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d
 replication_pad1d replication_pad2d replication_pad3d
 tril triu trace bincount bucketize:Tensor searchsorted:Tensor one_hot
 fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn
-fft_fftshift fft_ifftshift _fft_r2c _fft_c2r _fft_c2c complex conj_physical
+fft_fftshift fft_ifftshift _fft_r2c _fft_c2r _fft_c2c complex polar conj_physical
 zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full
 empty:memory_format empty_like new_empty
 arange:default,start,start_step eye:default,m scalar_tensor fill:Scalar,Tensor zero copy clone lift_fresh_copy

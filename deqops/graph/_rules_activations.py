@@ -121,6 +121,13 @@ def _exp2(low: Lowering, a: Arguments) -> Any:
     return applied(low, "exp", combined(low, "mul", a["self"], _natural(low, 2.0, a["self"])))
 
 
+@lowers("hypot")
+def _hypotenuse(low: Lowering, a: Arguments) -> Any:
+    """sqrt(x^2 + y^2)."""
+    squares = [applied(low, "square", a[key]) for key in ("self", "other")]
+    return applied(low, "sqrt", combined(low, "add", *squares))
+
+
 @lowers("sinh", "cosh")
 def _hyperbolic(low: Lowering, a: Arguments) -> Any:
     """(e^x -+ e^-x) / 2."""

@@ -58,13 +58,14 @@ def _gru(low: Lowering, a: Arguments) -> Any:
 
 @lowers("lstm_cell")
 def _lstm(low: Lowering, a: Arguments) -> Any:
-    """c' = f c + i g and h' = o tanh(c'), with sigmoid gates i, f, o and g = tanh(..)."""
+    """c' = f c + i g and h' = o tanh(c'), or W_hr of that, with sigmoid gates i, f, o and g = tanh(..)."""
     hidden, memory = (low.as_dynamic(part) for part in a["hx"])
     i, f, g, o = _split(low, combined(low, "add", *_both(low, a, hidden)), 4)
     i, f, o = (applied(low, "sigmoid", part) for part in (i, f, o))
     kept = combined(low, "mul", f, memory)
     memory = combined(low, "add", kept, combined(low, "mul", i, applied(low, "tanh", g)))
-    return [combined(low, "mul", o, applied(low, "tanh", memory)), memory]
+    hidden = combined(low, "mul", o, applied(low, "tanh", memory))
+    return [hidden if a.get("w_hr") is None else _linear(low, hidden, a["w_hr"], None), memory]
 
 
 @lowers("rnn_tanh_cell")
@@ -95,7 +96,8 @@ def _sequence(low: Lowering, a: Arguments) -> Any:
     biased, layers, both = bool(a["has_biases"]), int(number(a["num_layers"])), bool(a["bidirectional"])
     per_pass = len(a["params"]) // (layers * (2 if both else 1))
     time = 1 if a["batch_first"] and rank_of(x) == 3 else 0
-    if per_pass != (4 if biased else 2) or not 0 < x.shape[time] <= _LONGEST or (a["train"] and float(a["dropout"])):
+    names = (*_NAMES[: 4 if biased else 2], *(["w_hr"] if kind == "lstm" and per_pass % 2 else []))
+    if per_pass != len(names) or not 0 < x.shape[time] <= _LONGEST or (a["train"] and float(a["dropout"])):
         return NotImplemented
     initial = [low.as_dynamic(h) for h in (a["hx"] if kind == "lstm" else [a["hx"]])]
     steps = [_at(low, x, time, t) for t in range(x.shape[time])]
@@ -104,7 +106,7 @@ def _sequence(low: Lowering, a: Arguments) -> Any:
         passes = []
         for back in (False, True) if both else (False,):
             position = len(last)
-            weights = dict(zip(_NAMES, a["params"][position * per_pass : (position + 1) * per_pass], strict=False))
+            weights = dict(zip(names, a["params"][position * per_pass : (position + 1) * per_pass], strict=True))
             state = [_at(low, h, 0, position) for h in initial]
             found, state = _run(low, kind, steps[::-1] if back else steps, state, weights)
             passes.append(found[::-1] if back else found)

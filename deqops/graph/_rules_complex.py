@@ -71,6 +71,12 @@ def _as_complex(low: Lowering, a: Arguments) -> Any:
     return Complex(*(low.emit("select", [x], lambda t, i=i: t.select(dim, i), dim=dim, index=i) for i in (0, 1)))
 
 
+@lowers("polar")
+def _polar(low: Lowering, a: Arguments) -> Any:
+    """r cos(t) + i r sin(t)."""
+    return Complex(*(combined(low, "mul", a["abs"], applied(low, op, a["angle"])) for op in ("cos", "sin")))
+
+
 @lowers("complex")
 def _complex(low: Lowering, a: Arguments) -> Any:
     real, imaginary = (low.as_dynamic(a[name]) for name in ("real", "imag"))

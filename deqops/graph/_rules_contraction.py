@@ -22,6 +22,7 @@ from deqops.graph._arguments import (
 )
 from deqops.graph._items import Dynamic, Known
 from deqops.graph._lowering import Lowering, lowers
+from deqops.graph._rules_shape import diagonal_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +62,24 @@ def _parsed(low: Lowering, equation: str, items: list[Any]) -> tuple[list[Term],
         once = sorted(n for n in set(inputs) if n.isalpha() and inputs.count(n) == 1)
         result = "..." + "".join(once)
     names = result.replace("...", dots)
-    for term in terms:
-        if len(set(term.names)) != len(term.names) or len(term.names) != rank_of(term.item):
-            raise UnsupportedOperationError(low.source, f"reads a tensor as {term.names!r:.40}")
+    if any(len(term.names) != rank_of(term.item) for term in terms):
+        raise UnsupportedOperationError(low.source, f"reads tensors of other ranks as {equation!r:.40}")
+    terms = [_on_diagonals(low, term) for term in terms]
     if len(set(names)) != len(names) or not set(names) <= set("".join(term.names for term in terms)):
         raise UnsupportedOperationError(low.source, f"gives {names!r:.40}")
     return terms, names
+
+
+def _on_diagonals(low: Lowering, term: Term) -> Term:
+    """A name that a tensor has twice stands for its diagonal."""
+    for name in term.names:
+        while term.names.count(name) > 1:
+            first = term.names.index(name)
+            second = term.names.index(name, first + 1)
+            others = [k for k in range(len(term.names)) if k not in (first, second)]
+            item = diagonal_of(low, term.item, first, second)
+            term = Term(item, "".join(term.names[k] for k in others) + name)
+    return term
 
 
 def _arranged(low: Lowering, term: Term, order: str) -> Any:

@@ -7,9 +7,21 @@ from typing import Any
 import torch
 
 from deqops._errors import UnsupportedOperationError
-from deqops.graph._arguments import Arguments, filling, indicator, number, operand_item, scaled, shape_of
+from deqops.graph._arguments import (
+    Arguments,
+    applied,
+    combined,
+    filling,
+    in_dtype,
+    indicator,
+    literal,
+    number,
+    operand_item,
+    scaled,
+    shape_of,
+)
 from deqops.graph._integers import limits
-from deqops.graph._items import Dynamic
+from deqops.graph._items import Dynamic, Known
 from deqops.graph._lowering import Lowering, lowers
 
 _UNARY = [
@@ -83,6 +95,19 @@ def _softplus(low: Lowering, a: Arguments) -> Any:
 def _hardtanh(low: Lowering, a: Arguments) -> Any:
     low_end, high_end = float(a.get("min_val", -1.0)), float(a.get("max_val", 1.0))
     return low.emit("hardtanh", [a["self"]], torch.nn.functional.hardtanh, minimum=low_end, maximum=high_end)
+
+
+@lowers("linspace")
+def _linspace(low: Lowering, a: Arguments) -> Any:
+    """start + k (end - start) / (steps - 1), enclosed where it is needed."""
+    dtype, steps = a.get("dtype") or torch.get_default_dtype(), int(number(a["steps"]))
+    start, end = (literal(number(a[key])) for key in ("start", "end"))
+    if not dtype.is_floating_point:
+        return NotImplemented
+    places = Known(torch.arange(steps, dtype=torch.float64))
+    share = low.emit("div", [places, literal(max(steps - 1, 1))], torch.div)
+    path = low.emit("mul", [share, low.emit("sub", [end, start], torch.sub)], torch.mul)
+    return in_dtype(low, low.emit("add", [path, start], torch.add), dtype)
 
 
 @lowers("clamp", "clip")
@@ -208,15 +233,23 @@ def _is_one_plus_modulus(low: Lowering, item: Any, of: int) -> bool:
 
 @lowers("pow.Tensor_Tensor", "pow.Scalar")
 def _pow_tensor(low: Lowering, a: Arguments) -> Any:
-    return _arithmetic(low, "pow", a["self"], a["exponent"])
+    """e^(y log x) where the exponent depends on the state: for x > 0."""
+    base, exponent = a["self"], a["exponent"]
+    if not low.depends(exponent) or not exponent.meta.dtype.is_floating_point:
+        return _arithmetic(low, "pow", base, exponent)
+    if isinstance(number(base), bool | int | float):
+        base = in_dtype(low, applied(low, "log", literal(number(base))), exponent.meta.dtype)
+    else:
+        base = applied(low, "log", base)
+    return applied(low, "exp", combined(low, "mul", base, exponent))
 
 
-@lowers("maximum", "max.other")
+@lowers("maximum", "max.other", "fmax")
 def _maximum(low: Lowering, a: Arguments) -> Any:
     return _extremum(low, a["self"], a["other"], larger=True)
 
 
-@lowers("minimum", "min.other")
+@lowers("minimum", "min.other", "fmin")
 def _minimum(low: Lowering, a: Arguments) -> Any:
     return _extremum(low, a["self"], a["other"], larger=False)
 
@@ -249,6 +282,13 @@ for _name in ("logical_not", "logical_and", "logical_or", "isinf", "isnan"):
     _logical(_name)
 
 
+@lowers("isfinite")
+def _isfinite(low: Lowering, a: Arguments) -> Any:
+    """Neither infinite nor NaN."""
+    wrong = [low.emit(name, [a["self"]], getattr(torch, name)) for name in ("isinf", "isnan")]
+    return low.emit("logical_not", [low.emit("logical_or", wrong, torch.logical_or)], torch.logical_not)
+
+
 def _bitwise(name: str, *exported: str) -> None:
     """Of conditions; integers are known, and never come here."""
 
@@ -263,6 +303,17 @@ def _bitwise(name: str, *exported: str) -> None:
 _bitwise("logical_not", "bitwise_not")
 _bitwise("logical_and", "bitwise_and.Tensor", "__and__.Tensor")
 _bitwise("logical_or", "bitwise_or.Tensor", "__or__.Tensor")
+
+
+@lowers("logical_xor", "bitwise_xor.Tensor", "__xor__.Tensor")
+def _xor(low: Lowering, a: Arguments) -> Any:
+    """One of two conditions, not both."""
+    pair = [low.as_dynamic(a[key]) for key in ("self", "other")]
+    if any(operand.meta.dtype != torch.bool for operand in pair):
+        return NotImplemented
+    both = low.emit("logical_and", pair, torch.logical_and)
+    one = low.emit("logical_or", pair, torch.logical_or)
+    return low.emit("logical_and", [one, low.emit("logical_not", [both], torch.logical_not)], torch.logical_and)
 
 
 @lowers("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")

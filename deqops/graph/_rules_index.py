@@ -10,7 +10,7 @@ from torch import Tensor
 from deqops.graph._arguments import Arguments, added, dim_of, rank_of, reshaped, scaled, selected, shape_of, sizes_of
 from deqops.graph._items import Known
 from deqops.graph._lowering import Lowering, lowers
-from deqops.graph._rules_scatter import indexed, scatter_added
+from deqops.graph._rules_scatter import indexed, replaced, scatter_added
 
 
 @lowers("index_select")
@@ -79,6 +79,25 @@ def _repeat(low: Lowering, a: Arguments) -> Any:
         if count != 1:
             item = selected(low, item, dim, Known(torch.arange(shape[dim]).repeat(count)))
     return item
+
+
+@lowers("tile")
+def _tile(low: Lowering, a: Arguments) -> Any:
+    """As repeat, dimensions that no count is given for staying as they are."""
+    counts = sizes_of(a["dims"])
+    return _repeat(low, {"self": a["self"], "repeats": [1] * (rank_of(a["self"]) - len(counts)) + counts})
+
+
+@lowers("index_copy")
+def _index_copy(low: Lowering, a: Arguments) -> Any:
+    """Different entries along one dimension replaced by the source's."""
+    x, index = low.as_dynamic(a["self"]), a["index"]
+    if not isinstance(index, Known) or not rank_of(x) or index.value.unique().numel() != index.value.numel():
+        return NotImplemented
+    flat, dim = index.value.reshape(-1).long(), dim_of(a["dim"], rank_of(x))
+    if flat.numel() and (int(flat.min()) < 0 or int(flat.max()) >= x.shape[dim]):
+        return NotImplemented
+    return replaced(low, x, dim, flat, low.as_dynamic(a["source"]), index.inputs)
 
 
 @lowers("roll")

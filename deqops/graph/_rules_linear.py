@@ -13,6 +13,7 @@ from deqops.graph._arguments import (
     matmul_of,
     permuted,
     rank_of,
+    reduced,
     scaled,
     shape_of,
     sizes_of,
@@ -39,6 +40,14 @@ def _addmm(low: Lowering, a: Arguments) -> Any:
     second = next(a[k] for k in ("mat2", "batch2", "vec") if k in a)
     product = scaled(low, matmul_of(low, first, second), a.get("alpha", 1))
     return low.emit("add", [scaled(low, a["self"], a.get("beta", 1)), product], torch.add)
+
+
+@lowers("addbmm")
+def _addbmm(low: Lowering, a: Arguments) -> Any:
+    """beta x + alpha sum_b A_b B_b."""
+    product = matmul_of(low, a["batch1"], a["batch2"])
+    total = scaled(low, reduced(low, "sum", product, (0,), keepdim=False), a.get("alpha", 1))
+    return low.emit("add", [scaled(low, a["self"], a.get("beta", 1)), total], torch.add)
 
 
 _LONGEST_SUM = 4096

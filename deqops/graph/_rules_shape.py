@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from deqops.graph._arguments import (
     sizes_of,
     sliced,
     swapped,
+    transformed,
 )
 from deqops.graph._items import Complex, Dynamic, Known
 from deqops.graph._lowering import Lowering, lowers
@@ -33,6 +35,11 @@ from deqops.graph._lowering import Lowering, lowers
 def _view(low: Lowering, a: Arguments) -> Any:
     sizes = a.get("size", a.get("shape"))
     return reshaped(low, a["self"], sizes_of(sizes), knowns(sizes))
+
+
+@lowers("ravel")
+def _ravel(low: Lowering, a: Arguments) -> Any:
+    return reshaped(low, a["self"], (-1,), [])
 
 
 @lowers("view_as", "reshape_as")
@@ -105,6 +112,29 @@ def _expand(low: Lowering, a: Arguments) -> Any:
     sizes = sizes_of(a["size"])
     shape = tuple(torch.empty(shape_of(a["self"]), device="meta").expand(sizes).shape)
     return expanded(low, a["self"], shape, knowns(a["size"]))
+
+
+@lowers("broadcast_tensors")
+def _broadcast_tensors(low: Lowering, a: Arguments) -> Any:
+    parts = a["tensors"]
+    broadcast: Any = torch.broadcast_shapes
+    shape = tuple(broadcast(*map(shape_of, parts)))
+    return [part if shape_of(part) == shape else expanded(low, part, shape, []) for part in parts]
+
+
+@lowers("meshgrid", "meshgrid.indexing")
+def _meshgrid(low: Lowering, a: Arguments) -> Any:
+    """Each vector along a dimension of its own; "xy" swaps the first two."""
+    parts, order = a["tensors"], list(range(len(a["tensors"])))
+    if a.get("indexing") == "xy" and len(parts) > 1:
+        order[:2] = [1, 0]
+    sizes = [math.prod(shape_of(part)) for part in parts]
+    shape = tuple(sizes[k] for k in order)
+    grids = []
+    for k, part in enumerate(parts):
+        line = [sizes[k] if dim == order.index(k) else 1 for dim in range(len(parts))]
+        grids.append(expanded(low, reshaped(low, part, line, []), shape, []))
+    return grids
 
 
 @lowers("expand_as")
@@ -205,10 +235,14 @@ def _joined(low: Lowering, a: Arguments) -> Any:
 
 @lowers("diagonal")
 def _diagonal(low: Lowering, a: Arguments) -> Any:
-    """The two dimensions merged into one, from which the places i size + i + offset are selected."""
     x = low.as_dynamic(a["self"])
-    rank, offset = rank_of(x), int(number(a.get("offset", 0)))
-    first, second = dim_of(a.get("dim1", 0), rank), dim_of(a.get("dim2", 1), rank)
+    first, second = (dim_of(a.get(key, place), rank_of(x)) for place, key in enumerate(("dim1", "dim2")))
+    return diagonal_of(low, x, first, second, int(number(a.get("offset", 0))))
+
+
+def diagonal_of(low: Lowering, x: Dynamic, first: int, second: int, offset: int = 0) -> Any:
+    """The two dimensions merged into one, from which the places i size + i + offset are selected: the last one."""
+    rank = rank_of(x)
     rows, columns = x.shape[first], x.shape[second]
     others = tuple(d for d in range(rank) if d not in (first, second))
     moved = permuted(low, x, (*others, first, second))
@@ -227,11 +261,16 @@ def _diag_embed(low: Lowering, a: Arguments) -> Any:
     """Each entry of the last dimension in its row, times a matrix that is 1 on the diagonal meant."""
     x = low.as_dynamic(a["self"])
     rank, size, offset = rank_of(x), x.shape[-1], int(number(a.get("offset", 0)))
-    if offset:
-        return NotImplemented
     first, second = dim_of(a.get("dim1", -2), rank + 1), dim_of(a.get("dim2", -1), rank + 1)
-    column = reshaped(low, x, (*x.shape, 1), [])
-    result = low.emit("mul", [column, Known(torch.eye(size, dtype=x.meta.dtype))], torch.mul)
+    if offset:
+        size += abs(offset)
+        places = torch.arange(size * size).reshape(size, size).diagonal(offset)
+        matrix = torch.zeros(x.shape[-1], size * size)
+        matrix[torch.arange(x.shape[-1]), places] = 1.0
+        result = reshaped(low, transformed(low, x, rank - 1, matrix), (*x.shape[:-1], size, size), [])
+    else:
+        column = reshaped(low, x, (*x.shape, 1), [])
+        result = low.emit("mul", [column, Known(torch.eye(size, dtype=x.meta.dtype))], torch.mul)
     if (first, second) == (rank - 1, rank):
         return result
     order = [-1] * (rank + 1)

@@ -21,22 +21,29 @@ from deqops.graph._arguments import (
     reduced,
     reshaped,
     shape_of,
+    sliced,
+    transformed,
 )
 from deqops.graph._items import Dynamic
 from deqops.graph._lowering import Lowering, lowers
 
 _LONGEST_PRODUCT = 64
+_LONGEST_SUM = 1024
 
 # --------------------------------------------------------------------------------------------------------- norms
 
 
 def _norm(low: Lowering, x: Any, order: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
-    """The p-norm for p = 1, 2 and infinity (and the least modulus for -infinity)."""
+    """The p-norm for p >= 1 (and the least modulus for -infinity)."""
     p = 2.0 if order is None else float(number(order))
     if p == 2:
         return applied(low, "sqrt", reduced(low, "sum", applied(low, "square", x), dims, keepdim))
-    if p not in (1.0, math.inf, -math.inf) or not all(shape_of(x)[d] for d in dims):
+    if not (p >= 1 or p == -math.inf) or not all(shape_of(x)[d] for d in dims):
         return NotImplemented
+    if 1 < p < math.inf:
+        powers = low.emit("pow_scalar", [applied(low, "abs", x)], lambda t: torch.pow(t, p), exponent=p)
+        total = reduced(low, "sum", powers, dims, keepdim)
+        return low.emit("pow_scalar", [total], lambda t: torch.pow(t, 1 / p), exponent=1 / p)
     op = {1.0: "sum", math.inf: "amax", -math.inf: "amin"}[p]
     return reduced(low, op, applied(low, "abs", x), dims, keepdim)
 
@@ -199,6 +206,20 @@ def _extreme(low: Lowering, a: Arguments) -> Any:
     return [reduced(low, "amax" if largest else "amin", x, (dim,), keepdim), places]
 
 
+@lowers("cummax", "cummin")
+def _running_extreme(low: Lowering, a: Arguments) -> Any:
+    """The extreme of each beginning, where there are few; places stay under the exported name."""
+    x = low.as_dynamic(a["self"])
+    dim = dim_of(a["dim"], rank_of(x))
+    if not rank_of(x) or not 0 < x.shape[dim] <= _LONGEST_PRODUCT:
+        return NotImplemented
+    op = "amax" if low.source.startswith("aten.cummax") else "amin"
+    beginnings = [sliced(low, x, dim, slice(0, stop), []) for stop in range(1, x.shape[dim] + 1)]
+    parts = [reduced(low, op, part, (dim,), keepdim=True) for part in beginnings]
+    places = low.emit(low.source, [x], lambda t: torch.zeros_like(t, dtype=torch.int64), output=1)
+    return [low.emit("cat", parts, lambda *ts: torch.cat(ts, dim), dim=dim), places]
+
+
 @lowers("aminmax")
 def _both_extremes(low: Lowering, a: Arguments) -> Any:
     x, keepdim = low.as_dynamic(a["self"]), bool(a.get("keepdim", False))
@@ -218,6 +239,17 @@ def _logsumexp(low: Lowering, a: Arguments) -> Any:
     """log(sum(exp(x))): torch subtracts the largest entry first, which is the same real number."""
     x = low.as_dynamic(a["self"])
     return _log_of_sum(low, x, dims_given(a["dim"], rank_of(x)), bool(a.get("keepdim", False)))
+
+
+@lowers("logcumsumexp")
+def _running_log_of_sum(low: Lowering, a: Arguments) -> Any:
+    """log(cumsum(exp(x)))."""
+    x = low.as_dynamic(a["self"])
+    dim = dim_of(a["dim"], rank_of(x))
+    if not rank_of(x) or x.shape[dim] > _LONGEST_SUM:
+        return NotImplemented
+    ones = torch.ones(x.shape[dim], x.shape[dim]).triu()
+    return applied(low, "log", transformed(low, applied(low, "exp", x), dim, ones))
 
 
 @lowers("log_softmax.int", "_log_softmax")
