@@ -342,7 +342,15 @@ def test_t9_autodiffs_derivative_at_a_kink_is_no_witness(name: str, G: Map) -> N
     ],
 )
 def test_slopes_maps_with_jumps_have_no_constant_although_their_derivative_is_zero(name: str, G: Map) -> None:
-    assert_never_certified(G, double([[0.2, 0.7]]))
+    """But on a ball where they have one value."""
+    for certificate in attempts(G, double([[0.2, 0.7]])):
+        if certificate.verdict is not Verdict.CERTIFIED:
+            continue
+        ball = certificate.region
+        assert isinstance(ball, Ball), certificate.explain()
+        (center,) = ball.leaves
+        farthest = 0.999 * ball.radius * torch.cat([torch.eye(2), -torch.eye(2)]).double()
+        assert bool((G(center + farthest) == G(center)).all()), certificate.explain()
 
 
 def test_t9_a_cycle_or_a_large_norm_does_not_refute_a_unique_equilibrium() -> None:
@@ -736,7 +744,7 @@ def test_norm_weights_of_another_order_are_not_mixed_up() -> None:
 
 
 def unknown_operation(z: Tensor) -> Tensor:
-    return 0.1 * torch.cummax(z, -1)[0]
+    return 0.1 * torch.lgamma(z.exp())
 
 
 @pytest.mark.parametrize(

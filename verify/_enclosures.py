@@ -98,6 +98,12 @@ class Constants:
         self.touched |= self._inputs[value]
         return result
 
+    def of(self, graph: ConcreteGraph) -> Constants:
+        """Those of a graph with the same values and further constants; what it touches is noted here as well."""
+        other = Constants(graph)
+        other._known, other._inputs, other.touched = dict(self._known), dict(self._inputs), self.touched
+        return other
+
     @contextmanager
     def untouched(self) -> Iterator[None]:
         """Run a block whose use of values is not noted in `touched`: its conclusions name their inputs themselves."""
@@ -215,6 +221,21 @@ def _cosine_of_turns(node: Node, x: Enclosed) -> MidRad:
 def _with_attributes(node: Node, x: Enclosed) -> MidRad:
     result: MidRad = getattr(elementary, node.op)(as_midrad(x), **node.attributes)
     return result
+
+
+_STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sign": torch.sign,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "round": torch.round,
+}
+
+
+@register_enclosure(*_STEPS)
+def _step(node: Node, x: Enclosed) -> MidRad:
+    """Steps that rise: exact at both ends."""
+    box, rise = as_midrad(x), _STEPS[node.op]
+    return MidRad.exact(rise(box.mid)) if box.is_exact() else MidRad.from_bounds(rise(box.lower()), rise(box.upper()))
 
 
 _OF_MATRICES = {

@@ -107,7 +107,7 @@ def program_error(graph: ConcreteGraph, boxes: list[MidRad], ulps: float) -> Pro
 def _tracked(node: Node, operands: list[Tracked], ulps: float) -> Tracked:
     exact = enclose_node(node, [t.exact for t in operands])
     if not isinstance(exact, MidRad):
-        return _decided(node, operands, exact)
+        return _decided(node, _compared(node, operands, ulps), exact)
     rule = _RULES.get(node.op)
     if rule is None:
         raise UnsupportedOperationError(node.source, "has no rounding error rule")
@@ -162,6 +162,14 @@ def _decided(node: Node, operands: list[Tracked], exact: Enclosed) -> Tracked:
         if isinstance(again, MidRad) or isinstance(exact, MidRad) or not torch.equal(again, exact):
             raise UnsupportedOperationError(node.source, "may be decided by rounding errors")
     return Tracked(exact, torch.zeros(node.shape, dtype=torch.float64), node.dtype)
+
+
+def _compared(node: Node, operands: list[Tracked], ulps: float) -> list[Tracked]:
+    """Floating numbers as torch compares them, in one dtype."""
+    if not any(t.dtype.is_floating_point for t in operands):
+        return operands
+    dtype = _computing_dtype(node, operands)
+    return [_in_dtype(dtype, t, _format(node, dtype, ulps)) for t in operands]
 
 
 def _in_dtype(dtype: torch.dtype, operand: Tracked, f: Format) -> Tracked:

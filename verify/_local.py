@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ._decided import decided
 from ._enclosures import Enclosed, as_midrad, enclose_values
 from ._gains import L2Gains
 from ._jacobian import Builder, Combination, Jacobian, Refine, StateLeaf
@@ -88,7 +89,9 @@ def jacobian_over(problem: Problem, boxes: list[MidRad], refine: Callable[[], Re
         refine: makes what narrows pre-activations; it may remember what it has seen of one expression.
     """
     return problem.expression(
-        lambda graph, e: Builder(graph, problem.constants, boxes, None if refine is None else refine(), e)
+        lambda graph, e: Builder(
+            *decided(graph, problem.constants, boxes), boxes, None if refine is None else refine(), e
+        )
     )
 
 

@@ -9,6 +9,7 @@ from flint import arb
 
 from . import _arithmetic as ball
 from ._affine import Network
+from ._decided import decided
 from ._document import Ball, Box, Norm
 from ._gains import Composition, row_norms
 from ._interval import Interval, between, intersected
@@ -45,11 +46,12 @@ def walk_over_ball(
     for number, middle in enumerate(centre_of(region)):
         width = ball.full(radius, middle.shape) if weights is None else ball.array(radius / weights[number])
         intervals.append(Interval(middle, width))
+    graph, constants = decided(subject.graph, constants, intervals, subject.free)
     if norm.order != "l2" or weights is not None:
-        return Walk(subject.graph, constants, intervals, gather=gather)
-    watched = frozenset(v for node in subject.graph.nodes if is_nonlinear(node) for v in node.operands)
-    at_centre = Values(subject.graph, centre_of(region), subject.free, constants, watched)
-    return Walk(subject.graph, constants, intervals, _Euclidean(at_centre, radius), gather)
+        return Walk(graph, constants, intervals, gather=gather)
+    watched = frozenset(v for node in graph.nodes if is_nonlinear(node) for v in node.operands)
+    at_centre = Values(graph, centre_of(region), subject.free, constants, watched)
+    return Walk(graph, constants, intervals, _Euclidean(at_centre, radius), gather)
 
 
 class _Euclidean:
@@ -99,7 +101,8 @@ def require_fitting_box(region: Box, subject: Subject) -> None:
 def walk_over_box(subject: Subject, constants: Values, region: Box, gather: bool = False) -> Walk:
     """The network with slopes that hold on the box, its sums gathered or not."""
     require_fitting_box(region, subject)
-    return Walk(subject.graph, constants, [between(*ends) for ends in ends_of(region)], gather=gather)
+    intervals = [between(*ends) for ends in ends_of(region)]
+    return Walk(*decided(subject.graph, constants, intervals, subject.free), intervals, gather=gather)
 
 
 def _balls(leaf: Array) -> ball.Balls:

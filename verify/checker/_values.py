@@ -28,6 +28,7 @@ from ._permutations import sorted_at
 from ._refusal import Rejected
 from ._soft_threshold import soft_threshold
 from ._softmax import softmax_at
+from ._steps import STEPS, step
 
 
 class Unknown(Enum):
@@ -448,5 +449,6 @@ _RULES: dict[str, Rule] = {
     "isnan": _classify,
     **dict.fromkeys(("reshape", "permute", "expand", "slice", "select"), move),
     **dict.fromkeys(_COMPARISONS, _compare),
+    **dict.fromkeys(STEPS, lambda node, x: step(node.op, as_balls(x), as_balls(x))),
     **dict.fromkeys(("logical_not", "logical_and", "logical_or"), _logical),
 }
