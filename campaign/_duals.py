@@ -185,6 +185,27 @@ def _kinked(below: float, above: float) -> Callable[[Any], tuple[Any, Any]]:
     return function
 
 
+def stepped(x: Any) -> tuple[Any, Any]:
+    """The largest integer not above x, which has no slope but where it jumps."""
+    low, high = x.lower().floor(), x.upper().floor()
+    if not low == high:
+        raise UndecidedError
+    return low, arb(0)
+
+
+def signed(x: Any) -> tuple[Any, Any]:
+    """The sign."""
+    if not (x > 0 or x < 0):
+        raise UndecidedError
+    return arb(1 if x > 0 else -1), arb(0)
+
+
+def chosen(a: Dual, b: Dual, threshold: float) -> Dual:
+    """b where a is above a number, -b elsewhere."""
+    over = a.each(lambda x: signed(x - arb(threshold)))
+    return mul(over, b)
+
+
 def _tanh(x: Any) -> tuple[Any, Any]:
     value = x.tanh()
     return value, 1 - value**2

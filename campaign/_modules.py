@@ -123,8 +123,21 @@ SORTS: dict[str, Pair] = {
 """The same of sorted values."""
 
 
+def _fraction_dual(a: Dual) -> Dual:
+    return duals.sub(a, a.each(duals.stepped))
+
+
+CHOICES: dict[str, Pair] = {
+    "choice": (lambda a, b: torch.where(a > 0.25, b, -b), lambda a, b: duals.chosen(a, b, 0.25)),
+    "fraction": (lambda a: a.remainder(1.0), _fraction_dual),
+    "step": (torch.floor, lambda a: a.each(duals.stepped)),
+    "sign": (torch.sign, lambda a: a.each(duals.signed)),
+}
+"""The same of what jumps."""
+
+
 def _pair(name: str) -> Pair | None:
-    return UNARY.get(name) or BINARY.get(name) or TRANSFORMS.get(name) or SORTS.get(name)
+    return UNARY.get(name) or BINARY.get(name) or TRANSFORMS.get(name) or SORTS.get(name) or CHOICES.get(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +204,11 @@ def draw_sorts(rng: Random) -> Module:
     return _draw_with(rng, SORTS)
 
 
+def draw_choices(rng: Random) -> Module:
+    """The same with conditions and steps."""
+    return _draw_with(rng, CHOICES)
+
+
 def _draw_with(rng: Random, others: dict[str, Pair]) -> Module:
     steps: list[Step] = []
     for step in draw_module(rng).steps:
@@ -202,7 +220,7 @@ def _draw_with(rng: Random, others: dict[str, Pair]) -> Module:
     return Module(tuple(steps), float(rng.choice([0.03125, 0.125, 0.5])))
 
 
-_OF_TWO = ("convolution", "maxmin")
+_OF_TWO = ("choice", "convolution", "maxmin")
 
 
 def case(seed: int, number: int) -> Tally:
@@ -218,6 +236,11 @@ def case_of_transforms(seed: int, number: int) -> Tally:
 def case_of_sorts(seed: int, number: int) -> Tally:
     """The same of modules with sorted values."""
     return _case([seed, 8, number], draw_sorts)
+
+
+def case_of_choices(seed: int, number: int) -> Tally:
+    """The same of modules that jump."""
+    return _case([seed, 9, number], draw_choices)
 
 
 def _case(seeds: list[int], draw: Callable[[Random], Module]) -> Tally:
@@ -258,6 +281,20 @@ def _bounds(
             for point in points:
                 if duals.norm_exceeds(module.jacobian(point.tolist()), order, upper):
                     tally.violations.append(f"{order} bound {upper.hex()} {name} is below the Jacobian's norm: {label}")
+            if not _keeps_apart(module, x, points, order, upper):
+                tally.violations.append(f"{order} bound {upper.hex()} {name} is below a difference quotient: {label}")
+
+
+def _keeps_apart(module: Module, x: Tensor, points: list[Any], order: str, upper: float) -> bool:
+    """Whether no two neighbours among the points are taken farther apart than the bound says, but for rounding."""
+    p = {"l1": 1, "l2": 2, "linf": np.inf}[order]
+    images = [module(torch.from_numpy(point).reshape(x.shape), x).reshape(-1).numpy() for point in points]
+    for k in range(len(points) - 1):
+        apart, moved = (float(np.linalg.norm(v[k] - v[k + 1], p)) for v in (points, images))
+        size = 1 + max(float(np.abs(v).max()) for v in (*images, *points))
+        if moved > upper * apart * (1 + 1e-9) + 1e-11 * size:
+            return False
+    return True
 
 
 def _inside(rng: Random, center: Tensor, radius: float, order: str) -> Any:
@@ -382,4 +419,5 @@ TRANSFORMED = Section(
     "transforms", "the same with Fourier transforms of real and complex values", 2_000, 20, case_of_transforms
 )
 SORTED = Section("sorts", "the same with sorted values, medians, and larger and smaller ones", 2_000, 20, case_of_sorts)
+CHOSEN = Section("choices", "the same with conditions and steps, which jump", 2_000, 20, case_of_choices)
 MODULES = Section("modules", "random small modules against Jacobians in ball arithmetic", 10_000, 20, case)

@@ -38,6 +38,7 @@ SLICES = {
     "modules": 16,
     "transforms": 8,
     "sorts": 8,
+    "choices": 8,
 }
 
 
@@ -61,6 +62,7 @@ def test_a_slice_without_violations(name: str) -> None:
         "modules": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
         "transforms": ["bounds everywhere", "bounds on a ball", "bounds on a box", "accepted"],
         "sorts": ["bounds everywhere", "bounds on a ball", "bounds on a box"],
+        "choices": ["bounds on a ball", "bounds on a box", "no constant everywhere"],
     }[name]:
         assert tally.counts[found] > 0
     if name == "matrices":

@@ -233,15 +233,14 @@ def _is_one_plus_modulus(low: Lowering, item: Any, of: int) -> bool:
 
 @lowers("pow.Tensor_Tensor", "pow.Scalar")
 def _pow_tensor(low: Lowering, a: Arguments) -> Any:
-    """e^(y log x) where the exponent depends on the state: for x > 0."""
-    base, exponent = a["self"], a["exponent"]
-    if not low.depends(exponent) or not exponent.meta.dtype.is_floating_point:
-        return _arithmetic(low, "pow", base, exponent)
-    if isinstance(number(base), bool | int | float):
-        base = in_dtype(low, applied(low, "log", literal(number(base))), exponent.meta.dtype)
-    else:
-        base = applied(low, "log", base)
-    return applied(low, "exp", combined(low, "mul", base, exponent))
+    """e^(y log x) for a number x > 0, and where the exponent depends on the state: for x > 0 as well."""
+    base, exponent = number(a["self"]), low.as_dynamic(a["exponent"])
+    plain = isinstance(base, int | float) and base > 0
+    if not exponent.meta.dtype.is_floating_point or not (plain or low.depends(exponent)):
+        return _arithmetic(low, "pow", a["self"], exponent)
+    logarithm = applied(low, "log", literal(base) if plain else a["self"])
+    logarithm = in_dtype(low, logarithm, exponent.meta.dtype) if plain else logarithm
+    return applied(low, "exp", combined(low, "mul", logarithm, exponent))
 
 
 @lowers("maximum", "max.other", "fmax")
