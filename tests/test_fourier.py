@@ -122,7 +122,7 @@ def test_matrices_beyond_all_proportion_are_refused() -> None:
 
 
 def test_what_is_no_transform_is_refused_by_name() -> None:
-    for function in (lambda z: torch.fft.fft(z).log2().real, lambda z: torch.fft.fft(z).exp().real):
+    for function in (lambda z: torch.fft.fft(z).log2().real, lambda z: torch.fft.fft(z).sin().real):
         with pytest.raises(UnsupportedOperationError):
             read(function, normal(1, 4))
     with pytest.raises(InputError, match="complex"):
@@ -139,6 +139,9 @@ def test_what_is_no_transform_is_refused_by_name() -> None:
     quotient=lambda z, w: pair(turned(z) / (1 + z * z) + turned(z) / 3),
     sums=lambda z, w: pair(turned(z) + 1.5 - z + (z - w) + torch.add(z, w, alpha=2) - turned(z).sum(1, keepdim=True)),
     numbers=lambda z, w: pair(1 - turned(z)),
+    complex_numbers=lambda z, w: pair(1j * z + (2 - 0.5j) * turned(z) - (1 + 1j) + w * 3j + (z + 2j)),
+    complex_quotients=lambda z, w: pair(turned(z) / (1 + 2j) + z / (3 + turned(z)) + w / (turned(z) + 2j)),
+    exponential=lambda z, w: pair(torch.exp(1j * z) + turned(z).exp() + torch.polar(z.exp(), z)),
     matmul=lambda z, w: pair(turned(z) @ w + z.to(COMPLEX) @ w.mH),
     einsum=lambda z, w: pair(torch.einsum("bij,jk,bjl->bikl", turned(z), w, turned(z))),
     conjugate=lambda z, w: pair((turned(z) * w).conj() + torch.conj_physical(turned(z)).mT.mH),
@@ -273,6 +276,29 @@ def test_complex_weights_are_part_of_the_fingerprint() -> None:
     with torch.no_grad():
         other.spectral.weight[0, 0, 0] += 1e-6j
     assert trace(layer, z, z).fingerprint != trace(other, z, z).fingerprint
+
+
+def test_complex_numbers_are_part_of_the_fingerprint() -> None:
+    z = normal(1, 3)
+    first, same, other = (trace(lambda v, c=c: (c * v).imag, z).fingerprint for c in (1 + 1j, 1 + 1j, 1 + 2j))
+    assert first == same != other
+
+
+def test_a_spectral_derivative_in_single_precision() -> None:
+    """Multiplied by i k between two transforms, k a buffer."""
+
+    class Derivative(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("k", torch.arange(5.0))
+
+        def forward(self, z: Tensor) -> Tensor:
+            return 0.05 * torch.fft.irfft(1j * self.k * torch.fft.rfft(z), n=8) + 0.3
+
+    module, z = Derivative(), torch.zeros(2, 8)
+    found = certify(module, z)
+    assert found.verdict is Verdict.CERTIFIED
+    assert check(found, module, z).accepted
 
 
 def test_rounding_errors_of_transforms_and_complex_products_are_not_claimed() -> None:

@@ -20,7 +20,7 @@ from deqops.graph._interpret import execute
 from deqops.graph._ir import OF_COMPLEX, Attribute, Leaf, Node
 from deqops.graph._items import NONE, Complex, Dynamic, Item, Known
 from deqops.graph._operations import operations
-from deqops.graph._parts import in_parts
+from deqops.graph._parts import in_parts, with_complex_numbers
 from deqops.graph._program import Argument, Instruction, Program, Ref
 
 _OF_WRONG_ARGUMENTS = (
@@ -158,6 +158,7 @@ class Lowering:
 
     def results(self, instruction: Instruction, values: Mapping[int, Item]) -> list[Item]:
         """What an operation gives."""
+        instruction, values = with_complex_numbers(instruction, values)
         arguments = {name: _bound(argument, values) for name, argument in instruction.arguments}
         known = _evaluated(instruction, arguments, values)
         if known is not None:

@@ -125,6 +125,8 @@ def _argument(argument: object, op: str) -> Any:
         return tuple(_float(item, op) if tag == "as_floats" else _plain(item, op) for item in value)
     if tag in ("as_int", "as_float", "as_bool", "as_string"):
         return _plain(value, op) if tag != "as_float" else _float(value, op)
+    if tag == "as_complex" and isinstance(value, dict):
+        return complex(_float(value.get("real"), op), _float(value.get("imag"), op))
     if tag in ("as_device", "as_layout", "as_memory_format"):
         return None
     raise UnsupportedOperationError(op, f"takes an argument of kind {tag:.40}, which is not supported")

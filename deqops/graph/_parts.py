@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from deqops.graph._items import Complex, Dynamic, Item, Known, Real
+from deqops.graph._items import NONE, Complex, Dynamic, Item, Known, Real
 from deqops.graph._program import Argument, Instruction, Ref, references
 
 if TYPE_CHECKING:
@@ -91,6 +91,22 @@ def _keeps(instruction: Instruction, held: list[int]) -> bool:
 def _itself(instruction: Instruction) -> list[int]:
     """The number of the operand `self`."""
     return [argument.index for name, argument in instruction.arguments if name == "self" and isinstance(argument, Ref)]
+
+
+def with_complex_numbers(
+    instruction: Instruction, values: Mapping[int, Item]
+) -> tuple[Instruction, Mapping[int, Item]]:
+    """Python's complex numbers among the arguments as values of their own, numbered from -1 down."""
+    given = {name: number for name, number in instruction.arguments if isinstance(number, complex)}
+    if not given:
+        return instruction, values
+    places = {name: -1 - k for k, name in enumerate(given)}
+    own = {
+        places[name]: Complex.known(torch.tensor(number, dtype=torch.complex128), NONE)
+        for name, number in given.items()
+    }
+    arguments = tuple((name, Ref(places[name]) if name in places else value) for name, value in instruction.arguments)
+    return replace(instruction, arguments=arguments), {**values, **own}
 
 
 def _product(low: Lowering, instruction: Instruction, values: Mapping[int, Item], held: list[int]) -> list[Item]:

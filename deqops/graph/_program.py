@@ -24,7 +24,7 @@ class Ref:
     index: int
 
 
-Argument = None | bool | int | float | str | torch.dtype | Ref | tuple["Argument", ...]
+Argument = None | bool | int | float | complex | str | torch.dtype | Ref | tuple["Argument", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,8 @@ def _plain(argument: Argument) -> object:
         return {"value": argument.index}
     if isinstance(argument, float):
         return {"float": argument.hex()}
+    if isinstance(argument, complex):
+        return {"complex": [argument.real.hex(), argument.imag.hex()]}
     if isinstance(argument, torch.dtype):
         return {"dtype": dtype_name(argument)}
     if isinstance(argument, tuple):

@@ -50,6 +50,29 @@ def _adjoint(low: Lowering, a: Arguments) -> Any:
     return Complex(*parts)
 
 
+@lowers("exp", of_complex=True)
+def _exponential(low: Lowering, a: Arguments) -> Any:
+    """e^x (cos y + i sin y)."""
+    x, y = a["self"].parts
+    size = applied(low, "exp", x)
+    return Complex(*(combined(low, "mul", size, applied(low, op, y)) for op in ("cos", "sin")))
+
+
+@lowers("div.Tensor", "div.Scalar", "true_divide.Tensor", "divide.Tensor", of_complex=True)
+def _quotient(low: Lowering, a: Arguments) -> Any:
+    """By a complex number c: times the parts of its conjugate, over |c|^2."""
+    if not isinstance(a["other"], Complex):
+        return NotImplemented
+    whole = combined(low, "add", *(applied(low, "square", part) for part in a["other"].parts))
+    inverse = [combined(low, "div", part, whole) for part in conjugated(low, a["other"]).parts]
+    if not isinstance(a["self"], Complex):
+        return Complex(*(combined(low, "mul", a["self"], part) for part in inverse))
+    x, y = a["self"].parts
+    u, v = inverse
+    real = combined(low, "sub", combined(low, "mul", x, u), combined(low, "mul", y, v))
+    return Complex(real, combined(low, "add", combined(low, "mul", x, v), combined(low, "mul", y, u)))
+
+
 @lowers("abs", of_complex=True)
 def _modulus(low: Lowering, a: Arguments) -> Any:
     """sqrt(x^2 + y^2): no slope at 0."""
