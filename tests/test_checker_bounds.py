@@ -194,6 +194,7 @@ PLAIN = [
     "selu",
     "hardswish",
     "erf",
+    "atan",
     "sin",
     "cos",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deqops import UnsupportedOperationError
 from deqops.verify import _elementary as elementary
+from deqops.verify._arctangent import atan
 from deqops.verify._global_slopes import GLOBAL_SLOPES
 from deqops.verify._midrad import MidRad
 from deqops.verify._slopes import slope_range
@@ -29,6 +30,7 @@ TRUTH: dict[str, Callable[[arb], arb]] = {
     "tanh": lambda a: a.tanh(),
     "sigmoid": lambda a: 1 / (1 + (-a).exp()),
     "erf": lambda a: a.erf(),
+    "atan": lambda a: a.atan(),
     "softsign": lambda a: a / (1 + abs(a)),
     "softplus": log1pexp,
     "silu": lambda a: a / (1 + (-a).exp()),
@@ -40,6 +42,13 @@ TRUTH: dict[str, Callable[[arb], arb]] = {
     "selu": lambda a: SELU_SCALE * (a if a > 0 else SELU_ALPHA * a.expm1()),
     "hardswish": lambda a: a * (0 if a <= -3 else 6 if a >= 3 else a + 3) / 6,
 }
+
+
+def enclosed(name: str) -> Callable[[MidRad], MidRad]:
+    found: Callable[[MidRad], MidRad] = atan if name == "atan" else getattr(elementary, name)
+    return found
+
+
 POSITIVE = {"log", "sqrt", "rsqrt"}
 
 
@@ -54,7 +63,7 @@ def arguments(name: str) -> Tensor:
 @pytest.mark.parametrize("name", sorted(TRUTH))
 def test_point_enclosures_contain_the_truth_and_are_narrow(name: str) -> None:
     x = arguments(name)
-    found = getattr(elementary, name)(MidRad.exact(x))
+    found = enclosed(name)(MidRad.exact(x))
     for value, low, high in zip(x.tolist(), found.lower().tolist(), found.upper().tolist(), strict=True):
         truth = TRUTH[name](ball(value))
         assert math.isinf(low) or not ball(low) > truth, value
@@ -70,7 +79,7 @@ def test_interval_enclosures_contain_the_image(name: str) -> None:
     mid = torch.randn(30, generator=seeded(7), dtype=torch.float64) * 3
     mid = mid.abs() + 2 if name in POSITIVE else mid
     rad = torch.rand(30, generator=seeded(8), dtype=torch.float64)
-    found = getattr(elementary, name)(MidRad(mid, rad))
+    found = enclosed(name)(MidRad(mid, rad))
     for share in (-1.0, -0.7, 0.0, 0.3, 1.0):
         inner = (mid + share * 0.999999 * rad).tolist()
         for value, low, high in zip(inner, found.lower().tolist(), found.upper().tolist(), strict=True):
@@ -81,7 +90,7 @@ def test_interval_enclosures_contain_the_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["exp", "log", "tanh", "erf"])
 def test_nan_is_never_enclosed_by_numbers(name: str) -> None:
-    found = getattr(elementary, name)(MidRad.exact(torch.tensor([math.nan], dtype=torch.float64)))
+    found = enclosed(name)(MidRad.exact(torch.tensor([math.nan], dtype=torch.float64)))
     assert not found.is_finite()
 
 
@@ -116,6 +125,8 @@ def derivative(name: str, a: arb) -> arb:
         return sigmoid
     if name == "softsign":
         return 1 / (1 + abs(a)) ** 2
+    if name == "atan":
+        return 1 / (1 + a * a)
     return 2 / pi.sqrt() * (-a * a).exp()  # erf
 
 
@@ -148,7 +159,7 @@ def test_global_slopes_are_proven_over_the_line(name: str) -> None:
             pieces += [(a, middle), (middle, b)]
 
 
-SMOOTH = ["gelu", "gelu tanh", "silu", "mish", "tanh", "sigmoid", "softplus", "softsign", "erf"]
+SMOOTH = ["gelu", "gelu tanh", "silu", "mish", "tanh", "sigmoid", "softplus", "softsign", "erf", "atan"]
 
 
 @pytest.mark.parametrize("name", SMOOTH)

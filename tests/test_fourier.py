@@ -146,6 +146,7 @@ def test_what_is_no_transform_is_refused_by_name() -> None:
     einsum=lambda z, w: pair(torch.einsum("bij,jk,bjl->bikl", turned(z), w, turned(z))),
     conjugate=lambda z, w: pair((turned(z) * w).conj() + torch.conj_physical(turned(z)).mT.mH),
     modulus=lambda z, w: turned(z).abs() + (turned(z) * turned(z).conj()).real,
+    angle=lambda z, w: (3 + turned(z)).angle(),
     views=lambda z, w: torch.view_as_real(torch.view_as_complex(torch.stack([z, 2 * z], -1)) * w).flatten(2),
     shapes=lambda z, w: pair(torch.cat([turned(z).mT.unsqueeze(1), z[:, None].to(COMPLEX)], 1)[:, :, 1:].flip(2)),
     pieces=lambda z, w: [part.imag for part in turned(z).split(2, dim=1)] + [turned(z)[:, [2, 0]].real],

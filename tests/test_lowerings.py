@@ -131,6 +131,7 @@ def cases(**functions: Function) -> Any:
     hyperbolic=lambda z: torch.sinh(z) - torch.cosh(z),
     logit=lambda z: torch.logit(torch.sigmoid(z)) + torch.logit(torch.sigmoid(z), 0.3),
     addcdiv=lambda z: torch.addcdiv(z, z.sin(), z.exp(), value=3),
+    angles=lambda z: torch.atan(z) + torch.asin(0.9 * z.sin()) - torch.acos(0.9 * z.cos()) + torch.atan2(z, z.exp()),
     hypotenuse=lambda z: torch.hypot(z, z.exp()),
     fmax=lambda z: torch.fmax(z, 2 * z.sin()) - torch.fmin(z, torch.ones(3).double()),
     powers=lambda z: 2**z + z.exp() ** z.sin() + torch.pow(torch.tensor([0.5, 1.0, 3.0]).double(), z),

@@ -33,7 +33,7 @@ def _convolved(x: Tensor, weight: Tensor, transposed: bool = False, output_paddi
 
 EVALUATIONS: dict[str, Evaluation] = {
     **_named("tanh", "sigmoid", "relu", "relu6", "silu", "softsign", "abs", "neg", "exp", "expm1", "log", "log1p"),
-    **_named("sqrt", "rsqrt", "reciprocal", "erf", "sin", "cos", "square", "sign", "floor", "ceil", "round"),
+    **_named("sqrt", "rsqrt", "reciprocal", "erf", "atan", "sin", "cos", "square", "sign", "floor", "ceil", "round"),
     **_named("hardswish", "mish", "selu", "leaky_relu", "elu", "gelu", "softplus", "add", "sub", "mul", "div", "pow"),
     **_named("maximum", "minimum", "matmul", "where", "eq", "ne", "lt", "le", "gt", "ge", "isinf", "isnan"),
     **_named("logical_not", "logical_and", "logical_or"),

@@ -208,7 +208,22 @@ def _refuse_odd_attributes(node: Node) -> None:
 
 
 @_register(
-    *["tanh", "sigmoid", "relu", "relu6", "silu", "softsign", "abs", "neg", "exp", "expm1", "erf", "sin", "cos"],
+    *[
+        "tanh",
+        "sigmoid",
+        "relu",
+        "relu6",
+        "silu",
+        "softsign",
+        "abs",
+        "neg",
+        "exp",
+        "expm1",
+        "erf",
+        "atan",
+        "sin",
+        "cos",
+    ],
     *["square", "sign", "floor", "ceil", "round", "hardswish", "mish", "selu", "leaky_relu", "elu", "gelu"],
     *["softplus", "hardtanh", "clamp", "softshrink", "maximum", "minimum", "eq", "ne", "lt", "le", "gt", "ge"],
     *["logical_not", "logical_and", "logical_or", "isinf", "isnan"],

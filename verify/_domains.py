@@ -15,8 +15,8 @@ from ._midrad import MidRad
 from ._normalisation import NORMALISATIONS
 
 _EVERYWHERE = frozenset(
-    """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square hardswish mish selu leaky_relu elu
-    gelu softplus hardtanh clamp softshrink pow_scalar add sub mul maximum minimum matmul conv conv_transpose
+    """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf atan sin cos square hardswish mish selu leaky_relu
+    elu gelu softplus hardtanh clamp softshrink pow_scalar add sub mul maximum minimum matmul conv conv_transpose
     layer_norm rms_norm softmax reshape permute expand slice select cat index_select index_add segment_attention where
     sum mean amax amin sort cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
 )

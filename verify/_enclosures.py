@@ -21,6 +21,7 @@ from . import _elementary as elementary
 from . import _hull as hull
 from . import _midrad as midrad
 from . import _waves as waves
+from ._arctangent import atan
 from ._conv_map import Settings, convolve
 from ._extreme import largest, smallest
 from ._inverse import enclosed_inverse
@@ -209,6 +210,11 @@ def _unary(node: Node, x: Enclosed) -> MidRad:
 def _wave(node: Node, x: Enclosed) -> MidRad:
     result: MidRad = getattr(waves, node.op)(as_midrad(x))
     return result
+
+
+@register_enclosure("atan")
+def _arctangent(node: Node, x: Enclosed) -> MidRad:
+    return atan(as_midrad(x))
 
 
 @register_enclosure("cos_pi")

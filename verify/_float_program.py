@@ -353,6 +353,7 @@ _LIBRARY = {
     "log": 1,
     "log1p": 1,
     "erf": 1,
+    "atan": 1,
     "gelu": 1,
     "elu": 1,
     "selu": 1,

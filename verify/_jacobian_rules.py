@@ -35,7 +35,21 @@ from ._sparse import SparseMatrix
         "selu",
         "hardswish",
     ],
-    *["exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "erf", "square", "sin", "cos", "pow_scalar"],
+    *[
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "erf",
+        "atan",
+        "square",
+        "sin",
+        "cos",
+        "pow_scalar",
+    ],
 )
 def _elementwise(builder: Builder, node: Node) -> Combination:
     return builder.elementwise(node, node.op, node.attributes)

@@ -10,6 +10,7 @@ import torch
 
 from deqops.graph import ConcreteGraph, Node
 
+from ._arctangent import HALF_PI_UP
 from ._domains import has_domain, require_defined
 from ._enclosures import Constants, Enclosed, as_exact, as_midrad, enclose_node, segments_of
 from ._midrad import MidRad
@@ -21,6 +22,7 @@ _RANGES = {
     "sin": (-1.0, 1.0),
     "cos": (-1.0, 1.0),
     "softsign": (-1.0, 1.0),
+    "atan": (-HALF_PI_UP, HALF_PI_UP),
     "sigmoid": (0.0, 1.0),
     "softmax": (0.0, 1.0),
     "relu6": (0.0, 6.0),

@@ -227,6 +227,10 @@ def _erf_derivative(x: MidRad) -> MidRad:
     return midrad.mul(TWO_OVER_SQRT_PI, exp(midrad.neg(square(x))))
 
 
+def _atan_derivative(x: MidRad) -> MidRad:
+    return reciprocal(midrad.add(constant(1.0, x.mid), square(x)))
+
+
 def _power_slopes(x: MidRad, values: dict[str, object]) -> Ends:
     """p x^(p-1): for a whole p > 0 everywhere, for another where x > 0."""
     exponent = number_of(values, "exponent", 1.0)
@@ -263,6 +267,7 @@ _LOCAL_SLOPES: dict[str, Callable[[MidRad, dict[str, object]], Ends]] = {
     "hardswish": _hardswish_slopes,
     "mish": _turning("mish", _mish_derivative),
     "erf": _even_decreasing(_erf_derivative),
+    "atan": _even_decreasing(_atan_derivative),
     "sin": _wave_slopes(cos),
     "cos": _wave_slopes(lambda x: midrad.neg(sin(x))),
     "log": _where_positive(reciprocal),

@@ -22,6 +22,7 @@ ANALYTIC = frozenset(
         "exp",
         "expm1",
         "erf",
+        "atan",
         "square",
         "sin",
         "cos",

@@ -210,6 +210,7 @@ _RULES: dict[str, Rule] = dict.fromkeys(
         "rsqrt",
         "reciprocal",
         "erf",
+        "atan",
         "sin",
         "cos",
         "square",

@@ -6,7 +6,7 @@ has been evaluated exactly and is a literal, so the vocabulary that remains is s
 
 | group | `op` (attributes) | operands |
 |---|---|---|
-| elementwise | `tanh`, `sigmoid`, `relu`, `relu6`, `silu`, `softsign`, `abs`, `neg`, `exp`, `expm1`, `log`, `log1p`, `sqrt`, `rsqrt`, `reciprocal`, `erf`, `sin`, `cos`, `cos_pi` (cos(pi x), of constants), `square`, `sign`, `floor`, `ceil`, `round`, `hardswish`, `mish`, `selu` | x |
+| elementwise | `tanh`, `sigmoid`, `relu`, `relu6`, `silu`, `softsign`, `abs`, `neg`, `exp`, `expm1`, `log`, `log1p`, `sqrt`, `rsqrt`, `reciprocal`, `erf`, `atan`, `sin`, `cos`, `cos_pi` (cos(pi x), of constants), `square`, `sign`, `floor`, `ceil`, `round`, `hardswish`, `mish`, `selu` | x |
 | elementwise | `leaky_relu(negative_slope)`, `elu(alpha)`, `gelu(approximate)`, `softplus(beta, threshold)`, `hardtanh(minimum, maximum)`, `clamp(minimum, maximum)` (each bound a float or None), `pow_scalar(exponent)` | x |
 | arithmetic, broadcasting | `add`, `sub`, `mul`, `div`, `pow`, `maximum`, `minimum` | a, b |
 | soft thresholding, in graphs for bounds | `softshrink`: sign(x) relu(abs(x) - t) | x, t, which broadcasts to x's shape |

@@ -16,7 +16,8 @@ import torch
 # The result is a new tensor. "name:overload,overload"; no overload means ".default".
 _FRESH = """
 tanh sigmoid relu relu6 silu abs neg exp expm1 log log1p log2 log10 exp2 sqrt rsqrt reciprocal erf erfc sin cos
-tan atan atanh asinh acosh sinh cosh square sign sgn floor ceil round trunc frac hardswish hardsigmoid mish selu celu
+atan asin acos angle tan atanh asinh acosh sinh cosh square sign sgn floor ceil round trunc frac hardswish
+hardsigmoid mish selu celu
 leaky_relu elu gelu softplus hardtanh softshrink hardshrink threshold log_sigmoid glu prelu logit sinc nan_to_num
 clamp:default,Tensor clamp_min:default,Tensor clamp_max:default,Tensor clip
 add:Tensor,Scalar sub:Tensor,Scalar rsub:Tensor,Scalar mul:Tensor,Scalar

@@ -17,7 +17,7 @@ from deqops.graph._arguments import (
     reshaped,
     shape_of,
 )
-from deqops.graph._items import Known
+from deqops.graph._items import Dynamic, Known
 from deqops.graph._lowering import Lowering, lowers
 
 
@@ -149,6 +149,33 @@ def _inverse_tangent(low: Lowering, a: Arguments) -> Any:
     """(log(1 + x) - log(1 - x)) / 2."""
     sides = applied(low, "log1p", a["self"]), applied(low, "log1p", applied(low, "neg", a["self"]))
     return combined(low, "div", combined(low, "sub", *sides), literal(2.0))
+
+
+@lowers("asin")
+def _arcsine(low: Lowering, a: Arguments) -> Any:
+    """atan(x / sqrt(1 - x^2)), for abs(x) < 1."""
+    root = applied(low, "sqrt", combined(low, "sub", literal(1.0), applied(low, "square", a["self"])))
+    return applied(low, "atan", combined(low, "div", a["self"], root))
+
+
+@lowers("acos")
+def _arccosine(low: Lowering, a: Arguments) -> Any:
+    """2 atan(sqrt((1 - x) / (1 + x))), for abs(x) < 1."""
+    sides = (combined(low, op, literal(1.0), a["self"]) for op in ("sub", "add"))
+    half = applied(low, "atan", applied(low, "sqrt", combined(low, "div", *sides)))
+    return combined(low, "mul", half, literal(2.0))
+
+
+@lowers("atan2")
+def _argument(low: Lowering, a: Arguments) -> Any:
+    return angle_of(low, a["other"], a["self"])
+
+
+def angle_of(low: Lowering, x: Any, y: Any) -> Dynamic:
+    """2 atan(y / (sqrt(x^2 + y^2) + x)): of points off the negative half of the first axis."""
+    size = applied(low, "sqrt", combined(low, "add", applied(low, "square", x), applied(low, "square", y)))
+    half = applied(low, "atan", combined(low, "div", y, combined(low, "add", size, x)))
+    return combined(low, "mul", half, literal(2.0))
 
 
 @lowers("tan")

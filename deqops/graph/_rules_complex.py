@@ -9,6 +9,7 @@ import torch
 from deqops.graph._arguments import Arguments, applied, combined, expanded, rank_of, reshaped
 from deqops.graph._items import Complex
 from deqops.graph._lowering import Lowering, lowers
+from deqops.graph._rules_activations import angle_of
 
 
 @lowers("real", "resolve_conj", "resolve_neg", "conj_physical")
@@ -78,6 +79,11 @@ def _modulus(low: Lowering, a: Arguments) -> Any:
     """sqrt(x^2 + y^2): no slope at 0."""
     x, y = (applied(low, "square", part) for part in a["self"].parts)
     return applied(low, "sqrt", combined(low, "add", x, y))
+
+
+@lowers("angle", of_complex=True)
+def _angle(low: Lowering, a: Arguments) -> Any:
+    return angle_of(low, *a["self"].parts)
 
 
 @lowers("view_as_real", of_complex=True)

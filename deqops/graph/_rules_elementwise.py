@@ -40,6 +40,7 @@ _UNARY = [
     "rsqrt",
     "reciprocal",
     "erf",
+    "atan",
     "sin",
     "cos",
     "square",

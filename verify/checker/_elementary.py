@@ -336,6 +336,7 @@ _PLAIN: dict[str, Callable[[], Table]] = {
     "erf": lambda: Elementary(
         ((lambda x: x.erf(), lambda x: 2 * (-x * x).exp() / arb.pi().sqrt()),), (arb(0),), (arb(0), arb(0))
     ),
+    "atan": lambda: Elementary(((lambda x: x.atan(), lambda x: 1 / (1 + x * x)),), (arb(0),), (arb(0), arb(0))),
     "square": lambda: Elementary(((lambda x: x * x, lambda x: 2 * x),), (arb(0),)),
     "exp": lambda: Elementary(((lambda x: x.exp(), lambda x: x.exp()),)),
     "expm1": lambda: Elementary(((lambda x: x.expm1(), lambda x: x.exp()),)),

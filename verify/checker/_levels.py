@@ -394,8 +394,8 @@ def _where(walk: LevelWalk, node: Node) -> Entries:
 _ARRAYS = ("level", "zero", "masked")
 _KEEP_ZERO = frozenset(["neg", "abs", "relu", "square", "sign", "tanh"])
 _TOTAL = (
-    "tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos square sign floor ceil round hardswish mish "
-    "selu leaky_relu elu gelu softplus hardtanh clamp softshrink maximum minimum eq ne lt le gt ge logical_not "
+    "tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf atan sin cos square sign floor ceil round hardswish "
+    "mish selu leaky_relu elu gelu softplus hardtanh clamp softshrink maximum minimum eq ne lt le gt ge logical_not "
     "logical_and logical_or isinf isnan"
 )
 _RULES: dict[str, Callable[[LevelWalk, Node], Entries]] = {

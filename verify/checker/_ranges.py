@@ -30,6 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "sin": (-1, 1),
     "cos": (-1, 1),
     "softsign": (-1, 1),
+    "atan": (-1.58, 1.58),
     "sigmoid": (0, 1),
     "softmax": (0, 1),
     "relu6": (0, 6),

@@ -20,6 +20,7 @@ ANALYTIC = frozenset(
         "exp",
         "expm1",
         "erf",
+        "atan",
         "square",
         "sin",
         "cos",

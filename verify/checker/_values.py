@@ -170,7 +170,7 @@ def _asked_for(graph: ConcreteGraph) -> set[int]:
 
 
 _TOTAL = frozenset(
-    """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf sin cos cos_pi square hardswish mish selu
+    """tanh sigmoid relu relu6 silu softsign abs neg exp expm1 erf atan sin cos cos_pi square hardswish mish selu
     leaky_relu elu gelu softplus hardtanh clamp softshrink add sub mul maximum minimum matmul conv conv_transpose
     softmax layer_norm rms_norm reshape permute expand slice select cat index_select index_add segment_attention
     where sum mean amax amin sort cast eq ne lt le gt ge logical_not logical_and logical_or""".split()  # noqa: SIM905 - a list that reads as one
