@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from test_lowerings import assert_reads, cases, normal
 from torch import Tensor, nn
 from torch.nn import functional as F
+from vocabulary import evaluate
 
 import deqops
 from deqops.graph import trace
@@ -18,6 +20,18 @@ from deqops.graph._decomposed import decomposed
 from deqops.verify import Verdict, certify, check
 
 W = normal(4, 3, seed=1)
+
+
+class Halves(nn.Module):
+    """A form of the two halves of the last dimension."""
+
+    def __init__(self, form: nn.Module) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, z: Tensor) -> Tensor:
+        result: Tensor = self.form(*z.chunk(2, dim=-1))
+        return result
 
 
 @cases(
@@ -82,6 +96,34 @@ def test_a_module_is_certified_and_its_file_reads_alike(tmp_path: Path) -> None:
     torch.export.save(program, plain)  # torch's own file keeps the operation, which is refused by name
     (tmp_path / "plain.pt2").write_bytes(plain.getvalue())
     assert any("aten.diff" in reason for reason in deqops.load(tmp_path / "plain.pt2").impure)
+
+
+@pytest.mark.parametrize(
+    ("made", "shape"),
+    [
+        (lambda: nn.SELU(), (2, 3)),
+        (lambda: nn.LayerNorm(3), (2, 3)),
+        (lambda: nn.GroupNorm(2, 4), (2, 4, 3)),
+        (lambda: nn.BatchNorm1d(3), (2, 3)),
+        (lambda: nn.InstanceNorm1d(3, affine=True), (2, 3, 4)),
+        (lambda: nn.Sequential(nn.Conv1d(3, 3, 3, padding=1), nn.GELU(), nn.AdaptiveAvgPool1d(4)), (2, 3, 4)),
+        (lambda: Halves(nn.Bilinear(2, 2, 4)), (2, 4)),
+        (lambda: nn.GRUCell(3, 3), (2, 3)),
+        (lambda: nn.Sequential(nn.Dropout(), nn.Softmax(-1), nn.Hardswish()), (2, 3)),
+    ],
+    ids=["selu", "layer", "group", "batch", "instance", "convolution", "bilinear", "gru", "others"],
+)
+def test_programs_in_core_operations_are_read(made: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    """What `run_decompositions()` leaves of a module: the same function as that of the module."""
+    z, module = normal(*shape), made().double().eval()
+    program = torch.export.export(module, (z,), strict=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        core = program.run_decompositions()
+    graph = trace(core, z, batch_dims=0).concrete(z)
+    for given in (z, normal(*shape, seed=3)):
+        (found,) = evaluate(graph, [given])
+        assert torch.allclose(found, module(given), rtol=1e-12, atol=1e-12)
 
 
 def test_known_operations_are_not_decomposed() -> None:

@@ -125,6 +125,11 @@ def expanded(low: Lowering, item: Any, shape: tuple[int, ...], uses: list[Item])
     return replace(low.emit("expand", [item], lambda x: x.expand(shape), uses, shape=shape), before=item)
 
 
+def unread(low: Lowering, item: Dynamic, shape: tuple[int, ...]) -> list[Dynamic]:
+    """Two more results of an operation, under its exported name: whoever asks for them is refused."""
+    return [low.emit(low.source, [item], lambda t: t.new_zeros(shape), output=place) for place in (1, 2)]
+
+
 def in_dtype(low: Lowering, item: Any, dtype: torch.dtype | None) -> Any:
     """A floating item in another floating dtype; None leaves it as it is."""
     x = low.as_dynamic(item)

@@ -29,7 +29,7 @@ eq:Tensor,Scalar ne:Tensor,Scalar lt:Tensor,Scalar le:Tensor,Scalar gt:Tensor,Sc
 logical_not logical_and logical_or logical_xor bitwise_not bitwise_and:Tensor,Scalar bitwise_or:Tensor,Scalar
 bitwise_xor:Tensor,Scalar __xor__:Tensor __and__:Tensor,Scalar __or__:Tensor,Scalar isinf isnan isfinite
 where:self,ScalarOther,ScalarSelf,Scalar masked_fill:Scalar,Tensor
-linear matmul mm bmm mv dot addmm addmv baddbmm outer bilinear
+linear matmul mm bmm mv dot addmm addmv baddbmm outer bilinear _trilinear
 conv1d:default,padding conv2d:default,padding conv3d:default,padding convolution _convolution
 conv_transpose1d conv_transpose2d:input conv_transpose3d:input
 avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
@@ -39,7 +39,7 @@ upsample_nearest1d:default,vec upsample_nearest2d:default,vec upsample_nearest3d
 _upsample_nearest_exact1d:default,vec _upsample_nearest_exact2d:default,vec _upsample_nearest_exact3d:default,vec
 upsample_linear1d:default,vec upsample_bilinear2d:default,vec upsample_trilinear3d:default,vec
 upsample_bicubic2d:default,vec im2col col2im
-layer_norm native_layer_norm group_norm batch_norm instance_norm rms_norm
+layer_norm native_layer_norm group_norm native_group_norm batch_norm instance_norm rms_norm
 _weight_norm _weight_norm_interface norm_except_dim
 softmax:int _softmax log_softmax:int _log_softmax logsumexp scaled_dot_product_attention
 gru_cell lstm_cell rnn_tanh_cell rnn_relu_cell gru:input lstm:input rnn_tanh:input rnn_relu:input

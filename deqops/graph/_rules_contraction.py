@@ -162,6 +162,20 @@ def _bilinear(low: Lowering, a: Arguments) -> Any:
     return result if a.get("bias") is None else combined(low, "add", result, a["bias"])
 
 
+@lowers("_trilinear")
+def _trilinear(low: Lowering, a: Arguments) -> Any:
+    """The product of three tensors with further dimensions of size 1, summed over some."""
+    parts = []
+    for number in ("1", "2", "3"):
+        part: Any = low.as_dynamic(a["i" + number])
+        for dim in sorted(a["expand" + number]):
+            part = reshaped(low, part, part.meta.unsqueeze(int(dim)).shape, [])
+        parts.append(part)
+    product = combined(low, "mul", combined(low, "mul", *parts[:2]), parts[2])
+    dims = tuple(dim_of(dim, rank_of(product)) for dim in a["sumdim"])
+    return reduced(low, "sum", product, dims, keepdim=False) if dims else product
+
+
 @lowers("tensordot", "inner", "outer")
 def _tensordot(low: Lowering, a: Arguments) -> Any:
     """As einsum: over listed pairs of dimensions, over the last ones, over none."""

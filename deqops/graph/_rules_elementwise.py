@@ -76,9 +76,12 @@ def _leaky_relu(low: Lowering, a: Arguments) -> Any:
 
 @lowers("elu")
 def _elu(low: Lowering, a: Arguments) -> Any:
-    if float(a.get("scale", 1.0)) != 1.0 or float(a.get("input_scale", 1.0)) != 1.0:
+    """scale (x for x > 0, alpha (e^x - 1) below)."""
+    scale = float(a.get("scale", 1.0))
+    if float(a.get("input_scale", 1.0)) != 1.0:
         return NotImplemented
-    return low.emit("elu", [a["self"]], torch.nn.functional.elu, alpha=float(a.get("alpha", 1.0)))
+    result = low.emit("elu", [a["self"]], torch.nn.functional.elu, alpha=float(a.get("alpha", 1.0)))
+    return result if scale == 1.0 else combined(low, "mul", result, literal(scale))
 
 
 @lowers("gelu")

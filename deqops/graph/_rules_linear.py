@@ -18,6 +18,7 @@ from deqops.graph._arguments import (
     shape_of,
     sizes_of,
     swapped,
+    unread,
 )
 from deqops.graph._items import Known
 from deqops.graph._lowering import Lowering, lowers
@@ -93,3 +94,11 @@ def _layer_norm(low: Lowering, a: Arguments) -> Any:
         if a.get(name) is not None:
             result = low.emit(op, [result, a[name]], getattr(torch, op))
     return result
+
+
+@lowers("native_layer_norm")
+def _native_layer_norm(low: Lowering, a: Arguments) -> Any:
+    """With the means and the reciprocal deviations, which stay under the exported name."""
+    x, statistics = low.as_dynamic(a["input"]), len(sizes_of(a["normalized_shape"]))
+    kept = (*x.shape[: rank_of(x) - statistics], *(1,) * statistics)
+    return [_layer_norm(low, {**a, "input": x}), *unread(low, x, kept)]

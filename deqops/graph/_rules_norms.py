@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from deqops.graph._arguments import Arguments, dim_of, permuted, rank_of, reshaped, shape_of, sizes_of, sliced
+from deqops.graph._arguments import Arguments, dim_of, permuted, rank_of, reshaped, shape_of, sizes_of, sliced, unread
 from deqops.graph._items import Known
 from deqops.graph._lowering import Lowering, lowers, scalar_tensor
 
@@ -80,6 +80,14 @@ def _group_norm(low: Lowering, a: Arguments) -> Any:
     eps = float(a.get("eps", 1e-5))
     normed = low.emit("layer_norm", [grouped], lambda t: t.clone(), normalized_shape=(size,), eps=eps)
     return _per_channel_affine(low, reshaped(low, normed, shape, []), a)
+
+
+@lowers("native_group_norm")
+def _native_group_norm(low: Lowering, a: Arguments) -> Any:
+    """With the means and the reciprocal deviations, which stay under the exported name."""
+    x = low.as_dynamic(a["input"])
+    kept = (x.shape[0], int(a["group"]))
+    return [_group_norm(low, {**a, "input": x, "num_groups": a["group"]}), *unread(low, x, kept)]
 
 
 @lowers("instance_norm")
