@@ -365,6 +365,8 @@ def test_torchs_spectral_normalisation_is_no_bound_where_ours_is_one() -> None:
         (lambda: bounded(nn.Conv2d(1, 1, 3)), "size: "),
         (lambda: bounded(nn.Conv1d(1, 1, 3), size=8, gain=2.0), "gain: "),
         (lambda: bounded(nn.Linear(2, 2), norm="l1"), "norm: "),
+        (lambda: bounded(nn.ConvTranspose1d(4, 1, 3), norm="linf"), "layer: the weight of a ConvTranspose1d"),
+        (lambda: bounded(nn.Bilinear(2, 2, 2), norm="linf"), "layer: the weight of a Bilinear"),
         (lambda: bounded(nn.ReLU()), "layer: ReLU has no 'weight'"),
         (lambda: Damped(lambda z: z, 0.0), "damping: "),
         (lambda: Damped(3, 0.5), "operator: "),  # type: ignore[arg-type]
