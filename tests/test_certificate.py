@@ -411,6 +411,30 @@ def test_a_file_that_is_nested_deeply_is_refused(tmp_path: Path, depth: int) -> 
         assert not check(path, lambda z: 0.5 * z, y).accepted
 
 
+def test_a_file_with_a_rate_that_shrinks_nothing_is_refused(tmp_path: Path) -> None:
+    y0, x = arguments()
+    path = tmp_path / "c.json"
+    certify(layer(), y0, x).save(path)
+    with pytest.raises(ModelFileError, match="rate: must be below 1"):
+        Certificate.load(edit_certificate(path, rate=(1.0).hex()))
+
+
+def test_a_file_about_fewer_inputs_bounds_no_error(tmp_path: Path) -> None:
+    y0, x = arguments()
+    path = tmp_path / "c.json"
+    certify(layer(), y0, x).save(path)
+    edited = Certificate.load(edit_certificate(path, inputs=[]))
+    with pytest.raises(InputError, match="inputs: the certificate is for 0, got 1"):
+        edited.error_bound(layer(), y0, x)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (3, 1), (1, 2), (6,), (2, 3, 2)])
+def test_a_constant_in_a_norm_whose_weights_do_not_fit_is_refused(shape: tuple[int, ...]) -> None:
+    y, norm = torch.zeros(2, 3, 2, dtype=torch.float64), Norm("linf", (torch.ones(shape, dtype=torch.float64),))
+    with pytest.raises(InputError, match="norm: weights of shape"):
+        lipschitz_bound(lambda z: torch.tanh(z), y, norm=norm)
+
+
 def test_a_box_of_inputs_has_no_error_bound() -> None:
     y, x = arguments(1)
     certificate = certify(layer(), y, x)

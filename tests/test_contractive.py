@@ -179,6 +179,27 @@ def test_numbers_written_past_every_counter_are_seen(name: str) -> None:
 
 
 @every_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_weight_first_read_in_inference_mode_is_trained_afterwards(name: str, dtype: torch.dtype) -> None:
+    layer = CASES[name][0](dtype)
+    with torch.no_grad():
+        for parameter in stored(layer):
+            parameter.mul_(9)
+    with torch.inference_mode():
+        read = layer.weight.clone()  # type: ignore[operator, union-attr]
+    layer.weight.sum().backward()  # type: ignore[operator, union-attr]
+    assert torch.equal(layer.weight, read)  # type: ignore[arg-type]
+    assert all(parameter.grad is not None for parameter in stored(layer))
+
+
+@pytest.mark.parametrize("map_", [L2Bounded(1e-20), SupBounded(1e-20)], ids=["l2", "linf"])
+@pytest.mark.parametrize("entry", [1.2e300, 1.3e300, 1.7e300, 3e300])
+def test_factors_that_are_hardly_numbers_are_rounded_down(map_: nn.Module, entry: float) -> None:
+    """The factor is some thousand times the smallest number: the nearest one may be far above the quotient."""
+    assert float(map_(torch.tensor([[entry]], dtype=torch.float64))) <= 1e-20
+
+
+@every_case
 def test_autocast_leaves_the_weight_as_it_is(name: str) -> None:
     """A product that autocast rounds to bfloat16 would be another weight than the one that is proven."""
     layer = CASES[name][0](torch.float32)
@@ -365,6 +386,8 @@ def test_torchs_spectral_normalisation_is_no_bound_where_ours_is_one() -> None:
         (lambda: bounded(nn.Conv2d(1, 1, 3)), "size: "),
         (lambda: bounded(nn.Conv1d(1, 1, 3), size=8, gain=2.0), "gain: "),
         (lambda: bounded(nn.Linear(2, 2), norm="l1"), "norm: "),
+        (lambda: bounded(nn.ConvTranspose1d(4, 1, 3), norm="linf"), "layer: the weight of a ConvTranspose1d"),
+        (lambda: bounded(nn.Bilinear(2, 2, 2), norm="linf"), "layer: the weight of a Bilinear"),
         (lambda: bounded(nn.ReLU()), "layer: ReLU has no 'weight'"),
         (lambda: Damped(lambda z: z, 0.0), "damping: "),
         (lambda: Damped(3, 0.5), "operator: "),  # type: ignore[arg-type]

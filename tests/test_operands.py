@@ -162,6 +162,15 @@ def test_kronecker_products_apply_as_the_matrix_they_stand_for(dtype: torch.dtyp
     assert bool(((values.mid - written).abs() <= values.rad + 1e-15).all())
 
 
+@pytest.mark.parametrize("shapes", [((0, 3), (2, 2)), ((3, 0), (2, 2)), ((2, 2), (0, 3)), ((0, 0), (0, 2))])
+def test_kronecker_products_without_entries_apply(shapes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    operand = Kronecker(*(randn(*shape) for shape in shapes))
+    rows, cols = operand.shape
+    assert torch.equal(operand.apply(randn(cols, 3)), torch.zeros(rows, 3, dtype=torch.float64))
+    assert torch.equal(operand.apply_transposed(randn(rows, 3)), torch.zeros(cols, 3, dtype=torch.float64))
+    assert spectral_norm_bound(Product(operand, randn(cols, 2))).upper == 0.0
+
+
 def test_large_kronecker_products_are_never_formed() -> None:
     A = randn(300, 300, seed=11)
     bound = spectral_norm_bound(Kronecker(A, A, A))

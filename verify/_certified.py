@@ -35,7 +35,7 @@ def certified_problem(certificate: Certificate, G: Any, y: Any, inputs: tuple[An
         raise InputError(f"certificate: verdict is {certificate.verdict.value}; nothing follows from it")
     _check_state(certificate, pytree.tree_leaves(y))
     operator = certified_operator(certificate, G, y, inputs)
-    _check_inputs(certificate, pytree.tree_leaves(inputs))
+    check_inputs(certificate, pytree.tree_leaves(inputs))
     return Problem(operator, y, inputs)
 
 
@@ -114,7 +114,8 @@ def _check_state(certificate: Certificate, leaves: list[Any]) -> None:
         raise InputError("y: holds NaN or infinity")
 
 
-def _check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
+def check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
+    """Raises InputError where the certificate says nothing of these values of the inputs."""
     if len(leaves) != len(certificate.inputs):
         raise InputError(f"inputs: the certificate is for {len(certificate.inputs)}, got {len(leaves)}")
     for record, leaf in zip(certificate.inputs, leaves, strict=True):

@@ -87,6 +87,8 @@ def _numbers(certificate: Certificate) -> None:
     for name, value in (("rate", certificate.rate), *proven.items()):
         signed = name in SIGNED and value is not None and math.isfinite(value)
         _require(signed or value is None or 0 <= value < math.inf, name, "must be at least 0 and finite")
+        shrinks = name not in ("rate", "contraction") or value is None or value < 1
+        _require(shrinks, name, "must be below 1")
     for name, count in ({} if evidence is None else evidence.counts).items():
         _require(type(count) is int and 0 <= count < 2**40, name, "must be a whole number")
     for _, gain in certificate.contributions:

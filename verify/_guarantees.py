@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
 
-from ._certified import certified_operator, check_certificate, check_tensors
+from ._certified import certified_operator, check_certificate, check_inputs, check_tensors
 from ._claim import Verdict
 from ._membership import state_distance, within
 from ._norm import Norm
@@ -97,7 +97,7 @@ def error_bound(certificate: Certificate, G: Any, y: Any, inputs: tuple[Any, ...
     leaves = pytree.tree_leaves(y)
     _check_state(certificate, "y", leaves)
     operator = certified_operator(certificate, G, y, inputs)
-    _check_inputs(certificate, pytree.tree_leaves(inputs))
+    check_inputs(certificate, pytree.tree_leaves(inputs))
     problem = Problem(operator, y, inputs)
     residual = problem.residual(leaves, certificate.norm)
     value = mul_up(residual, torch.full_like(residual, factor))
@@ -161,9 +161,3 @@ def _check_state(certificate: Certificate, name: str, leaves: list[Any]) -> None
         raise InputError(f"{name}: the certificate is for states of shape {expected}, got {got}")
     if any(not bool(leaf.isfinite().all()) for leaf in leaves):
         raise InputError(f"{name}: holds NaN or infinity")
-
-
-def _check_inputs(certificate: Certificate, leaves: list[Any]) -> None:
-    for record, leaf in zip(certificate.inputs, leaves, strict=True):
-        if refusal := record.refusal(leaf):
-            raise InputError(refusal)

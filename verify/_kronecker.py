@@ -67,9 +67,10 @@ class Kronecker(Operand):
         block = x.reshape(*(f.shape[0 if transposed else 1] for f in self.factors), columns)
         for dim, factor in enumerate(self.factors):
             front = block.movedim(dim, 0)
-            moved = (factor.apply_transposed if transposed else factor.apply)(front.reshape(front.shape[0], -1))
-            block = moved.reshape(-1, *front.shape[1:]).movedim(0, dim)
-        return block.reshape(-1, columns)
+            flat = front.reshape(front.shape[0], math.prod(front.shape[1:]))
+            moved = (factor.apply_transposed if transposed else factor.apply)(flat)
+            block = moved.reshape(moved.shape[0], *front.shape[1:]).movedim(0, dim)
+        return block.reshape(math.prod(block.shape[:-1]), columns)
 
     def entries(self) -> MidRad | None:
         """The product written out; None where it is too large."""

@@ -16,7 +16,7 @@ from ._local import followed_jacobian
 from ._norm import Norm, as_norm
 from ._problem import Problem
 from ._region import Ball, Global, Region, check_kind
-from ._request import check_region
+from ._request import Request, check_region
 
 
 def lipschitz_bound(
@@ -53,6 +53,7 @@ def lipschitz_bound(
     require_one_map(operator.impure)
     problem = Problem(operator, y0, inputs)
     check_independent(problem.written_out)
+    Request(chosen, None, "auto", 1.0).check_weights(problem)
     require_agreement(operator, problem, inputs)
     where = check_region(region or Global(), problem)
     own = (where.norm if isinstance(where, Ball) else None) or chosen

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any, TypeVar
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from deqops._errors import InputError
 
@@ -60,6 +61,7 @@ def bounded(
             raise InputError("gain: with a graph it is found; divide the rate by that of anything else")
         _on_graph(layer, rate, norm, size, name, graph)
     elif getattr(layer, name, None) is not None:
+        _check_rows(layer, name)
         put(layer, name, _map(layer, rate, norm, size, gain))
     elif name != "weight" or not list(layer.children()):
         raise InputError(f"layer: {type(layer).__name__} has no {name!r}; say name=")
@@ -90,6 +92,13 @@ def _on_graph(layer: nn.Module, rate: float, norm: str, size: Any, name: str, gr
         put(layer, name, GraphBounded(graph, rate, norm))
     else:
         raise InputError(f"layer: {type(layer).__name__} has no {name!r}; say name=")
+
+
+def _check_rows(layer: nn.Module, name: str) -> None:
+    """Raises InputError where rows need not be what the layer makes: those of a transposed kernel are its inputs."""
+    if getattr(layer, name).ndim > 2 and not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        kind = parametrize.type_before_parametrizations(layer).__name__
+        raise InputError(f"layer: the {name} of a {kind} is no matrix, nor a convolution's kernel; bound it by hand")
 
 
 def _map(layer: nn.Module, rate: float, norm: str, size: int | Sequence[int] | None, gain: float) -> WeightMap:

@@ -17,7 +17,7 @@ class SupBounded(WeightMap):
     """Each row of W is multiplied by `min(1, rate / row sum)`: `||W||_inf <= rate` in the norm `max_i p_i |x_i|`.
 
     The row sum is `sum_j p_i |W_ij| / p_j`, with p = 1 that of moduli. For a convolution the row is all that an output
-    channel is made of, and the bound holds for every padding.
+    channel is made of, and the bound holds for every padding; that of a transposed one has no such rows.
 
     Args:
         rate: above 0; below 1 for a contraction.

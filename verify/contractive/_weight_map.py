@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from deqops._errors import InputError
 from deqops._precision import without_autocast
 
+from .._rounding import div_down
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Tensor])
 
@@ -58,10 +60,11 @@ class WeightMap(nn.Module):
 
         A solve reads a weight at each evaluation. Version counters do not tell whether numbers have changed
         (`parameter.data` writes past them), so the numbers are compared, and what the rounding of products depends on.
+        What is first read in inference mode is used in training too, so that nothing here is an inference tensor.
         """
         memory, mode = self._memory, (torch.get_num_threads(), torch.get_float32_matmul_precision())
         if memory is None or memory[1] != mode or not _equal(memory[0], weights):
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():
                 copies = tuple(weight.detach().clone() for weight in weights)
                 memory = self._memory = (copies, mode, analysed(*copies))
         result: T = memory[2]
@@ -107,7 +110,7 @@ def largest_factors(rate: float, bounds: Tensor, moduli: Tensor, ones: Tensor, d
     """
     unit, smallest = torch.finfo(dtype).eps, torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     room = (rate * ROOM - smallest * ones) * (1.0 - 2.0**-40)  # for the rounding of this very line and the next
-    factors = (room / (bounds + unit * moduli)).clamp_min(0.0)
+    factors = div_down(room, bounds + unit * moduli).clamp_min(0.0)  # rounding a faint quotient may double it
     near = factors.to(dtype)
     down = torch.where(near.to(torch.float64) > factors, torch.nextafter(near, torch.zeros_like(near)), near)
     return torch.where(bounds <= rate * ROOM, 1.0, down.to(torch.float64))
