@@ -287,6 +287,20 @@ def test_structures_that_a_model_file_does_not_know_are_refused_by_name(operator
         trace(operator, state)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_weights_that_a_model_file_does_not_know_are_refused_by_name() -> None:
+    class Sparse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.eye(3).to_sparse_csr())
+
+        def forward(self, z: Tensor) -> Tensor:
+            return (self.weight @ z.t()).t()
+
+    with pytest.raises(InputError, match="use tensors"):
+        trace(Sparse(), torch.zeros(2, 3))
+
+
 def test_an_exported_program_of_such_a_structure_is_refused_too() -> None:
     class Halves(nn.Module):
         def forward(self, state: Pair) -> Pair:
