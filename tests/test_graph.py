@@ -107,6 +107,18 @@ def test_in_place_operations_on_fresh_tensors_are_made_pure() -> None:
     torch.testing.assert_close(traced(z), in_place(z))
 
 
+def test_a_view_of_what_lies_otherwise_in_memory_is_computed() -> None:
+    """What was written to a transposed tensor lies as it was given, where the export's lay as what it was written to."""
+
+    def operator(z: Tensor) -> Tensor:
+        y = (2 * z).t()
+        y.copy_(z.sin().reshape(3, 4))
+        return y.t().view(-1).view(4, 3)
+
+    z = randn(4, 3)
+    torch.testing.assert_close(trace(operator, z, batch_dims=0)(z), operator(z))
+
+
 def test_a_change_seen_through_a_view_is_right_or_refused() -> None:
     def operator(z: Tensor) -> Tensor:
         y = z * 2
