@@ -111,10 +111,10 @@ class OperatorGraph:
         for tree, value, name in zip(self._input_trees, inputs, names, strict=True):
             leaves += tree.flatten(value, name)
         labels = [*self._state_tree.names("state"), *self.input_names]
-        for label, leaf, expected in zip(labels, leaves, self._source.expected, strict=True):
+        for label, leaf in zip(labels, leaves, strict=True):
             if not isinstance(leaf, Tensor):
                 raise InputError(f"{label}: a tensor is needed, got {type(leaf).__name__}")
-            expected.check(label, leaf)
+        self._source.expected.check(labels, leaves)
         return leaves
 
 
