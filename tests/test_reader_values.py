@@ -361,6 +361,13 @@ def test_a_fast_path_that_computes_something_else_is_not_one_map() -> None:
     assert any("where gradients are recorded" in reason for reason in of(nested=True))
 
 
+def test_a_fast_path_that_rounds_otherwise_is_one_map() -> None:
+    """torch has other kernels for attention without gradients: a float32 result shows the rounding of bfloat16."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True).bfloat16().eval()
+    assert trace(lambda z: layer(z.bfloat16()).float(), torch.randn(2, 16, 64)).impure == ()
+
+
 def misread(low: Lowering, a: dict[str, Any]) -> Any:
     """A rule that takes one function for another."""
     return low.emit("tanh", [a["self"]], torch.tanh)
@@ -390,6 +397,27 @@ def test_a_rule_that_means_another_function_is_found_before_anything_is_claimed(
     report = check(wrong, half_a_sine, STATE)
     assert not report.accepted
     assert "the program differ" in report.reasons[0]
+
+
+def test_a_rule_that_is_wrong_on_one_side_of_zero_is_found_at_a_state_of_zeros(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The state beside it had positive entries alone, where a ReLU is the identity."""
+
+    def G(z: Tensor) -> Tensor:
+        return 0.5 * torch.relu(z)
+
+    def one_sided(low: Lowering, a: dict[str, Any]) -> Any:
+        return low.emit("abs", [a["self"]], torch.abs)
+
+    zeros = torch.zeros_like(STATE)
+    monkeypatch.setitem(RULES, "aten.relu.default", one_sided)
+    certificate = certify(G, zeros, theorem="picard")
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certificate.reason is not None
+    assert "differ near the example" in certificate.reason
+    monkeypatch.setattr(_certify, "disagreement", lambda *given: "")
+    assert not check(certify(G, zeros, theorem="picard"), G, zeros).accepted
 
 
 def test_a_refutation_of_a_misread_operator_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from deqops.graph._comparable import moved_a_little
+from deqops.graph._comparable import coarsest_of, moved_a_little
 from deqops.graph._interpret import run
 from deqops.graph._program import Argument, Program
 from deqops.graph._reader import Source
@@ -54,9 +54,8 @@ def _beside(example: tuple[Any, ...]) -> tuple[Any, ...]:
 def _coarsest(program: Program, tensors: list[Tensor]) -> float:
     """The coarsest unit roundoff of these tensors and of the dtypes that a program's operations name."""
     named = [dtype for i in program.instructions for _, argument in i.arguments for dtype in _dtypes(argument)]
-    floating = [d for d in (*named, *(t.dtype for t in tensors)) if d.is_floating_point or d.is_complex]
     elsewhere = any(tensor.device.type != "cpu" for tensor in tensors)
-    return max([*(torch.finfo(dtype).eps for dtype in floating), _EPS_ELSEWHERE if elsewhere else 0.0])
+    return max(coarsest_of([*named, *(tensor.dtype for tensor in tensors)]), _EPS_ELSEWHERE if elsewhere else 0.0)
 
 
 def _dtypes(argument: Argument) -> list[torch.dtype]:

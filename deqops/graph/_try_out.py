@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from deqops.graph._comparable import coarsest_of
 from deqops.graph._tree import tree_of
 
 _OTHER_RESULTS = "gives another result when it is called again with the same arguments"
@@ -43,11 +44,16 @@ def tried_out(module: nn.Module, example: tuple[Any, ...]) -> list[str]:
 
 
 def _agrees_with_gradients(first: Any, module: nn.Module, example: tuple[Any, ...]) -> bool:
-    """Where it cannot be run with gradients, as one that writes to its weights, it gives no other result there."""
+    """Up to the rounding of its weights' dtypes: torch has other kernels without gradients.
+
+    A module that cannot be run with gradients, as one that writes to its weights, gives no other result there.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
     try:
-        return _agree(first, run_once(module, example, gradients=True))
+        recorded = run_once(module, example, gradients=True)
     except RuntimeError:
         return True
+    return _agree(first, recorded, coarsest_of(tensor.dtype for tensor in tensors))
 
 
 def run_once(module: nn.Module, example: tuple[Any, ...], *, gradients: bool = False) -> Any:
@@ -62,9 +68,9 @@ def run_once(module: nn.Module, example: tuple[Any, ...], *, gradients: bool = F
         return pytree.tree_map(lambda t: t.detach().clone() if isinstance(t, Tensor) else t, result)
 
 
-def _agree(first: Any, second: Any) -> bool:
+def _agree(first: Any, second: Any, eps: float = 0.0) -> bool:
     (ones, tree), (twos, other) = pytree.tree_flatten(first), pytree.tree_flatten(second)
-    return tree == other and all(map(alike, ones, twos))
+    return tree == other and all(alike(one, two, eps) for one, two in zip(ones, twos, strict=True))
 
 
 def alike(one: Any, two: Any, eps: float = 0.0) -> bool:
