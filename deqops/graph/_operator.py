@@ -203,8 +203,8 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int | None = None) -> Op
 
     Raises:
         InputError: G is none of these, fails on the example, or is an `OperatorGraph` of other `batch_dims`.
-        UnsupportedOperationError: it cannot be exported (control flow that depends on data), or an operation
-            cannot be represented.
+        UnsupportedOperationError: it cannot be exported (control flow that depends on data), its export gives
+            another result than G, or an operation cannot be represented.
     """
     if batch_dims is not None:
         check_batch_dims(batch_dims)
