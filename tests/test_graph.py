@@ -107,6 +107,18 @@ def test_in_place_operations_on_fresh_tensors_are_made_pure() -> None:
     torch.testing.assert_close(traced(z), in_place(z))
 
 
+def test_a_view_of_what_lies_otherwise_in_memory_is_computed() -> None:
+    """What was written to a transposed tensor lies as it was given, where the export's lay as its target did."""
+
+    def operator(z: Tensor) -> Tensor:
+        y = (2 * z).t()
+        y.copy_(z.sin().reshape(3, 4))
+        return y.t().view(-1).view(4, 3)
+
+    z = randn(4, 3)
+    torch.testing.assert_close(trace(operator, z, batch_dims=0)(z), operator(z))
+
+
 def test_a_change_seen_through_a_view_is_right_or_refused() -> None:
     def operator(z: Tensor) -> Tensor:
         y = z * 2
@@ -287,6 +299,20 @@ def test_structures_that_a_model_file_does_not_know_are_refused_by_name(operator
         trace(operator, state)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_weights_that_a_model_file_does_not_know_are_refused_by_name() -> None:
+    class Sparse(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.eye(3).to_sparse_csr())
+
+        def forward(self, z: Tensor) -> Tensor:
+            return (self.weight @ z.t()).t()
+
+    with pytest.raises(InputError, match="use tensors"):
+        trace(Sparse(), torch.zeros(2, 3))
+
+
 def test_an_exported_program_of_such_a_structure_is_refused_too() -> None:
     class Halves(nn.Module):
         def forward(self, state: Pair) -> Pair:
@@ -296,6 +322,52 @@ def test_an_exported_program_of_such_a_structure_is_refused_too() -> None:
     program = torch.export.export(Halves(), (state,))
     with pytest.raises(InputError, match="tuples, lists or dicts of tensors"):
         trace(program, tuple(state))
+
+
+class BySize(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return 0.5 * torch.tanh(z) if z.shape[0] < 10 else 2 * z
+
+
+class ByParity(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return 0.5 * torch.tanh(z) if z.shape[0] % 2 == 0 else 2 * z
+
+
+class Added(nn.Module):
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        return 0.5 * torch.tanh(z) + x
+
+
+def with_open_sizes(module: nn.Module, *example: Tensor) -> torch.export.ExportedProgram:
+    sizes = tuple({0: torch.export.Dim.AUTO} for _ in example)
+    return torch.export.export(module, example, dynamic_shapes=sizes)
+
+
+@pytest.mark.parametrize(("kind", "right", "wrong"), [(BySize, 9, 20), (ByParity, 4, 7)])
+def test_a_branch_by_a_size_is_not_taken_for_the_other(
+    kind: type[nn.Module], right: int, wrong: int, tmp_path: Path
+) -> None:
+    """torch keeps the limits of an export as guards, whose code is not run here: they were not kept at all."""
+    program = with_open_sizes(kind(), randn(4, 3))
+    torch.export.save(program, tmp_path / "model.pt2")
+    for graph in (trace(program, randn(4, 3)), read_model(tmp_path / "model.pt2")):
+        torch.testing.assert_close(graph(randn(4, 3)), kind()(randn(4, 3)))
+        with pytest.raises(InputError, match=f"does not hold for a size of {wrong}"):
+            graph.concrete(randn(wrong, 3))
+    if kind is BySize:
+        graph.concrete(randn(right, 3))
+
+
+def test_a_size_that_decides_nothing_may_be_another() -> None:
+    graph = trace(with_open_sizes(Added(), randn(4, 3), randn(4, 3)), randn(4, 3), randn(4, 3))
+    for size in (1, 2, 50):
+        z, x = randn(size, 3), randn(size, 3, seed=1)
+        torch.testing.assert_close(graph(z, x), Added()(z, x))
+    with pytest.raises(InputError, match="x: the export does not hold"):
+        graph(randn(4, 3), randn(1, 3))
+    with pytest.raises(InputError, match=r"exported for \(any, 3\)"):
+        graph(randn(4, 2), randn(4, 2))
 
 
 def test_the_constants_of_a_graph_cannot_be_changed_under_its_fingerprint() -> None:

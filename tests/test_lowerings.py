@@ -121,6 +121,7 @@ def cases(**functions: Function) -> Any:
     ),
     rrelu=nn.RReLU(0.1, 0.4).eval(),
     alpha_dropout=nn.Sequential(nn.AlphaDropout(0.5), nn.FeatureAlphaDropout(0.5)).eval(),
+    dropout_in_place=nn.Sequential(nn.Tanh(), nn.Dropout(0.5, inplace=True), nn.Dropout1d(0.5, inplace=True)).eval(),
     erfc=torch.erfc,
     inverse_hyperbolic=lambda z: torch.asinh(z) + torch.acosh(1 + z.square()) + torch.atanh(0.9 * torch.tanh(z)),
     tangent=lambda z: torch.tan(0.3 * torch.tanh(z)),
@@ -530,6 +531,16 @@ def test_a_block_that_switches_autocasting_off_is_its_operations() -> None:
     assert_reads(without_casts, normal(2, 3, 5))
     with pytest.raises(UnsupportedOperationError, match="without autocasting"):
         read(with_casts, normal(2, 3, 5))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda z: z.sum(0), lambda z: z.softmax(-1), lambda z: z.amax(0, keepdim=True), lambda z: z.max(0).values],
+)
+def test_a_dimension_of_a_single_number_is_refused_by_name(function: Function) -> None:
+    """torch takes 0 and -1 for one, which no shape has: rules for it would look for its size."""
+    with pytest.raises(UnsupportedOperationError, match="a single number, which has none"):
+        read(function, torch.tensor(0.5, dtype=torch.float64), batch_dims=0)
 
 
 MASK = nn.Parameter(torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]], dtype=torch.float64), requires_grad=False)

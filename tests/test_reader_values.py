@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from deqops import UnsupportedOperationError
 from deqops.graph import export, load, trace
@@ -272,6 +273,101 @@ def test_an_operator_that_gives_the_same_again_is_one_map(kind: type[nn.Module])
     assert trace(kind(), STATE).impure == ()
 
 
+class Noting(nn.Module):
+    """A weight of which torch notes that it is negated, or conjugated, and does not compute it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        half = torch.complex(torch.zeros(4, dtype=torch.float64), torch.full((4,), 0.5, dtype=torch.float64))
+        weight = half.conj() if kind == "parameter" else half.conj().imag
+        if kind == "parameter":
+            self.weight = nn.Parameter(weight)
+        elif kind == "buffer":
+            self.register_buffer("weight", weight)
+        else:
+            self.weight = weight
+
+    def forward(self, z: Tensor) -> Tensor:
+        weight = self.weight.imag if self.weight.is_complex() else self.weight
+        return (weight - 1) * z
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer", "constant"])
+def test_a_sign_that_a_tensor_only_notes_is_kept(kind: str, tmp_path: Path) -> None:
+    """`torch.export.save` writes the memory as it is: -1.5 z was read as -0.5 z, and certified."""
+    module = Noting(kind)
+    assert certify(module, STATE, theorem="picard").verdict is Verdict.REFUTED
+    export(tmp_path / "model.pt2", module, STATE)
+    torch.testing.assert_close(load(tmp_path / "model.pt2")(STATE), module(STATE))
+    program = torch.export.export(module, (STATE,))
+    torch.testing.assert_close(trace(program, STATE)(STATE), module(STATE))
+    torch.testing.assert_close(program.module()(STATE), module(STATE))
+
+
+class Scaling(TorchDispatchMode):
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        return 3.0 * result if function is torch.ops.aten.sin.default else result
+
+
+def under_a_mode(z: Tensor) -> Tensor:
+    with Scaling():
+        return 0.5 * torch.sin(z)
+
+
+BRANCHES: dict[str, Callable[[Tensor], Tensor]] = {
+    "exporting": lambda z: (0.5 if torch.compiler.is_exporting() else 2.0) * z,
+    "compiling": lambda z: (0.5 if torch.compiler.is_compiling() else 2.0) * z,
+    "fake": lambda z: (2.0 if type(z) is Tensor else 0.5) * z,
+    "near": lambda z: (0.5 if torch.compiler.is_exporting() else 2.0) * (z - STATE),
+    "mode": under_a_mode,
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_a_branch_of_the_export_alone_is_not_certified(name: str, tmp_path: Path) -> None:
+    """Each of them was certified with rate 0.5, and expands."""
+    G = BRANCHES[name]
+    certificate = certify(G, STATE, theorem="picard")
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certificate.reason is not None
+    assert "another result than G itself" in certificate.reason
+    with pytest.raises(UnsupportedOperationError, match="another result than G itself"):
+        export(tmp_path / "model.pt2", G, STATE)
+
+
+def test_a_branch_by_the_gradient_mode_is_not_one_map() -> None:
+    def G(z: Tensor) -> Tensor:
+        return (0.5 if torch.is_grad_enabled() else 2.0) * z
+
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients):
+            certificate = certify(G, STATE, theorem="picard")
+        assert certificate.verdict is Verdict.UNKNOWN
+        assert certificate.reason is not None
+        assert "where gradients are recorded" in certificate.reason
+
+
+def test_a_fast_path_that_computes_something_else_is_not_one_map() -> None:
+    """Without gradients torch's encoder leaves out padded positions, which are 0 then."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    padding = torch.tensor([[False] * 4 + [True]] * 2)
+
+    def of(nested: bool) -> tuple[str, ...]:
+        encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested).eval()
+        return trace(lambda z: encoder(z, src_key_padding_mask=padding), torch.zeros(2, 5, 8)).impure
+
+    assert of(nested=False) == ()
+    assert any("where gradients are recorded" in reason for reason in of(nested=True))
+
+
+def test_a_fast_path_that_rounds_otherwise_is_one_map() -> None:
+    """torch has other kernels for attention without gradients: a float32 result shows the rounding of bfloat16."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True).bfloat16().eval()
+    assert trace(lambda z: layer(z.bfloat16()).float(), torch.randn(2, 16, 64)).impure == ()
+
+
 def misread(low: Lowering, a: dict[str, Any]) -> Any:
     """A rule that takes one function for another."""
     return low.emit("tanh", [a["self"]], torch.tanh)
@@ -301,6 +397,27 @@ def test_a_rule_that_means_another_function_is_found_before_anything_is_claimed(
     report = check(wrong, half_a_sine, STATE)
     assert not report.accepted
     assert "the program differ" in report.reasons[0]
+
+
+def test_a_rule_that_is_wrong_on_one_side_of_zero_is_found_at_a_state_of_zeros(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The state beside it had positive entries alone, where a ReLU is the identity."""
+
+    def G(z: Tensor) -> Tensor:
+        return 0.5 * torch.relu(z)
+
+    def one_sided(low: Lowering, a: dict[str, Any]) -> Any:
+        return low.emit("abs", [a["self"]], torch.abs)
+
+    zeros = torch.zeros_like(STATE)
+    monkeypatch.setitem(RULES, "aten.relu.default", one_sided)
+    certificate = certify(G, zeros, theorem="picard")
+    assert certificate.verdict is Verdict.UNKNOWN
+    assert certificate.reason is not None
+    assert "differ near the example" in certificate.reason
+    monkeypatch.setattr(_certify, "disagreement", lambda *given: "")
+    assert not check(certify(G, zeros, theorem="picard"), G, zeros).accepted
 
 
 def test_a_refutation_of_a_misread_operator_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

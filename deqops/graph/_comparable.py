@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -27,16 +27,27 @@ def coarsest_eps(graph: ConcreteGraph, results: Sequence[Tensor]) -> float:
     dtypes = {*given, *(node.dtype for node in graph.nodes), *(result.dtype for result in results)}
     if any(_makes_numbers(graph, node) for node in graph.nodes):
         dtypes.add(torch.float32)
-    return max((torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point), default=0.0)
+    return coarsest_of(dtypes)
+
+
+def coarsest_of(dtypes: Iterable[torch.dtype]) -> float:
+    """The coarsest unit roundoff of these dtypes' floating or complex numbers; 0 where they have none."""
+    return max((torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point or dtype.is_complex), default=0.0)
 
 
 def moved_a_little(leaves: Sequence[Tensor]) -> list[Tensor]:
-    """A state beside an example, always the same: at a state of zeros many a function agrees with another."""
+    """A state beside an example, always the same: at a state of zeros many a function agrees with another.
+
+    Entries move away from 0, into the side of it that they are on; those that are 0 into either.
+    """
     generator = torch.Generator().manual_seed(0)
-    return [
-        leaf + (1 + leaf.abs()) * torch.empty(leaf.shape).uniform_(0.1, 0.5, generator=generator).to(leaf)
-        for leaf in (given.detach() for given in leaves)
-    ]
+
+    def moved(leaf: Tensor) -> Tensor:
+        steps = torch.empty(leaf.shape).uniform_(0.1, 0.5, generator=generator).to(leaf)
+        either = torch.randint(2, leaf.shape, generator=generator).to(leaf) * 2 - 1
+        return leaf + torch.where(leaf == 0, either, leaf.sign()) * (1 + leaf.abs()) * steps
+
+    return [moved(leaf.detach()) for leaf in leaves]
 
 
 _CHOOSING = ("where", "index_select", "index_add", "segment_attention")

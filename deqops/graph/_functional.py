@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from deqops._errors import ModelFileError, UnsupportedOperationError
 from deqops.graph._aliases import Memory, Step, step_of, written_back
-from deqops.graph._operations import FRESH, KNOWN, METADATA_ONLY, functional_name, is_random, may_promote
+from deqops.graph._operations import FRESH, KNOWN, METADATA_ONLY, functional_name, is_random, may_promote, own_name
 from deqops.graph._program import Argument, Instruction, Ref
 
 
@@ -91,7 +91,8 @@ class Assignment:
         changed = self._memory[target.text]
         self._check_shared(node, target.text, changed, place)
         before = self.numbers[target.text]
-        arguments = tuple(pair for pair in self._resolved_all(node) if pair[0] != "out")
+        pairs = [(name, argument) for name, argument in self._resolved_all(node) if name != "out"]
+        arguments = tuple((own_name(functional, name), argument) for name, argument in pairs)
         (after,) = self._emit(functional, arguments, 1)
         if may_promote(functional):  # the result keeps the dtype of the tensor that is changed
             (after,) = self._emit("aten.type_as.default", (("other", Ref(before)), ("self", Ref(after))), 1)

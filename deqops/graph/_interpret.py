@@ -40,6 +40,8 @@ def execute(instruction: Instruction, values: Mapping[int, Any]) -> list[Any]:
     unknown = set(arguments) - parameters(op)
     if unknown:
         raise ModelFileError(f"model file: operation {op} has no argument {sorted(unknown)[0]!r:.40}")
+    if op == "aten.view.default":
+        return [arguments["self"].reshape(arguments["size"])]  # a value may lie in memory otherwise than in the export
     if op == "aten.copy.default":
         return [_copied(arguments["self"], arguments["src"])]
     if op in _WRITES and arguments["self"].is_complex():

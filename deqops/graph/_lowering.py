@@ -124,6 +124,8 @@ class Lowering:
             UnsupportedOperationError: in the dtypes at hand it is not the exact-real function that the node means.
         """
         dynamic = [self.as_dynamic(operand) for operand in operands]
+        if not dynamic[0].shape and (attributes.get("dims") or "dim" in attributes):
+            raise UnsupportedOperationError(self.source, "works along a dimension of a single number, which has none")
         try:
             meta = compute(*(operand.meta for operand in dynamic))
         except (RuntimeError, IndexError, ValueError, TypeError) as error:

@@ -217,6 +217,12 @@ def may_promote(name: str) -> bool:
     return name.split(".")[1] in _PROMOTING.split()
 
 
+def own_name(name: str, argument: str) -> str:
+    """What the pure form calls an argument of the in-place form: some change `self`, and take an `input`."""
+    takes_input = name in operations() and "self" not in parameters(name)
+    return "input" if argument == "self" and takes_input else argument
+
+
 def is_check(name: str) -> bool:
     """Whether the operation only asserts or prints, and so can be dropped."""
     return name in _CHECKS

@@ -21,6 +21,7 @@ from deqops._errors import InputError, ModelFileError, UnsupportedOperationError
 from deqops._layer import operator_of
 from deqops._tree import check_batch_dims
 from deqops.graph import _rules as _registered  # noqa: F401  (fills the table of lowering rules)
+from deqops.graph._as_computed import is_as_computed
 from deqops.graph._decomposed import decomposed
 from deqops.graph._folding import folded
 from deqops.graph._interpret import run
@@ -111,10 +112,10 @@ class OperatorGraph:
         for tree, value, name in zip(self._input_trees, inputs, names, strict=True):
             leaves += tree.flatten(value, name)
         labels = [*self._state_tree.names("state"), *self.input_names]
-        for label, leaf, expected in zip(labels, leaves, self._source.expected, strict=True):
+        for label, leaf in zip(labels, leaves, strict=True):
             if not isinstance(leaf, Tensor):
                 raise InputError(f"{label}: a tensor is needed, got {type(leaf).__name__}")
-            expected.check(label, leaf)
+        self._source.expected.check(labels, leaves)
         return leaves
 
 
@@ -203,15 +204,14 @@ def trace(G: Any, state: Any, *inputs: Any, batch_dims: int | None = None) -> Op
 
     Raises:
         InputError: G is none of these, fails on the example, or is an `OperatorGraph` of other `batch_dims`.
-        UnsupportedOperationError: it cannot be exported (control flow that depends on data), or an operation
-            cannot be represented.
+        UnsupportedOperationError: it cannot be exported (control flow that depends on data), its export gives
+            another result than G, or an operation cannot be represented.
     """
     if batch_dims is not None:
         check_batch_dims(batch_dims)
     if not isinstance(G, OperatorGraph):
-        return _from_source(
-            read_source(_exported(G, state, inputs, 1 if batch_dims is None else batch_dims)), batch_dims
-        )
+        _, source = _exported(G, state, inputs, 1 if batch_dims is None else batch_dims)
+        return _from_source(source, batch_dims)
     if batch_dims is not None and batch_dims != G.batch_dims:
         raise InputError(
             f"batch_dims: the operator graph has {G.batch_dims}, got {batch_dims}; leave it out, or read the graph's "
@@ -230,48 +230,86 @@ def export(path: str | Path, G: Any, state: Any, *inputs: Any, batch_dims: int =
     if isinstance(G, OperatorGraph):
         raise InputError("G: this operator was read from a file; copy that file")
     check_batch_dims(batch_dims)
-    content = _exported(G, state, inputs, batch_dims)
-    read_source(content)  # what is written can be read
+    content, _ = _exported(G, state, inputs, batch_dims)
     write_atomically(Path(path), content)
 
 
-def _exported(G: Any, state: Any, inputs: tuple[Any, ...], batch_dims: int) -> bytes:
+def _exported(G: Any, state: Any, inputs: tuple[Any, ...], batch_dims: int) -> tuple[bytes, Source]:
+    """A model file, and what is read from it."""
     for name, value in (("state", state), *((f"inputs[{n}]", value) for n, value in enumerate(inputs))):
         tree_of(value, name)  # a namedtuple, say, has no place in a model file
-    buffer = io.BytesIO()
     record: dict[str, Any] = {"schema": 1, "batch_dims": batch_dims}
     with _EXPORTING, warnings.catch_warnings():
-        given = isinstance(G, torch.export.ExportedProgram)
-        program, impure = (G, []) if given else _export_program(G, state, inputs)
         warnings.simplefilter("ignore")
-        program = decomposed(program)
+        if isinstance(G, torch.export.ExportedProgram):
+            return _read_back(G, record)
+        module = _module_of(G)
+        example = pytree.tree_map(lambda t: t.detach().clone() if isinstance(t, Tensor) else t, (state, *inputs))
+        impure = _tried_out(module, example)
         if impure:
             record["impure"] = impure
-        extra = {"deqops.json": json.dumps(record, sort_keys=True)}
-        try:
+        with _fixed_weights(module):
+            program = _exported_program(module, example)
+        content, source = _read_back(program, record)
+        if not source.impure and not is_as_computed(source, module, example):
+            raise UnsupportedOperationError("torch.export", _DIFFERS)
+    return content, source
+
+
+_DIFFERS = (
+    "makes a program of G that gives another result than G itself; G must not ask whether it is exported or compiled, "
+    "nor change torch's operations by modes of its own"
+)
+
+
+def _read_back(program: torch.export.ExportedProgram, record: dict[str, Any]) -> tuple[bytes, Source]:
+    """A program, in operations that are known here, as a model file, and what is read from it."""
+    buffer, program = io.BytesIO(), decomposed(program)
+    extra = {"deqops.json": json.dumps(record, sort_keys=True)}
+    try:
+        with _materialised(program):
             torch.export.save(program, buffer, extra_files=extra)
-        except NotImplementedError as error:  # of a structure that torch cannot write
-            first = next(iter(str(error).splitlines()), "")
-            raise InputError(f"G: {first:.200}; use tensors, or tuples, lists or dicts of tensors") from error
-    return buffer.getvalue()
+    except (NotImplementedError, RuntimeError) as error:  # of a structure or a layout that torch cannot write
+        first = next(iter(str(error).splitlines()), "")
+        raise InputError(f"G: {first:.200}; use tensors, or tuples, lists or dicts of tensors") from error
+    content = buffer.getvalue()
+    return content, read_source(content)
 
 
-def _export_program(G: Any, state: Any, inputs: tuple[Any, ...]) -> tuple[torch.export.ExportedProgram, list[str]]:
-    """The export, and why G is not one fixed map as far as that is not seen from it."""
+@contextmanager
+def _materialised(program: torch.export.ExportedProgram) -> Iterator[None]:
+    """Signs that tensors only note, as `conj()` and its `imag` do, are computed: a file has no place for them."""
+    tables: list[dict[str, Any]] = [program.state_dict, program.constants]
+    noted = [
+        (table, name, tensor)
+        for table in tables
+        for name, tensor in table.items()
+        if isinstance(tensor, Tensor) and (tensor.is_conj() or tensor.is_neg())
+    ]
+    for table, name, tensor in noted:
+        plain = tensor.detach().resolve_conj().resolve_neg()
+        table[name] = nn.Parameter(plain, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else plain
+    try:
+        yield
+    finally:
+        for table, name, tensor in noted:
+            table[name] = tensor
+
+
+def _module_of(G: Any) -> nn.Module:
     operator = operator_of(G)
     if not callable(operator):
         raise InputError(f"G: a module or callable is needed, got {type(operator).__name__}")
-    module = operator if isinstance(operator, nn.Module) else _Callable(operator)
-    example = pytree.tree_map(lambda t: t.detach().clone() if isinstance(t, Tensor) else t, (state, *inputs))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            impure = tried_out(module, example)
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise InputError(f"G: it fails on the example state and inputs: {first:.200}") from error
-        with _fixed_weights(module):
-            return _exported_program(module, example), impure
+    return operator if isinstance(operator, nn.Module) else _Callable(operator)
+
+
+def _tried_out(module: nn.Module, example: tuple[Any, ...]) -> list[str]:
+    """Why the module is not one fixed map as far as that is not seen from its export."""
+    try:
+        return tried_out(module, example)
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"G: it fails on the example state and inputs: {first:.200}") from error
 
 
 def _exported_program(module: nn.Module, example: tuple[Any, ...]) -> torch.export.ExportedProgram:

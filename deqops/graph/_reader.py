@@ -6,41 +6,24 @@ This reader looks at none of them: shapes are computed anew from the inputs, siz
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from deqops._errors import InputError, ModelFileError
+from deqops._errors import ModelFileError
 from deqops.graph._archive import Archive
+from deqops.graph._expected import Expectations
 from deqops.graph._functional import Assignment
 from deqops.graph._json import get, parse_json, union
 from deqops.graph._nodes import impurities, raw_nodes
 from deqops.graph._program import Program, canonical, fingerprint
-from deqops.graph._tensors import dtype_of, read_tensors
+from deqops.graph._tensors import read_tensors
 from deqops.graph._tree import Tree, parse_treespec
 
 _SCHEMA_MAJOR = 8
 _MAX_NODES = 1_000_000
 _ARCHIVE = {"archive_format": b"pt2", "archive_version": b"0"}
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """The dtype and static shape that an input was exported with; None where the file leaves it open."""
-
-    dtype: torch.dtype | None
-    shape: tuple[int, ...] | None
-
-    def check(self, name: str, leaf: Tensor) -> None:
-        """Refuse another dtype or shape: sizes of the export may be constants of the graph."""
-        if self.dtype is not None and leaf.dtype != self.dtype:
-            raise InputError(f"{name}: got {leaf.dtype}, the operator was exported for {self.dtype}; convert it")
-        if self.shape is not None and tuple(leaf.shape) != self.shape:
-            got = tuple(leaf.shape)
-            raise InputError(f"{name}: got shape {got}, the operator was exported for {self.shape}; export it again")
 
 
 class Source:
@@ -57,7 +40,7 @@ class Source:
         if major != _SCHEMA_MAJOR:
             raise ModelFileError(f"model file: export schema {major} is unknown; export with torch 2.9 to 2.13")
         module = get(document, "graph_module", dict)
-        self._graph = get(module, "graph", dict)
+        self._document, self._graph = document, get(module, "graph", dict)
         self._signature = get(module, "signature", dict)
         weights = read_tensors(archive, "weights", "model_weights_config.json")
         constants = read_tensors(archive, "constants", "model_constants_config.json")
@@ -72,7 +55,7 @@ class Source:
 
     def _read_program(self) -> tuple[Program, dict[str, Tensor]]:
         user, model = self._placeholders()
-        self.expected = [_expectation(self._graph, name) for name in user]
+        self.expected = Expectations(self._document, self._graph, user)
         numbers = {name: number for number, name in enumerate([*user, *model])}
         protected = {name: f"buffer or parameter {target}" for name, target in model.items()}
         protected |= {name: f"input {name}" for name in user}
@@ -173,17 +156,6 @@ def _trees(module: dict[str, Any]) -> tuple[Tree, Tree, list[str]]:
     listed = [str(name) for name in names] if usable and isinstance(names, list) else []
     padded = [*listed, *(f"input_{n}" for n in range(len(listed), count))][:count]
     return whole.children[0], parse_treespec(signature.get("out_spec")), padded
-
-
-def _expectation(graph: dict[str, Any], name: str) -> Expectation:
-    """What the export says of an input: only ever used to refuse other inputs, never to compute."""
-    values = graph.get("tensor_values")
-    meta = values.get(name) if isinstance(values, dict) else None
-    if not isinstance(meta, dict):
-        return Expectation(None, None)
-    sizes = [size.get("as_int") if isinstance(size, dict) else None for size in get(meta, "sizes", list)]
-    plain = tuple(size for size in sizes if isinstance(size, int))
-    return Expectation(dtype_of(meta.get("dtype")), plain if len(plain) == len(sizes) else None)
 
 
 def _deqops_record(archive: Archive) -> dict[str, Any]:
