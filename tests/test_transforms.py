@@ -532,6 +532,16 @@ def test_small_gradients(scale: float) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * scale)
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_directions_that_are_not_finite_have_no_derivative(wrong: float) -> None:
+    covector, direction = torch.ones(4, 3, dtype=X.dtype), torch.ones_like(X)
+    covector[0, 0] = direction[0, 0] = wrong
+    f = lambda x: equilibrium(x, W)  # noqa: E731
+    for found in (vjp(f, X)[1](covector)[0], jvp(f, (X,), (direction,))[1]):
+        assert found[0].isnan().all()
+        assert found[1:].isfinite().all()
+
+
 def test_an_operator_that_switches_gradients_off_has_two_derivatives() -> None:
     """Forward differentiation goes through `no_grad` and not through `detach`: the latter is the same in both modes."""
 

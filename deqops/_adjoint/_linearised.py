@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from deqops._adjoint._many_gradients import ManyGradients, is_many
+from deqops._adjoint._scaled import Scaled
 from deqops._errors import InputError
 from deqops._loop import iterate
 from deqops._solution import ConvergenceError, Result, Solution
@@ -70,11 +71,11 @@ class Linearised:
         flat = right.reshape(-1, problems, unknowns)
         flat = torch.where(self.sound[:, None], flat, 0.0)
         product = self.transposed_product if transposed else self.product
-        start, scale = _ordinary(flat.reshape(-1, unknowns))
+        scaled = Scaled.of(flat.reshape(-1, unknowns), self.settings.tolerance)
         with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False):
             rollout = iterate(
-                lambda x: start + product(x.reshape(flat.shape)).reshape(start.shape),
-                start,
+                lambda x: scaled.rows + product(x.reshape(flat.shape)).reshape(x.shape),
+                scaled.rows,
                 solver=self.settings.solver,
                 tolerance=self.settings.tolerance,
                 max_evaluations=self.settings.max_evaluations,
@@ -82,7 +83,7 @@ class Linearised:
         if not bool((rollout.result == Result.CONVERGED).all()):
             solution = Solution(rollout.value, rollout.result, rollout.residual, rollout.evaluations)
             raise ConvergenceError(solution, f"{'backward' if transposed else 'forward'} solve of ImplicitAdjoint")
-        return (rollout.value * scale).reshape(right.shape)
+        return scaled.restored(rollout.value).reshape(right.shape)
 
     def transposed_product(self, u: Tensor) -> Tensor:
         """`J^T u` for each leading index."""
@@ -101,17 +102,6 @@ class Linearised:
 
     def _masked(self, product: Tensor) -> Tensor:
         return torch.where(self.sound[:, None], product, 0.0)
-
-
-def _ordinary(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows scaled up where their rounding would be lost below the dtype's range, and the scales, (rows, 1).
-
-    What cancels in a gradient is left at its rounding: of a small gradient that is next to nothing.
-    """
-    bounds = torch.finfo(rows.dtype)
-    size = rows.abs().amax(dim=1, keepdim=True)
-    scale = torch.where((size > 0) & (size < bounds.tiny / bounds.eps**2), size, 1.0)
-    return rows / scale, scale
 
 
 @contextmanager
