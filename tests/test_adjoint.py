@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 from fractions import Fraction
 from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import given, settings
 from torch import Tensor, nn
 
@@ -329,6 +331,20 @@ def test_an_absolute_tolerance_is_that_of_the_gradient_as_it_is() -> None:
     torch.autograd.grad(y, x, torch.full_like(x, 1e-6), retain_graph=True)
     with pytest.raises(ConvergenceError, match="MAX_EVALUATIONS"):
         torch.autograd.grad(y, x, torch.full_like(x, 1e6))
+
+
+@pytest.mark.parametrize("derivatives", [1, 2])
+def test_a_reentrant_checkpoint_is_refused_by_torch_and_not_passed_by(derivatives: int) -> None:
+    step, x = nn.Linear(3, 3), torch.ones(2, 3)
+
+    def G(z: Tensor) -> Tensor:
+        inner: Tensor = torch.utils.checkpoint.checkpoint(step, z, use_reentrant=True)
+        return torch.tanh(inner / 2 + x)
+
+    with warnings.catch_warnings(action="ignore"):  # that gradients are None, of the iteration without them
+        y = solve(G, torch.zeros(2, 3), adjoint=ImplicitAdjoint(derivatives=derivatives)).value
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        y.sum().backward()
 
 
 def test_an_operator_that_ignores_its_state() -> None:
