@@ -174,6 +174,7 @@ def test_another_model_is_rejected(files: Path) -> None:
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--tolerance", "-1"], "--tolerance"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "0"], "--damping"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "inf"], "--damping"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "1e39"], "--damping"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--certificate", "c", "--error", "nan"], "--error"),
         (["certify", "m.pt2", "--inputs", "x", "--budget", "-1"], "--budget"),
         (["certify", "m.pt2", "--inputs", "x", "--damping", "0"], "--damping"),
@@ -190,6 +191,7 @@ def test_another_model_is_rejected(files: Path) -> None:
         (["train", "pign", "--set", "epochs"], "KEY=VALUE"),
         (["demo", "--name", "../up"], "--name"),
         (["demo", "--seed", "-1"], "--seed"),
+        (["train", "pign", "--seed", "1000000000001"], "--seed"),
         ([], "--help"),
     ],
 )

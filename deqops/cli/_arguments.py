@@ -43,6 +43,7 @@ class Number(click.types.FloatParamType):
 
 
 POSITIVE = Number("above 0", lambda number: 0 < number < math.inf)
+DAMPING = Number("above 0 and at most 1e38", lambda number: 0 < number <= 1e38)
 NOT_NEGATIVE = Number("of at least 0", lambda number: 0 <= number < math.inf)
 NOT_ZERO = Number("other than 0", lambda number: 0 < abs(number) < math.inf)
 SECONDS = Number("of seconds above 0", lambda number: number > 0)
