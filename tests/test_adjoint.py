@@ -316,6 +316,21 @@ def test_gradients_of_any_size_under_float16_autocast(size: float, derivatives: 
     torch.testing.assert_close(found[1], found[0], rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("size", [1e-20, 1e-8, 1e5])
+def test_second_derivatives_of_gradients_of_any_size_under_float16_autocast(size: float) -> None:
+    W, loose = 0.9 * torch.linalg.qr(torch.randn(4, 4))[0], Tolerance(relative=1e-2)
+    x = torch.randn(2, 4).requires_grad_()
+    found = []
+    for factor in (1.0, size):
+        with torch.autocast("cpu", dtype=torch.float16):
+            adjoint = ImplicitAdjoint(tolerance=loose)
+            y = solve(lambda z, x: torch.tanh(z @ W + x), torch.zeros(2, 4), x, tolerance=loose, adjoint=adjoint).value
+        (first,) = torch.autograd.grad(y, x, torch.full_like(y, factor), create_graph=True)
+        found.append((first / factor, *torch.autograd.grad((first / factor).square().sum(), x)))
+    for scaled, plain in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(scaled, plain, rtol=3e-2, atol=3e-2)
+
+
 def test_a_gradient_beyond_the_dtype_is_infinite() -> None:
     x = torch.full((1, 3), 0.5, dtype=torch.float16, requires_grad=True)
     loose = Tolerance(relative=4e-3)

@@ -12,7 +12,7 @@ from deqops._adjoint._base import Rows
 from deqops._adjoint._dependence import needs_gradients_beyond
 from deqops._adjoint._many_gradients import ManyGradients, is_many
 from deqops._adjoint._ordered import ordered
-from deqops._adjoint._scaled import Scaled
+from deqops._adjoint._scaled import Scaled, scale_of
 from deqops._adjoint._transformed import attached_inside
 from deqops._errors import InputError
 from deqops._loop import iterate
@@ -163,11 +163,21 @@ class _HigherOrder(torch.autograd.Function):
         covector = _adjoint_solution(image, anchor, gradient, ctx.adjoint)
         keep = torch.is_grad_enabled()
         if keep:
-            lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
-            covector = lower.attach(lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector)
+            covector = _differentiable(covector, image, anchor, gradient, ctx.adjoint)
         back = _pulled(image, anchor, covector, create_graph=keep)
         ctx.link.cancelled = back
         return covector, -back, None, None
+
+
+def _differentiable(
+    covector: Tensor, image: Tensor, anchor: Tensor, gradient: Tensor, adjoint: ImplicitAdjoint
+) -> Tensor:
+    """The solution of `u = g + J^T u` with derivatives of one order less; scaled as for the solve."""
+    lower = replace(adjoint, derivatives=adjoint.derivatives - 1)
+    scale = 1.0 if is_transformed() else scale_of(covector)
+    right = gradient / scale
+    solution = lower.attach(lambda u: right + _pulled(image, anchor, u, create_graph=True), covector / scale)
+    return solution * scale
 
 
 class _Link:

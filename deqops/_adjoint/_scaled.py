@@ -25,10 +25,8 @@ class Scaled:
     @staticmethod
     def of(right: Tensor, tolerance: Tolerance) -> Scaled:
         """Those of right-hand sides, (problems, unknowns); unscaled where an absolute residual is asked for."""
-        size = right.abs().amax(dim=1, keepdim=True)
-        finite = size.isfinite()
-        usual = torch.where(finite & (size > 0), size, 1.0)
-        scale = torch.ones_like(usual) if tolerance.absolute else _power_of_two(usual)
+        finite = right.isfinite().all(dim=1, keepdim=True)
+        scale = torch.ones_like(right[:, :1]) if tolerance.absolute else scale_of(right)
         return Scaled((right / scale).masked_fill_(~finite, 0.0), scale, finite)
 
     def restored(self, solution: Tensor) -> Tensor:
@@ -36,7 +34,8 @@ class Scaled:
         return solution.mul_(self.scale).masked_fill_(~self.finite, torch.nan)
 
 
-def _power_of_two(size: Tensor) -> Tensor:
-    """The largest power of 2 that is not above the size."""
-    wide = at_least_float32(size)
-    return torch.ldexp(torch.ones_like(wide), torch.frexp(wide).exponent - 1).to(size.dtype)
+def scale_of(rows: Tensor) -> Tensor:
+    """The largest power of 2 that is not above a row's largest entry, (problems, 1); 1 for 0, infinity and NaN."""
+    size = at_least_float32(rows.abs().amax(dim=1, keepdim=True))
+    usual = torch.where(size.isfinite() & (size > 0), size, 1.0)
+    return torch.ldexp(torch.ones_like(usual), torch.frexp(usual).exponent - 1).to(rows.dtype)
