@@ -93,6 +93,10 @@ def solve(
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {got}")
     if callback is not None and not callable(callback):
         raise InputError(f"callback: a callable (evaluations, residuals) is needed, got {type(callback).__name__}")
+    if torch.compiler.is_exporting() or torch._C._is_tracing():
+        raise InputError(
+            "solve: a trace or an export would keep the evaluations of one input; export the operator (deqops.export)"
+        )
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
     inside = is_transformed()
     if inside:
