@@ -32,6 +32,7 @@ from deqops._atomic import write_atomically
 from deqops._tensorfile import read_tensors
 from deqops.cli import main
 from deqops.cli._progress import stage
+from deqops.models import RECIPES
 from deqops.verify import Certificate, Verdict
 
 Output = Any
@@ -192,6 +193,7 @@ def test_another_model_is_rejected(files: Path) -> None:
         (["demo", "--name", "../up"], "--name"),
         (["demo", "--seed", "-1"], "--seed"),
         (["train", "pign", "--seed", "1000000000001"], "--seed"),
+        *((["train", model, "--set", "learning_rate=inf"], "learning_rate") for model in RECIPES),
         ([], "--help"),
     ],
 )
