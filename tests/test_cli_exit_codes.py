@@ -226,16 +226,17 @@ def test_a_certificate_brings_its_batch_dims(files: Path, tmp_path: Path, capsys
 # -------------------------------------------------------------------------------------------- bad data
 
 
+@pytest.mark.parametrize("name", ["none", 300 * "x"], ids=["none", "long"])
 @pytest.mark.parametrize("role", ["model", "inputs", "certificate"])
-def test_a_missing_file_is_66(files: Path, tmp_path: Path, capsys: Output, role: str) -> None:
+def test_a_missing_file_is_66(files: Path, tmp_path: Path, capsys: Output, role: str, name: str) -> None:
     paths = {
         "model": files / "good.pt2",
         "inputs": files / "in.safetensors",
         "certificate": files / "good.json",
     }
-    paths[role] = tmp_path / "none"
+    paths[role] = tmp_path / name
     assert check(paths["certificate"], paths["model"], paths["inputs"]) == 66
-    assert str(tmp_path / "none") in complaint(capsys)
+    assert str(tmp_path / name) in complaint(capsys)
 
 
 @pytest.mark.parametrize("keep", [0, 100, -30])

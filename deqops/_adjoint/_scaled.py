@@ -13,7 +13,7 @@ from deqops._tree import at_least_float32
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
-    """Rows divided by powers of 2, which changes no digit; a row that is not finite is left out as 0.
+    """Rows divided by powers of 2, which changes no digit that counts; a row that is not finite is left out as 0.
 
     Its solution is NaN, for `(I - J)^-1` of an infinite row has no value; the other rows have theirs.
     """

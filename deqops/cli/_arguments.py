@@ -98,7 +98,11 @@ def read_inputs(path: Path) -> TensorFile:
 
 def require_file(path: Path) -> None:
     """Raises CommandError (66) where there is no plain file."""
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:  # a name that is too long
+        raise CommandError(MISSING_FILE, f"cannot read {path}: {error.strerror}; check the path") from error
+    if not exists:
         raise CommandError(MISSING_FILE, f"no such file: {path}; check the path")
     if path.is_dir():
         raise CommandError(MISSING_FILE, f"{path} is a folder; give a file")
