@@ -153,6 +153,7 @@ def test_traces_and_exports_of_a_solve_are_refused() -> None:
     traces: tuple[Callable[[], Any], ...] = (
         lambda: torch.jit.trace(layer, (x,), check_trace=False),
         lambda: torch.export.export(layer, (x,)),
+        lambda: torch.func.linearize(layer, x),
     )
     for trace in traces:
         refused = pytest.raises(InputError, match="would keep the evaluations of one input")
