@@ -103,15 +103,29 @@ def read_baseline(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         records = json.loads(path.read_text(encoding="utf-8"))["models"]
-        return {str(name): {"verdict": str(r["verdict"]), "rate": r["rate"]} for name, r in records.items()}
+        return {str(name): _record(entry) for name, entry in records.items()}
     except FileNotFoundError as error:
         raise pytest.UsageError(f"--deqops-baseline: no file {path}; make it by --deqops-update") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise pytest.UsageError(f"--deqops-baseline: {path} is no baseline; make it anew by --deqops-update") from error
 
 
+def _record(entry: dict[str, Any]) -> dict[str, Any]:
+    """A model's entry in a baseline.
+
+    Raises:
+        TypeError: its rate is no number.
+    """
+    rate = entry["rate"]
+    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+        raise TypeError("a rate is a number or null")
+    return {"verdict": str(entry["verdict"]), "rate": rate}
+
+
 def _checked_arguments(G: Any, arguments: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    if hasattr(G, "initial_state"):
+    from deqops import EquilibriumLayer
+
+    if isinstance(G, EquilibriumLayer):
         return G.initial_state(*arguments), arguments
     return arguments[0], arguments[1:]
 

@@ -150,7 +150,8 @@ class _Run:
 
     def evaluate(self, observed: bool) -> None:
         """Apply G, judge, and take over what has ended."""
-        self.image = self._observed_image() if self.watch.is_puzzled else self.operator(self.z)
+        image = self._observed_image() if self.watch.is_puzzled else self.operator(self.z)
+        self.image = image.detach() if image.requires_grad else image  # a graph of G's own holds that of z, and so on
         self.rounds += 1
         last = self._last()
         verdict = self.watch.judge(self.z, self.image, self.ended, last, chained=self.chained)

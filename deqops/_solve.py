@@ -93,6 +93,10 @@ def solve(
         raise InputError(f"G: a callable G(state, *inputs) is needed, got {got}")
     if callback is not None and not callable(callback):
         raise InputError(f"callback: a callable (evaluations, residuals) is needed, got {type(callback).__name__}")
+    if _is_traced():
+        raise InputError(
+            "solve: a trace or an export would keep the evaluations of one input; export the operator (deqops.export)"
+        )
     solver, adjoint, tolerance = checked_settings(solver, adjoint, tolerance, max_evaluations)
     inside = is_transformed()
     if inside:
@@ -144,6 +148,12 @@ def solve(
     if throw and not solution.converged:
         raise ConvergenceError(solution)
     return solution
+
+
+def _is_traced() -> bool:
+    """Whether operations are written down to be done again: torch.export, torch.jit.trace, torch.func.linearize."""
+    modes = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)
+    return torch._C._is_tracing() or any(torch._C._get_dispatch_mode(mode) is not None for mode in modes)
 
 
 def checked_settings(

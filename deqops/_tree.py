@@ -15,6 +15,9 @@ from torch.utils import _pytree as pytree
 
 from deqops._errors import InputError
 
+FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""The dtypes that a state's leaves may have."""
+
 
 @dataclass(frozen=True)
 class StateLayout:
@@ -91,7 +94,7 @@ class StateLayout:
     def check_image(self, image: Any) -> None:
         """Raises InputError where an operator changed the structure, a shape or a dtype of the state."""
         if self._is_tensor and isinstance(image, Tensor):
-            if image.shape == self.shapes[0] and image.dtype == self.dtypes[0]:  # nearly always
+            if image.shape == self.shapes[0] and image.dtype == self.dtypes[0] and image.layout == torch.strided:
                 return
             leaves, spec = [image], self.spec
         else:
@@ -110,6 +113,8 @@ class StateLayout:
                 raise InputError(f"G: it maps a state of shape {expected} to shape {got}; return {expected}")
             if leaf.dtype != dtype:
                 raise InputError(f"G: it maps a {dtype} state to {leaf.dtype}; return {dtype}")
+            if leaf.layout != torch.strided:
+                raise InputError(f"G: it returned a tensor of layout {leaf.layout}; return a dense one, as to_dense()")
 
     def narrowed(self, kept: Tensor) -> StateLayout:
         """The layout of these problems only: its rows are `rows[kept]`.
@@ -145,8 +150,11 @@ def check_batch_dims(batch_dims: object) -> None:
 def _check_leaf(leaf: object, batch_dims: int) -> None:
     if not isinstance(leaf, Tensor):
         raise InputError(f"y0: every leaf must be a tensor, got {type(leaf).__name__}; make it one or drop it")
-    if not leaf.is_floating_point():
+    if leaf.dtype not in FLOATING:
         raise InputError(f"y0: every leaf must hold real floating numbers, got {leaf.dtype}; convert it")
+    if leaf.layout != torch.strided or leaf.is_nested or leaf.is_meta:
+        kind = "a nested one" if leaf.is_nested else f"layout {leaf.layout} on device {leaf.device}"
+        raise InputError(f"y0: every leaf must be a dense tensor that holds numbers, got {kind}; make it one")
     if batch_dims and leaf.ndim == 0:
         raise InputError("y0: a leaf of shape () has no batch dimension; give it one, or say batch_dims=0")
 

@@ -58,7 +58,7 @@ class AutoregressiveSettings:
             raise InputError(f"heads: got {self.heads}; choose a divisor of width={self.width}")
         if self.prompt + self.characters > self.longest + 1:
             raise InputError(f"longest: got {self.longest}; choose at least {self.prompt + self.characters - 1}")
-        if not self.learning_rate > 0 or not self.temperature >= 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.temperature < math.inf:
             raise InputError("learning_rate must be positive and temperature not negative; change them")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,5 +124,5 @@ def check_training(settings: Training) -> None:
     """Raises InputError where a number of the training is out of range."""
     if not is_count(settings.epochs, 1):
         raise InputError(f"epochs: got {settings.epochs!r}; choose a whole number of at least 1")
-    if not as_number(settings.learning_rate) > 0 or not as_number(settings.weight_decay) >= 0:
+    if not 0 < as_number(settings.learning_rate) < math.inf or not 0 <= as_number(settings.weight_decay) < math.inf:
         raise InputError("learning_rate must be positive and weight_decay not negative; change them")

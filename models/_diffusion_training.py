@@ -47,7 +47,7 @@ class DiffusionSettings:
         for name in ("epochs", "updates", "batch", "width", "blocks"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: got {getattr(self, name)}; choose at least 1")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate: got {self.learning_rate}; choose a positive number")
         sampler_steps(self.steps, self.noise)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ class ImplicitGraphSettings:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise InputError(f"epochs: got {self.epochs}; choose at least 1")
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             raise InputError("learning_rate must be positive and weight_decay not negative; change them")
         if self.select_every < 0:
             raise InputError(f"select_every: got {self.select_every}; choose 0, or a number of epochs")

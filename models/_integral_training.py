@@ -61,7 +61,7 @@ class IntegralSettings:
                 raise InputError(f"{name}: got {value}; choose at least 1")
         if self.equation not in ("fredholm", "volterra"):
             raise InputError(f"equation: got {self.equation!r}; choose fredholm or volterra")
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate: got {self.learning_rate}; choose a positive number")
         if self.select_every < 0:
             raise InputError(f"select_every: got {self.select_every}; choose 0, or a number of epochs")

@@ -49,7 +49,7 @@ class DenoiserSettings:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: got {getattr(self, name)}; choose at least 1")
         for name in ("rate", "sigma", "learning_rate"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name}: got {getattr(self, name)}; choose a positive number")
         if not 0 <= self.measured < math.inf:
             raise InputError(f"measured: got {self.measured}; choose 0 or a positive number")

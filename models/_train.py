@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class PIGNSettings:
     def __post_init__(self) -> None:
         if not is_count(self.epochs, 1):
             raise InputError(f"epochs: got {self.epochs!r}; choose a whole number of at least 1")
-        if not as_number(self.learning_rate) > 0 or not as_number(self.weight_decay) >= 0:
+        if not 0 < as_number(self.learning_rate) < math.inf or not 0 <= as_number(self.weight_decay) < math.inf:
             raise InputError("learning_rate must be positive and weight_decay not negative; change them")
         if not is_count(self.select_every):
             raise InputError(f"select_every: got {self.select_every!r}; choose 0, or a number of epochs")

@@ -61,7 +61,7 @@ class TransformerSettings:
             )
         if not 0 < self.smoothing <= 1:
             raise InputError(f"smoothing: got {self.smoothing}; choose a factor above 0 and at most 1")
-        if not self.learning_rate > 0 or not self.penalty >= 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.penalty < math.inf:
             raise InputError("learning_rate must be positive and penalty not negative; change them")
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import warnings
 import weakref
 from fractions import Fraction
 from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from hypothesis import given, settings
 from torch import Tensor, nn
 
@@ -271,10 +273,93 @@ def test_a_backward_solve_that_stagnates_names_its_own_tolerance() -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_a_nan_gradient_is_an_error() -> None:
-    x, W = tensors((2, 3), (3, 3), scale=0.3)
-    with pytest.raises(ConvergenceError, match="NONFINITE"):
-        (equilibrium(x, W) * torch.nan).sum().backward()
+@pytest.mark.parametrize("derivatives", [1, 2])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_a_gradient_that_is_not_finite_spoils_its_own_problem_alone(wrong: float, derivatives: int) -> None:
+    x, W = tensors((3, 3), (3, 3), scale=0.3)
+    incoming = torch.ones_like(x)
+    expected = torch.autograd.grad(equilibrium(x, W, derivatives), x, incoming)[0]
+    incoming[1, 2] = wrong
+    by_x, by_W = torch.autograd.grad(equilibrium(x, W, derivatives), (x, W), incoming)
+    assert by_x[1].isnan().all()
+    assert by_W.isnan().all()
+    assert same((by_x[::2],), (expected[::2],))
+
+
+def test_a_grad_scaler_skips_steps_whose_gradients_overflow() -> None:
+    step, x = nn.Linear(3, 3), torch.ones(2, 3)
+    layer = EquilibriumLayer(lambda z, x: torch.tanh(step(z) / 2 + x))
+    optimizer = torch.optim.SGD(step.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    before = step.weight.detach().clone()
+    for skipped in (True, False):
+        optimizer.zero_grad()
+        scaler.scale(100 * layer(x).square().sum()).backward()
+        scaler.step(optimizer)
+        scaler.update(2.0**10 if skipped else None)
+        assert torch.equal(step.weight, before) == skipped
+
+
+@pytest.mark.parametrize("derivatives", [1, 2])
+@pytest.mark.parametrize("size", [1e-40, 1e-9, 1e6])
+def test_gradients_of_any_size_under_float16_autocast(size: float, derivatives: int) -> None:
+    """Products with J^T are float16 then: small gradients would vanish in them, large ones overflow."""
+    x, W = torch.randn(2, 4), 0.9 * torch.linalg.qr(torch.randn(4, 4))[0]
+    loose = Tolerance(relative=1e-2)
+    found = []
+    for factor in (1.0, size):
+        offset = torch.zeros(2, 4, requires_grad=True)
+        with torch.autocast("cpu", dtype=torch.float16):
+            adjoint = ImplicitAdjoint(tolerance=loose, derivatives=derivatives)
+            y = solve(lambda z, b: torch.tanh(z @ W + x) + b, x, offset, tolerance=loose, adjoint=adjoint).value
+        found.append(torch.autograd.grad(y, offset, torch.full_like(y, factor))[0] / factor)
+    torch.testing.assert_close(found[1], found[0], rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e-8, 1e5])
+def test_second_derivatives_of_gradients_of_any_size_under_float16_autocast(size: float) -> None:
+    W, loose = 0.9 * torch.linalg.qr(torch.randn(4, 4))[0], Tolerance(relative=1e-2)
+    x = torch.randn(2, 4).requires_grad_()
+    found = []
+    for factor in (1.0, size):
+        with torch.autocast("cpu", dtype=torch.float16):
+            adjoint = ImplicitAdjoint(tolerance=loose)
+            y = solve(lambda z, x: torch.tanh(z @ W + x), torch.zeros(2, 4), x, tolerance=loose, adjoint=adjoint).value
+        (first,) = torch.autograd.grad(y, x, torch.full_like(y, factor), create_graph=True)
+        found.append((first / factor, *torch.autograd.grad((first / factor).square().sum(), x)))
+    for scaled, plain in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(scaled, plain, rtol=3e-2, atol=3e-2)
+
+
+def test_a_gradient_beyond_the_dtype_is_infinite() -> None:
+    x = torch.full((1, 3), 0.5, dtype=torch.float16, requires_grad=True)
+    loose = Tolerance(relative=4e-3)
+    y = solve(lambda z, x: z / 2 + x, torch.zeros_like(x), x, tolerance=loose, adjoint=ImplicitAdjoint(tolerance=loose))
+    assert torch.autograd.grad(y.value, x, torch.full_like(x, 6e4))[0].isinf().all()
+
+
+def test_an_absolute_tolerance_is_that_of_the_gradient_as_it_is() -> None:
+    """One product is enough where the residual is below it, whatever the gradient's size."""
+    x, W = tensors((1, 3), (3, 3), scale=0.3)
+    adjoint = ImplicitAdjoint(solver=Picard(), tolerance=Tolerance(absolute=1e-3, relative=0.0), max_evaluations=1)
+    y = solve(lambda z, x: torch.tanh(z @ W + x), torch.zeros_like(x), x, adjoint=adjoint).value
+    torch.autograd.grad(y, x, torch.full_like(x, 1e-6), retain_graph=True)
+    with pytest.raises(ConvergenceError, match="MAX_EVALUATIONS"):
+        torch.autograd.grad(y, x, torch.full_like(x, 1e6))
+
+
+@pytest.mark.parametrize("derivatives", [1, 2])
+def test_a_reentrant_checkpoint_is_refused_by_torch_and_not_passed_by(derivatives: int) -> None:
+    step, x = nn.Linear(3, 3), torch.ones(2, 3)
+
+    def G(z: Tensor) -> Tensor:
+        inner: Tensor = torch.utils.checkpoint.checkpoint(step, z, use_reentrant=True)
+        return torch.tanh(inner / 2 + x)
+
+    with warnings.catch_warnings(action="ignore"):  # that gradients are None, of the iteration without them
+        y = solve(G, torch.zeros(2, 3), adjoint=ImplicitAdjoint(derivatives=derivatives)).value
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        y.sum().backward()
 
 
 def test_an_operator_that_ignores_its_state() -> None:

@@ -32,6 +32,7 @@ from deqops._atomic import write_atomically
 from deqops._tensorfile import read_tensors
 from deqops.cli import main
 from deqops.cli._progress import stage
+from deqops.models import RECIPES
 from deqops.verify import Certificate, Verdict
 
 Output = Any
@@ -174,6 +175,7 @@ def test_another_model_is_rejected(files: Path) -> None:
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--tolerance", "-1"], "--tolerance"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "0"], "--damping"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "inf"], "--damping"),
+        (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--damping", "1e39"], "--damping"),
         (["solve", "m.pt2", "--inputs", "x", "-o", "y", "--certificate", "c", "--error", "nan"], "--error"),
         (["certify", "m.pt2", "--inputs", "x", "--budget", "-1"], "--budget"),
         (["certify", "m.pt2", "--inputs", "x", "--damping", "0"], "--damping"),
@@ -190,6 +192,8 @@ def test_another_model_is_rejected(files: Path) -> None:
         (["train", "pign", "--set", "epochs"], "KEY=VALUE"),
         (["demo", "--name", "../up"], "--name"),
         (["demo", "--seed", "-1"], "--seed"),
+        (["train", "pign", "--seed", "1000000000001"], "--seed"),
+        *((["train", model, "--set", "learning_rate=inf"], "learning_rate") for model in RECIPES),
         ([], "--help"),
     ],
 )
@@ -222,16 +226,17 @@ def test_a_certificate_brings_its_batch_dims(files: Path, tmp_path: Path, capsys
 # -------------------------------------------------------------------------------------------- bad data
 
 
+@pytest.mark.parametrize("name", ["none", 300 * "x"], ids=["none", "long"])
 @pytest.mark.parametrize("role", ["model", "inputs", "certificate"])
-def test_a_missing_file_is_66(files: Path, tmp_path: Path, capsys: Output, role: str) -> None:
+def test_a_missing_file_is_66(files: Path, tmp_path: Path, capsys: Output, role: str, name: str) -> None:
     paths = {
         "model": files / "good.pt2",
         "inputs": files / "in.safetensors",
         "certificate": files / "good.json",
     }
-    paths[role] = tmp_path / "none"
+    paths[role] = tmp_path / name
     assert check(paths["certificate"], paths["model"], paths["inputs"]) == 66
-    assert str(tmp_path / "none") in complaint(capsys)
+    assert str(tmp_path / name) in complaint(capsys)
 
 
 @pytest.mark.parametrize("keep", [0, 100, -30])

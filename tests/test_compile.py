@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from deqops import (
     Adjoint,
     EquilibriumLayer,
     ImplicitAdjoint,
+    InputError,
     NewtonKrylov,
     Phantom,
     Picard,
@@ -143,6 +145,20 @@ def test_generated_code() -> None:
     with torch.no_grad():
         assert same((compiled(x),), (plain(x),), tolerance=1e-12)
     assert graphs() == 1
+
+
+def test_traces_and_exports_of_a_solve_are_refused() -> None:
+    """They would keep the number of evaluations that one input took."""
+    layer, x = EquilibriumLayer(Step()), torch.zeros(2, 3, dtype=torch.float64)
+    traces: tuple[Callable[[], Any], ...] = (
+        lambda: torch.jit.trace(layer, (x,), check_trace=False),
+        lambda: torch.export.export(layer, (x,)),
+        lambda: torch.func.linearize(layer, x),
+    )
+    for trace in traces:
+        refused = pytest.raises(InputError, match="would keep the evaluations of one input")
+        with warnings.catch_warnings(action="ignore"), refused:  # torch.jit is deprecated
+            trace()
 
 
 def test_plain_calls_do_not_load_the_compiler() -> None:

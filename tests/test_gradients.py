@@ -206,8 +206,8 @@ def test_memory_does_not_grow_with_the_iterations(name: str) -> None:
             peak[method, count] = peak_bytes(equilibrium, problem, settings)
     state = problem.x.numel() * problem.x.element_size()
     assert kept[name, 10] == kept[name, 100] == kept[name, 300] <= 5 * state
-    assert peak[name, 100] == peak[name, 300] <= 14 * state
-    assert peak[name, 10] <= 14 * state
+    assert peak[name, 100] == peak[name, 300] <= 15 * state
+    assert peak[name, 10] <= 15 * state
     assert kept["every application", 300] >= 290 * state
 
 

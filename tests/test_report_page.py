@@ -195,7 +195,11 @@ def test_the_same_run_gives_the_same_page(certified: Path) -> None:
     assert page(certified) == page(certified)
 
 
-@pytest.mark.parametrize("rows", ["text", [], [1], [{"iteration": 1}], [{**POINTS[0], "test": math.inf}]])
+HUGE = [{"iteration": 0, "error": -1e308}, {"iteration": 1, "error": 1e308}]
+"""Numbers whose difference no axis can hold."""
+
+
+@pytest.mark.parametrize("rows", ["text", [], [1], [{"iteration": 1}], [{**POINTS[0], "test": math.inf}], HUGE])
 def test_a_curve_that_is_none_is_left_out(certified: Path, tmp_path: Path, rows: Any) -> None:
     folder = copy_of(certified, tmp_path / "run")
     (folder / "metrics.json").write_text(json.dumps({"accuracy": {"test": 0.5}, "by_iteration": rows}))
@@ -261,6 +265,14 @@ def test_names_of_numbers_never_become_markup_or_formulas(certified: Path, tmp_p
 def test_the_number_of_figures_is_bounded(certified: Path, tmp_path: Path) -> None:
     rows = [{"iteration": n, **{f"n{k}": 1.0 * n for k in range(40)}} for n in range(2)]
     assert with_metrics(certified, tmp_path / "run", {"by_iteration": rows}).count("<img") == 13
+
+
+def test_metrics_of_a_stranger_are_shown_as_far_as_they_go(certified: Path, tmp_path: Path) -> None:
+    """A share beyond all floats, and half of a character, which no UTF-8 file can hold."""
+    metrics = {"accuracy": {"train": 10**400, "test": 0.5}, "half \ud800": 1.0}
+    text = with_metrics(certified, tmp_path / "run", metrics)
+    assert "half ?" in text
+    assert "50.0 %" in text
 
 
 # ----------------------------------------------------------------------------------------------- bad folders

@@ -83,6 +83,25 @@ def test_batch_dims_0_is_one_problem_of_any_shape() -> None:
     assert abs(float(scalar.value) - 0.7390851) < 1e-4
 
 
+@pytest.mark.parametrize("solver", [Picard(), Anderson()])
+def test_a_graph_that_the_operator_records_ends_with_each_evaluation(solver: deqops.Solver) -> None:
+    """A gradient step on an energy: its image has a graph, gradients enabled around or not."""
+    seen = []
+
+    def G(z: Tensor) -> Tensor:
+        seen.append(z.requires_grad)
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            (slope,) = torch.autograd.grad((leaf**2 / 2 - leaf).sum(), leaf, create_graph=True)
+            return leaf - slope / 2
+
+    with torch.no_grad():
+        value = solve(G, torch.zeros(1, 2), solver=solver).value
+    assert not value.requires_grad
+    assert not any(seen)
+    torch.testing.assert_close(value, torch.ones(1, 2))
+
+
 def test_a_leaf_without_numbers_is_carried_along() -> None:
     solution = solve(lambda y: (y[0] / 2 + 1, y[1]), (torch.zeros(2, 3), torch.zeros(2, 0)))
     assert solution.value[1].shape == (2, 0)
@@ -95,6 +114,15 @@ def test_a_leaf_without_numbers_is_carried_along() -> None:
         (torch.zeros(0, 3), 1, "y0: it holds no numbers"),
         (torch.zeros(2, 3, dtype=torch.int64), 1, "y0: every leaf must hold real floating numbers, got torch.int64"),
         (torch.zeros(2, 3, dtype=torch.complex64), 1, "got torch.complex64"),
+        (torch.zeros(2, 3, dtype=torch.float8_e5m2), 1, "must hold real floating numbers, got torch.float8_e5m2"),
+        (torch.zeros(2, 3).to_sparse(), 1, "y0: every leaf must be a dense tensor that holds numbers"),
+        (torch.zeros(2, 3).to_mkldnn(), 1, "got layout torch._mkldnn on device cpu; make it one"),
+        (torch.zeros(2, 3, device="meta"), 1, "got layout torch.strided on device meta; make it one"),
+        (
+            torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged),
+            1,
+            "got a nested one; make it one",
+        ),
         ([ONE, 3.0], 1, "y0: every leaf must be a tensor, got float"),
         (torch.tensor(1.0), 1, "say batch_dims=0"),
         ((torch.zeros(2, 1), torch.zeros(3, 1)), 1, r"batches of different sizes [2, 3]"),
@@ -113,6 +141,7 @@ def test_bad_states_are_refused_by_name(state: Any, batch_dims: int, message: st
     [
         (lambda z: z[:, :1], "G: it maps a state of shape (1, 2) to shape (1, 1); return (1, 2)"),
         (lambda z: z.double(), "G: it maps a torch.float32 state to torch.float64"),
+        (lambda z: z.to_sparse(), "G: it returned a tensor of layout torch.sparse_coo; return a dense one"),
         (lambda z: (z, z), "G: it maps a state of structure"),
         (lambda z: 1.0, "G: it returned a float where a tensor is expected"),
     ],
@@ -134,6 +163,7 @@ def test_an_operator_that_changes_the_structure_is_refused_at_once(image: Any, m
     [
         (lambda: Picard(0.0), "damping: a finite number above 0 is needed, got 0.0"),
         (lambda: Picard(-0.5), "damping"),
+        (lambda: Picard(1e39), "damping: a finite number above 0 is needed, got 1e+39 (at most 3.4e+38)"),
         (lambda: Picard(float("nan")), "damping"),
         (lambda: Anderson(memory=0), "memory: a whole number of at least 1 is needed, got 0"),
         (lambda: Anderson(memory=2.5), "memory"),  # type: ignore[arg-type]

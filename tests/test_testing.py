@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import deqops.testing as kit
 import pytest_deqops
-from deqops import Anderson, Broyden, ModelFileError
+from deqops import Anderson, Broyden, InputError, ModelFileError
 from deqops.testing._certificates import spoilt
 from deqops.verify import Ball, Norm, Region, Verdict, certify, check
 from tests.exact import rational_matrix
@@ -327,6 +327,31 @@ def test_gradients_that_differ_are_found() -> None:
         kit.assert_gradients_match(layer, zeros, zeros + 1, steps=2)
 
 
+def test_small_gradients_that_differ_are_found() -> None:
+    zeros = torch.zeros(1, 1, dtype=torch.float64)
+
+    def small(z: Tensor, x: Tensor, unused: Tensor) -> Tensor:
+        return 0.5 * z + 1e-9 * x
+
+    kit.assert_gradients_match(small, zeros, zeros + 1, zeros)
+    with pytest.raises(AssertionError, match=r"gradients differ by"):
+        kit.assert_gradients_match(small, zeros, zeros + 1, zeros, steps=2)
+    kit.assert_gradients_match(lambda z, x: 0.5 * z, zeros, zeros)  # both are 0
+
+
+def test_assertions_that_would_compare_nothing_are_refused() -> None:
+    zeros = torch.zeros(2, 1, dtype=torch.float64)
+    layer = kit.Layer(0.5 * torch.eye(1, dtype=torch.float64))
+    with pytest.raises(InputError, match="state: got 1 problem; give at least two"):
+        kit.assert_batch_independent(Bad(), zeros[:1])
+    with pytest.raises(AssertionError, match=r"\[independence\] the first problem has no value"):
+        kit.assert_batch_independent(lambda z: z.mean(dim=0, keepdim=True).expand_as(z) * torch.nan, zeros)
+    with pytest.raises(InputError, match="inputs: none is a floating tensor"):
+        kit.assert_gradients_match(lambda z, i: 0.5 * z + i, zeros, 1)
+    with pytest.raises(InputError, match="states: there are none to compare"):
+        kit.assert_bounds_hold(certify(layer, zeros, zeros), layer, zeros, zeros, states=[])
+
+
 # ------------------------------------------------------------------------------------------------ the plugin
 
 ROOT = Path(__file__).parent.parent
@@ -410,11 +435,18 @@ def test_an_update_without_a_file_is_refused(tmp_path: Path) -> None:
     assert "--deqops-update: say which file" in found.stderr
 
 
+def test_a_module_with_a_start_of_its_own_is_checked_as_it_is_certified() -> None:
+    module, zeros = Bad(), torch.zeros(2, 2)
+    module.initial_state = zeros + 1
+    assert pytest_deqops._checked_arguments(module, (zeros,)) == (zeros, ())
+
+
 def test_baselines_and_rates_are_compared(tmp_path: Path) -> None:
     path = tmp_path / "baseline.json"
     with pytest.raises(pytest.UsageError, match="make it by --deqops-update"):
         pytest_deqops.read_baseline(path)
-    for content in ("{}", "[]", "nothing", '{"models": {"a": {}}}', '{"models": 3}'):
+    text = '{"models": {"a": {"verdict": "certified", "rate": "0.5"}}}'
+    for content in ("{}", "[]", "nothing", '{"models": {"a": {}}}', '{"models": 3}', text):
         path.write_text(content)
         with pytest.raises(pytest.UsageError, match="is no baseline"):
             pytest_deqops.read_baseline(path)

@@ -532,6 +532,33 @@ def test_small_gradients(scale: float) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * scale)
 
 
+@pytest.mark.parametrize("size", [1e-20, 1e-8])
+def test_small_derivatives_under_float16_autocast(size: float) -> None:
+    """Products with J are float16 then; weights that need gradients ask for a second order."""
+    weights, x, loose = 2 * W.float().requires_grad_(), numbers(4, 3).float(), Tolerance(relative=1e-2)
+    options: dict[str, Any] = {"tolerance": loose, "adjoint": ImplicitAdjoint(tolerance=loose)}
+
+    def f(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.float16):
+            value: Tensor = solve(lambda z: torch.tanh(z @ weights) + x, torch.zeros_like(x), **options).value
+        return value
+
+    backward = [vjp(f, x)[1](torch.full_like(x, part))[0] / part for part in (size, 1.0)]
+    forward = [jvp(f, (x,), (torch.full_like(x, part),))[1] / part for part in (size, 1.0)]
+    for small, plain in (backward, forward):
+        torch.testing.assert_close(small, plain, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_directions_that_are_not_finite_have_no_derivative(wrong: float) -> None:
+    covector, direction = torch.ones(4, 3, dtype=X.dtype), torch.ones_like(X)
+    covector[0, 0] = direction[0, 0] = wrong
+    f = lambda x: equilibrium(x, W)  # noqa: E731
+    for found in (vjp(f, X)[1](covector)[0], jvp(f, (X,), (direction,))[1]):
+        assert found[0].isnan().all()
+        assert found[1:].isfinite().all()
+
+
 def test_an_operator_that_switches_gradients_off_has_two_derivatives() -> None:
     """Forward differentiation goes through `no_grad` and not through `detach`: the latter is the same in both modes."""
 

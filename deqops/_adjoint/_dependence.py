@@ -6,11 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+CHECKPOINT = "CheckpointFunctionBackward"
+"""Of torch.utils.checkpoint with use_reentrant=True; its backward pass says that it cannot serve ours."""
+
 
 def needs_gradients_beyond(image: Tensor, start: Tensor) -> bool:
     """Whether anything but `start`, a result of a function of ours, takes part in the image's graph.
 
-    The walk ends at the first leaf that it meets.
+    The walk ends at the first leaf that it meets, or at a reentrant checkpoint, whose weights are not in the graph.
     """
     if image.grad_fn is None:
         return image.requires_grad  # a leaf itself
@@ -22,7 +25,7 @@ def needs_gradients_beyond(image: Tensor, start: Tensor) -> bool:
             continue
         seen.add(node)  # alive, so that its identity is not given away
         behind = [following for following, _ in node.next_functions if following is not None]
-        if not behind:
+        if not behind or type(node).__name__ == CHECKPOINT:
             return True
         waiting.extend(behind)
     return False

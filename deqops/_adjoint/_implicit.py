@@ -12,6 +12,7 @@ from deqops._adjoint._base import Rows
 from deqops._adjoint._dependence import needs_gradients_beyond
 from deqops._adjoint._many_gradients import ManyGradients, is_many
 from deqops._adjoint._ordered import ordered
+from deqops._adjoint._scaled import Scaled, scale_of
 from deqops._adjoint._transformed import attached_inside
 from deqops._errors import InputError
 from deqops._loop import iterate
@@ -37,6 +38,9 @@ class ImplicitAdjoint:
     The backward pass solves `u = g + J^T u`, each problem by itself, with vector-Jacobian products. With
     `create_graph=True` that solution is an equilibrium with gradients of its own, and J and dG/dx follow the
     equilibrium as it moves: second derivatives are exact, those of intermediate tensors included.
+
+    The gradient of a problem whose incoming one is infinite or NaN is NaN, which a GradScaler takes for what it is: it
+    skips that step. Each problem's equation is solved at a size near 1, unless the tolerance is an absolute one.
 
     Inside transforms of torch.func, and in forward mode (`dz = J dz + dG`, solved likewise), derivatives in any nesting
     of modes are exact up to order `derivatives`.
@@ -159,11 +163,21 @@ class _HigherOrder(torch.autograd.Function):
         covector = _adjoint_solution(image, anchor, gradient, ctx.adjoint)
         keep = torch.is_grad_enabled()
         if keep:
-            lower = replace(ctx.adjoint, derivatives=ctx.adjoint.derivatives - 1)
-            covector = lower.attach(lambda u: gradient + _pulled(image, anchor, u, create_graph=True), covector)
+            covector = _differentiable(covector, image, anchor, gradient, ctx.adjoint)
         back = _pulled(image, anchor, covector, create_graph=keep)
         ctx.link.cancelled = back
         return covector, -back, None, None
+
+
+def _differentiable(
+    covector: Tensor, image: Tensor, anchor: Tensor, gradient: Tensor, adjoint: ImplicitAdjoint
+) -> Tensor:
+    """The solution of `u = g + J^T u` with derivatives of one order less; scaled as for the solve."""
+    lower = replace(adjoint, derivatives=adjoint.derivatives - 1)
+    scale = 1.0 if is_transformed() else scale_of(covector)
+    right = gradient / scale
+    solution = lower.attach(lambda u: right + _pulled(image, anchor, u, create_graph=True), covector / scale)
+    return solution * scale
 
 
 class _Link:
@@ -237,32 +251,33 @@ def _adjoint_solution(image: Tensor, point: Tensor, gradient: Tensor, adjoint: I
 
     sound = image.detach().isfinite().all(dim=-1, keepdim=True)
 
-    def operator(u: Tensor) -> Tensor:
-        return gradient + torch.where(sound, _pulled(image, point, u, create_graph=False), 0.0)
+    def product(u: Tensor) -> Tensor:
+        return torch.where(sound, _pulled(image, point, u, create_graph=False), 0.0)
 
     if is_many(gradient):
         if torch.is_grad_enabled():
             raise InputError("create_graph: not together with is_grads_batched; use torch.func.jacrev, or hessian")
         many = ManyGradients.of(gradient)
-        return many.seen(_solved(many.lifted(operator), many.rows, adjoint))
+        return many.seen(_solved(many.lifted(product), many.rows, adjoint))
     if not is_transformed():
         with torch.no_grad():
-            return _solved(operator, gradient.detach(), adjoint)
+            return _solved(product, gradient.detach(), adjoint)
     with outside() as levels, without_derivatives():
         lift = Lift.of(levels, gradient)
-        return lift.of_problems(_solved(lift.lifted(operator), lift.rows(gradient).detach(), adjoint))
+        return lift.of_problems(_solved(lift.lifted(product), lift.rows(gradient).detach(), adjoint))
 
 
-def _solved(operator: Rows, start: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
-    """The solution of the adjoint equation.
+def _solved(product: Rows, right: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
+    """The solution of `u = right + product(u)`; NaN for a problem whose right-hand side is not finite.
 
     Raises:
         ConvergenceError: it was not found.
     """
-    with without_autocast(start.device):
+    scaled = Scaled.of(right, adjoint.tolerance)
+    with without_autocast(right.device):
         rollout = iterate(
-            operator,
-            start,
+            lambda u: scaled.rows + product(u),
+            scaled.rows,
             solver=adjoint.solver,
             tolerance=adjoint.tolerance,
             max_evaluations=adjoint.max_evaluations,
@@ -270,4 +285,4 @@ def _solved(operator: Rows, start: Tensor, adjoint: ImplicitAdjoint) -> Tensor:
     if not bool((rollout.result == Result.CONVERGED).all()):
         solution = Solution(rollout.value, rollout.result, rollout.residual, rollout.evaluations)
         raise ConvergenceError(solution, "backward solve of ImplicitAdjoint")
-    return rollout.value
+    return scaled.restored(rollout.value)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from deqops._adjoint._many_gradients import ManyGradients, is_many
+from deqops._adjoint._scaled import Scaled
 from deqops._errors import InputError
 from deqops._loop import iterate
 from deqops._solution import ConvergenceError, Result, Solution
@@ -70,11 +71,11 @@ class Linearised:
         flat = right.reshape(-1, problems, unknowns)
         flat = torch.where(self.sound[:, None], flat, 0.0)
         product = self.transposed_product if transposed else self.product
-        start, scale = _ordinary(flat.reshape(-1, unknowns))
+        scaled = Scaled.of(flat.reshape(-1, unknowns), self.settings.tolerance)
         with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False):
             rollout = iterate(
-                lambda x: start + product(x.reshape(flat.shape)).reshape(start.shape),
-                start,
+                lambda x: scaled.rows + product(x.reshape(flat.shape)).reshape(x.shape),
+                scaled.rows,
                 solver=self.settings.solver,
                 tolerance=self.settings.tolerance,
                 max_evaluations=self.settings.max_evaluations,
@@ -82,7 +83,16 @@ class Linearised:
         if not bool((rollout.result == Result.CONVERGED).all()):
             solution = Solution(rollout.value, rollout.result, rollout.residual, rollout.evaluations)
             raise ConvergenceError(solution, f"{'backward' if transposed else 'forward'} solve of ImplicitAdjoint")
-        return (rollout.value * scale).reshape(right.shape)
+        return scaled.restored(rollout.value).reshape(right.shape)
+
+    def multiplied(self, right: Tensor, transposed: bool) -> Tensor:
+        """`J right`, or with J^T; right as in `solved`."""
+        if is_many(right):
+            many = ManyGradients.of(right)
+            return many.seen(self.multiplied(many.plain, transposed))
+        product = self.transposed_product if transposed else self.product
+        with torch.no_grad(), forward_ad._set_fwd_grad_enabled(False):
+            return product(right.reshape(-1, *self.point.shape)).reshape(right.shape)
 
     def transposed_product(self, u: Tensor) -> Tensor:
         """`J^T u` for each leading index."""
@@ -101,17 +111,6 @@ class Linearised:
 
     def _masked(self, product: Tensor) -> Tensor:
         return torch.where(self.sound[:, None], product, 0.0)
-
-
-def _ordinary(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows scaled up where their rounding would be lost below the dtype's range, and the scales, (rows, 1).
-
-    What cancels in a gradient is left at its rounding: of a small gradient that is next to nothing.
-    """
-    bounds = torch.finfo(rows.dtype)
-    size = rows.abs().amax(dim=1, keepdim=True)
-    scale = torch.where((size > 0) & (size < bounds.tiny / bounds.eps**2), size, 1.0)
-    return rows / scale, scale
 
 
 @contextmanager
@@ -148,37 +147,43 @@ def _pulled(image: Tensor, point: Tensor, covectors: Tensor, *, create_graph: bo
     return together
 
 
-class Solved(torch.autograd.Function):
-    """`(I - J)^-1 right`, J at a constant point; linear, so that every derivative is the same map or its transpose.
+class Applied(torch.autograd.Function):
+    """`(I - J)^-1 right` or `J right`, J at a constant point; linear: a derivative is the same map or its transpose.
 
     `point` says which of the mapped dimensions J has too; `right` may have further ones, in front.
     """
 
     @staticmethod
-    def forward(right: Tensor, point: Tensor, linear: Linearised, transposed: bool) -> Tensor:
-        return linear.solved(right, transposed)
+    def forward(right: Tensor, point: Tensor, linear: Linearised, inverse: bool, transposed: bool) -> Tensor:
+        return (linear.solved if inverse else linear.multiplied)(right, transposed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the point and the map."""
-        _, point, ctx.linear, ctx.transposed = inputs
+        _, point, ctx.linear, ctx.inverse, ctx.transposed = inputs
         ctx.save_for_backward(point)
         ctx.save_for_forward(point)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Gradients:
         (point,) = ctx.saved_tensors
-        return _solved(gradients[0], point, ctx.linear, not ctx.transposed), None, None, None
+        return _applied(gradients[0], point, ctx.linear, ctx.inverse, not ctx.transposed), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         (point,) = ctx.saved_tensors
         with forward_ad._set_fwd_grad_enabled(True):  # of the transforms around: autograd turns all off here
-            return _solved(tangents[0], point, ctx.linear, ctx.transposed)
+            return _applied(tangents[0], point, ctx.linear, ctx.inverse, ctx.transposed)
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], right: Tensor, point: Tensor, linear: Linearised, transposed: bool
+        info: Any,
+        in_dims: tuple[Any, ...],
+        right: Tensor,
+        point: Tensor,
+        linear: Linearised,
+        inverse: bool,
+        transposed: bool,
     ) -> tuple[Tensor, int]:
         """A dimension that J has too goes to the front of J's, another one to the very front."""
         at, of_point = in_dims[:2]
@@ -186,11 +191,11 @@ class Solved(torch.autograd.Function):
         place = 0 if of_point is None else further
         right = placed(right, at, place, info.batch_size)
         point = point if of_point is None else point.movedim(of_point, 0)
-        return _solved(right, point, linear, transposed), place
+        return _applied(right, point, linear, inverse, transposed), place
 
 
-def _solved(right: Tensor, point: Tensor, linear: Linearised, transposed: bool) -> Tensor:
-    result: Tensor = Solved.apply(right, point, linear, transposed)  # type: ignore[no-untyped-call]
+def _applied(right: Tensor, point: Tensor, linear: Linearised, inverse: bool, transposed: bool) -> Tensor:
+    result: Tensor = Applied.apply(right, point, linear, inverse, transposed)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -198,7 +203,8 @@ class Step(torch.autograd.Function):
     """`base + (I - J)^-1 (image - base)`, to be differentiated; its value is base's.
 
     If the derivatives of `base` are the equilibrium's up to some order, then for `image = G(base)` those of the result
-    are up to the next order: an error e of base is left as `(I - J)^-1 (J(base) - J) e`.
+    are up to the next order: an error e of base is left as `(I - J)^-1 (J(base) - J) e`. In the derivative,
+    `(I - J)^-1 (d image - J d base)`, J d base is computed as in d image: what both lose where they are small cancels.
     """
 
     @staticmethod
@@ -214,22 +220,24 @@ class Step(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Gradients:
-        (gradient,) = gradients
-        covector = _solved(gradient, ctx.saved_tensors[0], ctx.linear, True)
-        return covector, gradient - covector, None, None
+        (point,) = ctx.saved_tensors
+        covector = _applied(gradients[0], point, ctx.linear, True, True)
+        return covector, -_applied(covector, point, ctx.linear, False, True), None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
         of_image, of_base = tangents[:2]
+        (point,) = ctx.saved_tensors
         with forward_ad._set_fwd_grad_enabled(True):  # of the transforms around: autograd turns all off here
-            tangent: Tensor = of_base + _solved(of_image - of_base, ctx.saved_tensors[0], ctx.linear, False)
-        return tangent
+            return _applied(
+                of_image - _applied(of_base, point, ctx.linear, False, False), point, ctx.linear, True, False
+            )
 
     @staticmethod
     def vmap(
         info: Any, in_dims: tuple[Any, ...], image: Tensor, base: Tensor, point: Tensor, linear: Linearised
     ) -> tuple[Tensor, int]:
-        """As `Solved.vmap`."""
+        """As `Applied.vmap`."""
         of_image, of_base, of_point = in_dims[:3]
         further = base.ndim - (of_base is not None) - point.ndim + (of_point is not None)
         place = 0 if of_point is None else further

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +10,14 @@ from torch import Tensor
 from deqops._errors import InputError
 from deqops._numbers import as_number, is_number, keep_plain
 
+MOST = torch.finfo(torch.float32).max
+"""The largest damping: that of the narrowest dtype in which a step is computed."""
+
 
 def check_damping(damping: object) -> None:
-    """Raises InputError unless the damping is a finite number above 0: no other can help any operator."""
-    if not (is_number(damping) and 0 < as_number(damping) < math.inf):
-        raise InputError(f"damping: a finite number above 0 is needed, got {damping!r}")
+    """Raises InputError unless the damping is above 0, for no other can help any operator, and within float32."""
+    if not (is_number(damping) and 0 < as_number(damping) <= MOST):
+        raise InputError(f"damping: a finite number above 0 is needed, got {damping!r} (at most {MOST:.3g})")
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Number(click.types.FloatParamType):
 
 
 POSITIVE = Number("above 0", lambda number: 0 < number < math.inf)
+DAMPING = Number("above 0 and at most 1e38", lambda number: 0 < number <= 1e38)
 NOT_NEGATIVE = Number("of at least 0", lambda number: 0 <= number < math.inf)
 NOT_ZERO = Number("other than 0", lambda number: 0 < abs(number) < math.inf)
 SECONDS = Number("of seconds above 0", lambda number: number > 0)
@@ -97,7 +98,11 @@ def read_inputs(path: Path) -> TensorFile:
 
 def require_file(path: Path) -> None:
     """Raises CommandError (66) where there is no plain file."""
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:  # a name that is too long
+        raise CommandError(MISSING_FILE, f"cannot read {path}: {error.strerror}; check the path") from error
+    if not exists:
         raise CommandError(MISSING_FILE, f"no such file: {path}; check the path")
     if path.is_dir():
         raise CommandError(MISSING_FILE, f"{path} is a folder; give a file")

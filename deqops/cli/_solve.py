@@ -10,6 +10,7 @@ import click
 from deqops._tensorfile import write_tensors
 
 from ._arguments import (
+    DAMPING,
     FILE,
     NOT_NEGATIVE,
     POSITIVE,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--error", type=POSITIVE, help="Stop at this proven distance (l2); needs --certificate.")
 @click.option("--solver", type=click.Choice(["anderson", "picard"]), default="anderson", show_default=True)
-@click.option("--damping", type=POSITIVE, default=1.0, show_default=True, help="b of z <- (1-b) z + b G(z).")
+@click.option("--damping", type=DAMPING, default=1.0, show_default=True, help="b of z <- (1-b) z + b G(z).")
 @click.option(
     "--tolerance", type=NOT_NEGATIVE, default=1e-5, show_default=True, help="Of the residual, relative to the state."
 )

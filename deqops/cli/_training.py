@@ -18,6 +18,9 @@ from ._progress import Advance, stage
 from ._run_folder import RunFolder, claimed_folder
 from ._settings import settings_named
 
+MOST_SEED = 10**12
+"""An epoch draws from a generator whose seed, of 64 bits, is a million times as large."""
+
 runs_option = click.option(
     "--runs",
     type=click.Path(path_type=Path),
@@ -25,7 +28,7 @@ runs_option = click.option(
     show_default=True,
     help="The folder that holds the runs.",
 )
-seed_option = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+seed_option = click.option("--seed", type=click.IntRange(0, MOST_SEED), default=0, show_default=True)
 MODELS = tuple(RECIPES)
 
 

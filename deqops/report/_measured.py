@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,8 @@ from . import _plots, _words
 
 SPLITS = ("train", "validation", "test")
 MOST_CURVES = 12
+LARGEST = 1e100
+"""What lies beyond is drawn by no axis: differences of its numbers overflow."""
 # What the certificate and the other sections say, or what the accuracies say: it is not repeated.
 _ELSEWHERE = ("rate", "proven_error", "accuracy", "accuracy_without_iteration")
 
@@ -41,7 +42,7 @@ def numbers(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         if key in _ELSEWHERE:
             continue
         parts = value if isinstance(value, dict) else {"": value}
-        found += [(_named(key, part), f"{number:.6g}") for part, number in parts.items() if is_number(number)]
+        found += [(_named(key, part), f"{number:.6g}") for part, number in parts.items() if _words.is_number(number)]
     return found
 
 
@@ -62,25 +63,20 @@ def curves(metrics: Mapping[str, Any]) -> list[Curve]:
 
 
 def is_curve(rows: Any) -> bool:
-    """Whether it is a list of records of the same finite numbers, "iteration" and at least one other among them."""
+    """Whether it is a list of records of the same drawable numbers, "iteration" and at least one other among them."""
     if not isinstance(rows, list) or not rows or not isinstance(rows[0], dict):
         return False
     names = set(rows[0])
     return (
         "iteration" in names
         and len(names) > 1
-        and all(isinstance(row, dict) and set(row) == names and all(map(is_number, row.values())) for row in rows)
+        and all(isinstance(row, dict) and set(row) == names and all(map(_is_shown, row.values())) for row in rows)
     )
 
 
-def is_number(value: Any) -> bool:
-    """Whether it is a finite number, True and False being none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floats
-        return False
+def _is_shown(value: Any) -> bool:
+    """Whether an axis can show it."""
+    return _words.is_number(value) and abs(value) <= LARGEST
 
 
 def _accuracy(rows: list[dict[str, Any]], splits: list[str], suffix: str) -> Curve:

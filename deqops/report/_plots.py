@@ -52,7 +52,8 @@ def convergence(found: Trajectory) -> str:
             axes.set_yscale("log")
             bottom, top = axes.get_ylim()
             axes.set_ylim(bottom=max(bottom, top * LOWEST))
-        axes.legend(loc="upper right", fontsize=8)
+        if axes.lines:
+            axes.legend(loc="upper right", fontsize=8)
 
     return _picture(draw)
 

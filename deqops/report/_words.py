@@ -201,5 +201,14 @@ def _listed(names: list[str]) -> str:
 
 def percent(value: Any) -> str:
     """A share as a percentage; a dash where there is no number."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return f"{100 * value:.1f} %" if number else "–"
+    return f"{100 * value:.1f} %" if is_number(value) else "–"
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, True and False being none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False

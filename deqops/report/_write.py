@@ -38,7 +38,7 @@ def write_report(folder: Path, output: Path | None = None, check: CheckReport | 
     facts = read_facts(folder, check)
     text = _render(_values(facts, trajectory(facts)))
     path = folder / "report.html" if output is None else output
-    write_atomically(path, text.encode("utf-8"))
+    write_atomically(path, text.encode("utf-8", "replace"))  # JSON may hold halves of characters
     return path
 
 

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from deqops import ConvergenceError, ImplicitAdjoint, Picard, Solver, Tolerance, Unrolled, solve
+from deqops import ConvergenceError, ImplicitAdjoint, InputError, Picard, Result, Solver, Tolerance, Unrolled, solve
 from deqops._errors import ModelFileError
 from deqops._operators import Operator
 from deqops.verify import Certificate, Global, Norm, Region, Verdict, certify, check
 
 from ._code import code_of
+
+ROUNDING = 64.0
+"""Gradients that differ by this many units of rounding of the incoming ones may be the same."""
 
 
 def assert_contractive(
@@ -99,8 +102,12 @@ def assert_bounds_hold(certificate: Certificate, operator: Any, equilibrium: Any
 
     Raises:
         AssertionError: a bound is below a distance by more than that distance's rounding, or is NaN.
+        InputError: there are no states, so that nothing would be compared.
     """
-    for state in states:
+    compared = list(states)
+    if not compared:
+        raise InputError("states: there are none to compare; give at least one")
+    for state in compared:
         proven = certificate.error_bound(operator, state, *inputs).l2
         distance = _distances(state, equilibrium, len(proven))
         if not bool((proven >= distance * (1 - 1e-12)).all()):
@@ -140,8 +147,11 @@ def assert_gradients_match(
 ) -> None:
     """T14 `implicit_gradient`: implicit gradients in the inputs are those of `steps` unrolled steps, to `relative`.
 
+    That is of the largest input's gradient; the rounding of what comes in from the value's side is not counted.
+
     Raises:
         AssertionError: they differ.
+        InputError: no input is a floating tensor, so that nothing would be compared.
     """
     tolerance = Tolerance(relative=relative / 100)
     found = []
@@ -158,12 +168,26 @@ def assert_gradients_match(
             max_evaluations=10_000,
         )
         wanted = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
-        total = sum(leaf.square().sum() + leaf.sum() for leaf in pytree.tree_leaves(solution.value))
-        found.append(torch.autograd.grad(total, wanted))
+        if not wanted:
+            raise InputError("inputs: none is a floating tensor, by which to differentiate; give one")
+        found.append(_gradients(solution.value, wanted))
+    value = [leaf.detach() for leaf in pytree.tree_leaves(solution.value)]
+    rounding = ROUNDING * max(torch.finfo(leaf.dtype).eps * float((2 * leaf + 1).norm()) for leaf in value)
+    largest = max(float(unrolled.norm()) for unrolled in found[1])
     for ours, unrolled in zip(*found, strict=True):
-        difference, size = float((ours - unrolled).norm()), float(unrolled.norm())
-        if not difference <= relative * max(size, 1.0):
-            _fail("T14 implicit_gradient", f"gradients differ by {difference:g}, of size {size:g}", state, inputs)
+        difference = float((ours - unrolled).norm())
+        if not difference <= relative * largest + rounding:
+            message = f"gradients differ by {difference:g}, the largest is of size {largest:g}"
+            _fail("T14 implicit_gradient", message, state, inputs)
+
+
+def _gradients(value: Any, wanted: list[Tensor]) -> tuple[Tensor, ...]:
+    """Those of the sum of `v^2 + v` over all entries; 0 where it does not depend on a tensor."""
+    leaves = pytree.tree_leaves(value)
+    if not any(leaf.requires_grad for leaf in leaves):
+        return tuple(torch.zeros_like(leaf) for leaf in wanted)
+    total = sum(leaf.square().sum() + leaf.sum() for leaf in leaves)
+    return torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
 
 
 def assert_batch_independent(operator: Operator, state: Tensor, *inputs: Any, solver: Solver | None = None) -> None:
@@ -176,11 +200,17 @@ def assert_batch_independent(operator: Operator, state: Tensor, *inputs: Any, so
         solver: None for `Anderson()`.
 
     Raises:
-        AssertionError: the first problem's value changed.
+        AssertionError: the first problem's value changed, or is none.
+        InputError: there is one problem only, which has no companions.
     """
+    if len(state) < 2:
+        raise InputError(f"state: got {len(state)} problem; give at least two, for one has no companions")
     other = state.clone()
     other[1:] += 1.0
-    values = [solve(operator, start, *inputs, solver=solver, throw=False).value[0] for start in (state, other)]
+    found = [solve(operator, start, *inputs, solver=solver, throw=False) for start in (state, other)]
+    if any(solution.results[0] is Result.NONFINITE for solution in found):
+        _fail("independence", "the first problem has no value: the operator returned NaN or infinity", state, inputs)
+    values = [solution.value[0] for solution in found]
     if not torch.equal(values[0], values[1]):
         largest = float((values[0] - values[1]).abs().max())
         _fail("independence", f"the first problem's value changed by up to {largest:g}", state, inputs)
