@@ -17,13 +17,20 @@ from torch_geometric.nn import GATConv, GCNConv
 from deqops.graph import trace
 from deqops.verify import Around, Ball, Certificate, Norm, Verdict, certify, check
 from deqops.verify._around import computed_equilibrium, iterated
-from deqops.verify._block_gain import batched_norm_bounds, block_gain, has_nodes, proposed_node_norm
+from deqops.verify._block_gain import (
+    _singular_vector,
+    batched_norm_bounds,
+    block_gain,
+    has_nodes,
+    proposed_node_norm,
+)
 from deqops.verify._gains import lipschitz_gain
 from deqops.verify._interval_jacobian import interval_jacobian
 from deqops.verify._jacobian import Jacobian
 from deqops.verify._local import local_jacobian
 from deqops.verify._midrad import MidRad
 from deqops.verify._problem import Problem
+from deqops.verify._sparse import SparseMatrix
 from deqops.verify._sparse_jacobian import sparse_jacobian
 from deqops.verify.checker import _arithmetic as ball
 from deqops.verify.checker import _blocks as blocks
@@ -238,3 +245,12 @@ def test_an_equilibrium_that_repels_the_iteration_is_left_for_where_it_goes() ->
     assert found.verdict is Verdict.CERTIFIED
     assert abs(float(found.region.leaves[0]) - 0.9575040240772687) < 1e-6  # type: ignore[union-attr]
     assert bool(arb(found.region.radius) < 0.9575)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("entry", [0.0, 5e-324, 1e-200, 1.0, 1e200, 1e308])
+def test_a_vector_is_proposed_for_blocks_of_any_size(entry: float) -> None:
+    """Squares of the entries overflow: ARPACK ended the certificate with an error of its own."""
+    places = torch.arange(6)
+    values = MidRad.exact(torch.full((6,), entry, dtype=torch.float64))
+    found = _singular_vector(SparseMatrix(places, (places + 1) % 6, values, (6, 6)))
+    assert bool((found > 0).all() & found.isfinite().all())

@@ -196,12 +196,21 @@ def _resolvent(matrix, target: float):  # type: ignore[no-untyped-def]
 
 
 def _singular_vector(blocks: SparseMatrix) -> Tensor:
-    """A positive vector x with `N^T N x < t x` for t a little above the square of N's norm."""
-    from scipy.sparse.linalg import cg, svds
+    """A positive vector x with `N^T N x < t x` for t a little above the square of N's norm; ones where none is found."""
+    from scipy.sparse.linalg import ArpackError, cg, svds
 
     matrix = _scipy(blocks)
-    if min(matrix.shape) < 3:
+    size = float(matrix.max()) if min(matrix.shape) >= 3 else 0.0
+    if not 0 < size < math.inf:
         return torch.ones(matrix.shape[1], dtype=torch.float64)
+    matrix = matrix / size  # whose squares are numbers
+    try:
+        return _near_singular(matrix, cg, svds)
+    except ArpackError:
+        return torch.ones(matrix.shape[1], dtype=torch.float64)
+
+
+def _near_singular(matrix, cg, svds) -> Tensor:  # type: ignore[no-untyped-def]
     largest = float(svds(matrix, k=1, v0=np.ones(matrix.shape[1]), return_singular_vectors=False)[0]) ** 2
     shifted = lambda x: largest * (1 + 1e-5) * x - matrix.T @ (matrix @ x)  # noqa: E731
     return _solved(cg, shifted, matrix.shape[1])
