@@ -136,6 +136,7 @@ def cases(**functions: Function) -> Any:
     hypotenuse=lambda z: torch.hypot(z, z.exp()),
     fmax=lambda z: torch.fmax(z, 2 * z.sin()) - torch.fmin(z, torch.ones(3).double()),
     powers=lambda z: 2**z + z.exp() ** z.sin() + torch.pow(torch.tensor([0.5, 1.0, 3.0]).double(), z),
+    exponents=lambda z: (z.exp() + 1) ** torch.tensor([0.5, 2.0, -1.5]).double() + z ** torch.tensor([3.0]).double(),
     roots=lambda z: z.exp().pow(0.3) + z.abs().add(0.1).pow(-1 / 3) + z.pow(torch.tensor(3.0).double()),
     line=lambda z: z * torch.linspace(-0.3, 0.7, 3, dtype=z.dtype) + torch.linspace(2, 3, 1, dtype=z.dtype),
     parts=lambda z: z.trunc() + z.frac() * z,

@@ -196,7 +196,7 @@ def _resolvent(matrix, target: float):  # type: ignore[no-untyped-def]
 
 
 def _singular_vector(blocks: SparseMatrix) -> Tensor:
-    """A positive vector x with `N^T N x < t x` for t a little above the square of N's norm; ones where none is found."""
+    """A positive vector x with `N^T N x < t x` for t a little above the square of N's norm, or ones."""
     from scipy.sparse.linalg import ArpackError, cg, svds
 
     matrix = _scipy(blocks)

@@ -237,14 +237,29 @@ def _is_one_plus_modulus(low: Lowering, item: Any, of: int) -> bool:
 
 @lowers("pow.Tensor_Tensor", "pow.Scalar")
 def _pow_tensor(low: Lowering, a: Arguments) -> Any:
-    """e^(y log x) for a number x > 0, and where the exponent depends on the state: for x > 0 as well."""
+    """A power with one exponent that is known; else e^(y log x), for x > 0."""
     base, exponent = number(a["self"]), low.as_dynamic(a["exponent"])
     plain = isinstance(base, int | float) and base > 0
-    if not exponent.meta.dtype.is_floating_point or not (plain or low.depends(exponent)):
+    one = _one_number(low, exponent)
+    if one is not None and low.depends(a["self"]):
+        return low.emit("pow_scalar", [a["self"]], lambda x: torch.pow(x, one), exponent=one)
+    if not exponent.meta.dtype.is_floating_point or not (plain or low.depends(a["self"]) or low.depends(exponent)):
         return _arithmetic(low, "pow", a["self"], exponent)
     logarithm = applied(low, "log", literal(base) if plain else a["self"])
     logarithm = in_dtype(low, logarithm, exponent.meta.dtype) if plain else logarithm
     return applied(low, "exp", combined(low, "mul", logarithm, exponent))
+
+
+def _one_number(low: Lowering, item: Dynamic) -> float | None:
+    """The number that a literal or a parameter of one entry holds, cast or not."""
+    value, node = item.number, low.maker(item)
+    while node is not None and node.op == "cast":
+        value, node = node.operands[0], low.node_of(node.operands[0])
+    leaf = low.leaves.get(value)
+    if leaf is None or leaf.inputs or leaf.kind not in ("literal", "parameter") or leaf.tensor.shape not in ((), (1,)):
+        return None
+    found = leaf.tensor.item()
+    return float(found) if isinstance(found, int | float) and abs(found) < 2**53 else None
 
 
 @lowers("maximum", "max.other", "fmax")

@@ -191,6 +191,8 @@ def _norm_of(N: Matrix) -> ball.Ball:
     """A bound of the norm of a matrix >= 0."""
     if not len(N.values):
         return arb(0)
+    if not ball.all_finite(N.values):
+        return arb.pos_inf()
     x = ball.balls(_proposed(N).tolist(), (N.shape[1], 1))
     image = N.transposed().times(N.times(x))
     if not ball.all_finite(image):
@@ -199,14 +201,15 @@ def _norm_of(N: Matrix) -> ball.Ball:
 
 
 def _proposed(N: Matrix) -> Any:
-    """x > 0 with `N^T N x <= t x` for t a little above N's norm squared: about `(t I - N^T N)^-1 1`."""
+    """x > 0 with `N^T N x <= t x` for t a little above N's norm squared: about `(t I - N^T N)^-1 1`, or ones."""
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import LinearOperator, cg, svds
 
-    n = N.shape[1]
-    matrix = csr_array((np.array([float(v) for v in N.values]), (N.rows, N.cols)), shape=N.shape)
-    if n < 3:
+    n, values = N.shape[1], np.array([float(v) for v in N.values])
+    size = float(values.max())
+    if n < 3 or not 1e-300 < size < math.inf:
         return np.ones(n)
+    matrix = csr_array((values / size, (N.rows, N.cols)), shape=N.shape)  # of size 1: squares overflow else
     t = float(svds(matrix, k=1, v0=np.ones(n), return_singular_vectors=False)[0]) ** 2 * (1 + 1e-6)
     operator = LinearOperator((n, n), matvec=lambda v: t * v - matrix.T @ (matrix @ v), dtype=np.float64)
     x = cg(operator, np.ones(n), rtol=1e-10, maxiter=20000)[0]
