@@ -210,6 +210,16 @@ def test_a_condition_on_an_input_that_makes_it_undefined_decides_nothing() -> No
     assert not _certified(found)
 
 
+def test_T11_absorbing_with_a_jump_outside_of_the_box() -> None:
+    def operator(z: Tensor) -> Tensor:
+        return 0.9 * (z.sin() + (z > 3.0).to(z.dtype)).tanh()
+
+    y = torch.zeros(1, 2, dtype=torch.float64)
+    found = certify(operator, y, theorem="absorbing", norm="linf")
+    assert _certified(found)
+    assert check(found, operator, y).accepted
+
+
 def test_masked_scores_are_chosen_by_decided_conditions() -> None:
     """Minus infinity by a condition of the state; a row of nothing else has no probabilities."""
 
