@@ -25,6 +25,7 @@ from deqops.verify._problem import Problem
 from deqops.verify.checker._arithmetic import working_precision
 from deqops.verify.checker._boxes import swept
 from deqops.verify.checker._refusal import Rejected
+from deqops.verify.checker._subject import Subject
 from deqops.verify.checker._values import Values
 
 
@@ -208,7 +209,7 @@ def test_t11_absorbing_a_map_that_is_not_defined_everywhere_has_no_box(name: str
     assert certificate.verdict is not Verdict.CERTIFIED
     graph = trace(layer, z).concrete(z)
     with working_precision(), pytest.raises(Rejected):
-        swept(graph, Values(graph, None, frozenset()), 1)
+        swept(Subject(graph, frozenset(), ()), Values(graph, None, frozenset()), 1)
 
 
 @pytest.mark.parametrize("name", ["log", "sqrt", "reciprocal", "power", "quotient"])

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from deqops import UnsupportedOperationError
 from deqops.graph import trace
-from deqops.verify import Around, Ball, Box, Certificate, Verdict, certify, check
+from deqops.verify import Around, Ball, Box, Certificate, InputBox, Verdict, certify, check
 from deqops.verify._decided import decided
 from deqops.verify._enclosures import Constants, enclose_node
 from deqops.verify._float_program import program_error
@@ -173,6 +173,51 @@ def test_an_input_that_decides_is_fixed_in_the_claim() -> None:
     assert _certified(found)
     assert check(found, operator, y, x, low).accepted
     assert not check(found, operator, y, x, high).accepted
+
+
+@pytest.mark.parametrize(
+    "undefined",
+    [
+        lambda z: (2 * z).asin(),
+        lambda z: z.rsqrt().tanh(),
+        lambda z: (1 / z).sin(),
+        lambda z: z.log().sign() - 1,
+        lambda z: (1 / (1 / z).clamp(-1, 1).sin()).atan(),
+    ],
+)
+def test_a_condition_on_what_is_not_defined_decides_nothing(undefined: Callable[[Tensor], Tensor]) -> None:
+    """What is compared is NaN somewhere in the ball, where the other side is chosen, whatever its range elsewhere."""
+    y = torch.full((1, 1), 0.1, dtype=torch.float64)
+    found = certify(
+        lambda z: torch.where(undefined(z) >= -9.0, 0.5 * z, 0.5 * z + 9.0),
+        y,
+        region=Ball((y,), 0.5),
+        norm="linf",
+        theorem="local_picard",
+    )
+    assert not _certified(found)
+
+
+def test_a_condition_on_an_input_that_makes_it_undefined_decides_nothing() -> None:
+    """tanh hides that the logarithm is NaN for some inputs between the two ends."""
+    y = torch.full((1, 1), 0.1, dtype=torch.float64)
+    ends = InputBox(torch.full((1, 1), -0.5).double(), torch.full((1, 1), 0.9).double())
+
+    def operator(z: Tensor, x: Tensor) -> Tensor:
+        return torch.where(z + 5 > (1 / x.log()).tanh(), 0.5 * z, 0.5 * z + 9)
+
+    found = certify(operator, y, ends, region=Ball((y,), 0.5), norm="linf", theorem="local_picard")
+    assert not _certified(found)
+
+
+def test_T11_absorbing_with_a_jump_outside_of_the_box() -> None:
+    def operator(z: Tensor) -> Tensor:
+        return 0.9 * (z.sin() + (z > 3.0).to(z.dtype)).tanh()
+
+    y = torch.zeros(1, 2, dtype=torch.float64)
+    found = certify(operator, y, theorem="absorbing", norm="linf")
+    assert _certified(found)
+    assert check(found, operator, y).accepted
 
 
 def test_masked_scores_are_chosen_by_decided_conditions() -> None:

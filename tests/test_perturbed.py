@@ -118,6 +118,20 @@ def test_delta_holds_for_whole_graphs(name: str) -> None:
     assert largest > 1e-3 or name == "shapes"  # the bound is within a thousand of what is seen
 
 
+@pytest.mark.parametrize("exponent", [5.3, 10.1, 0.3, -7.7])
+@pytest.mark.parametrize("size", [1e3, 0.1, 0.02])
+def test_the_exponent_of_a_power_is_rounded_too(exponent: float, size: float) -> None:
+    """In float32, in what torch's vectorised kernels compute: a power of 5.3 is one of 5.30000019."""
+    y = torch.full((1, 64), size) * torch.linspace(1.0, 1.1, 64)
+    graph = trace(lambda z: z**exponent, y).concrete(y)
+    for box in (MidRad.exact(y.double()), MidRad.from_bounds(0.0 * y.double(), y.double())):
+        bounds = program_error(graph, [box], 1.0).leaves[0]
+        for x, computed, bound in zip(y[0].tolist(), (y**exponent)[0].tolist(), bounds[0].tolist(), strict=True):
+            assert abs(mpmath.mpf(x) ** mpmath.mpf(exponent) - computed) <= bound
+    relative = program_error(graph, [MidRad.exact(y.double())], 1.0).leaves[0] / (y**exponent).double()
+    assert float(relative.max()) <= 150 * UNIT[torch.float32]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("norm", ["l2", "weighted_linf"])
 def test_the_iteration_reaches_the_floor(dtype: torch.dtype, norm: str) -> None:

@@ -281,6 +281,27 @@ def test_t9_an_index_witness_of_a_map_with_kinks_elsewhere() -> None:
     assert_accepted(certificate, layer, double([[1.0]]))
 
 
+class Returning(nn.Module):
+    """z -> 2 z where |z| < 1, else 0: every start ends at 0, in finitely many steps."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.where(z.abs() < 1, 2 * z, 0 * z)
+
+
+def test_t9_an_index_needs_a_map_that_jumps_nowhere() -> None:
+    layer, zero = Returning(), double([[0.0]])
+    assert index_witness(located(layer, zero), 1.0) is None
+    open_ = certify(layer, zero, theorem="damped", region=Global())
+    assert open_.verdict is Verdict.UNKNOWN
+    forged = _refuted(open_, Evidence("index", {"radius": 1e-9}, {"problem": 0}, {"point": (zero,)}))
+    assert "jumps" in check(forged, layer, zero).reasons[0]
+
+
+def test_t9_an_eigenvalue_apart_from_the_jumps_of_a_map() -> None:
+    layer, start = Returning(), double([[0.1]])
+    assert_accepted(certify(layer, start, theorem="picard"), layer, start)
+
+
 # ======================================================================================================= the region
 
 
@@ -479,7 +500,9 @@ def test_t9_an_operator_without_derivatives_is_refuted_by_any_direction(norm: st
     certificate = certify(lambda z: (1.5 * z).detach(), y, norm=norm, region=region)
     assert certificate.verdict is Verdict.REFUTED
     assert_accepted(certificate, lambda z: (1.5 * z).detach(), y)
-    assert certify(lambda z: torch.floor(3 * z), y, norm=norm, region=region).verdict is Verdict.UNKNOWN
+    jumping = certify(lambda z: torch.floor(3 * z), y, norm=norm, region=region)
+    assert jumping.verdict is not Verdict.CERTIFIED
+    assert jumping.verdict is Verdict.UNKNOWN or check(jumping, lambda z: torch.floor(3 * z), y).accepted
 
 
 def test_t9_a_claim_in_a_ball_of_its_own_norm_is_refuted_in_that_norm() -> None:

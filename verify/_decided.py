@@ -11,6 +11,8 @@ from torch import Tensor
 from deqops._errors import UnsupportedOperationError
 from deqops.graph import ConcreteGraph, Leaf, Node, replaced
 
+from ._defined import Defined
+from ._domains import require_defined
 from ._enclosures import Constants, Enclosed, enclose_node
 from ._midrad import MidRad
 
@@ -26,7 +28,7 @@ def decided(graph: ConcreteGraph, constants: Constants, boxes: list[MidRad]) -> 
         constants: of the graph; notes which inputs were used.
         boxes: leaf by leaf.
     """
-    if not any(node.op in _JUMPS and node.output in graph.state_dependent for node in graph.nodes):
+    if not jumps(graph):
         return graph, constants
     every_input = frozenset(range(len(graph.inputs)))
     found = {
@@ -39,6 +41,11 @@ def decided(graph: ConcreteGraph, constants: Constants, boxes: list[MidRad]) -> 
     there = replace(graph, leaves={**graph.leaves, **found}, nodes=nodes)
     there = replaced(there, {node.output: (_branch(node, found),) for node in nodes if _is_uniform(node, found)})
     return there, constants.of(there)
+
+
+def jumps(graph: ConcreteGraph) -> bool:
+    """Whether a condition or a step depends on the state."""
+    return any(node.op in _JUMPS and node.output in graph.state_dependent for node in graph.nodes)
 
 
 def _is_uniform(node: Node, found: Mapping[int, Leaf]) -> bool:
@@ -54,14 +61,26 @@ def _branch(node: Node, found: Mapping[int, Leaf]) -> Node:
 
 
 def _settled(graph: ConcreteGraph, constants: Constants, boxes: list[MidRad]) -> dict[int, Tensor]:
-    """The values of conditions and steps that are decided; whatever has no enclosure, or may jump, decides nothing."""
+    """The values of conditions and steps that are decided.
+
+    Whatever has no enclosure, may jump, or is not defined for every state there, decides nothing.
+    """
     values: dict[int, Enclosed] = dict(zip(graph.state, boxes, strict=True))
-    found: dict[int, Tensor] = {}
+    found, fixed = dict[int, Tensor](), Defined(graph, constants)
+
+    def operand(value: int) -> Enclosed:
+        if value in graph.state_dependent:
+            return values[value]
+        if value not in graph.leaves:
+            fixed.require(value)
+        return constants[value]
+
     for node in graph.nodes:
         if node.output not in graph.state_dependent:
             continue
         try:
-            operands = [values[v] if v in graph.state_dependent else constants[v] for v in node.operands]
+            operands = [operand(value) for value in node.operands]
+            require_defined(node, [*operands])
             value = values[node.output] = enclose_node(node, operands)
         except (UnsupportedOperationError, KeyError):
             continue

@@ -230,7 +230,7 @@ def _with_attributes(node: Node, x: Enclosed) -> MidRad:
 
 
 _STEPS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sign": torch.sign,
+    "sign": lambda x: torch.where(x.isnan(), x, torch.sign(x)),
     "floor": torch.floor,
     "ceil": torch.ceil,
     "round": torch.round,

@@ -62,6 +62,7 @@ class Tracked:
 class Format:
     """Unit roundoff and smallest normal number of a dtype, and the assumed accuracy of library functions."""
 
+    dtype: torch.dtype
     u: float
     tiny: float
     largest: float
@@ -151,7 +152,7 @@ def _format(node: Node, dtype: torch.dtype, ulps: float) -> Format:
     if dtype not in _FORMATS or torch.get_default_dtype() not in _FORMATS:
         raise UnsupportedOperationError(node.source, f"computes in {dtype}; only float32 and float64 are known")
     u, tiny = _FORMATS[dtype]
-    return Format(u, tiny, torch.finfo(dtype).max / 4, ulps)
+    return Format(dtype, u, tiny, torch.finfo(dtype).max / 4, ulps)
 
 
 def _decided(node: Node, operands: list[Tracked], exact: Enclosed) -> Tracked:
@@ -376,6 +377,8 @@ def _elementary(node: Node, operands: list[Tracked], exact: MidRad, f: Format) -
     own = add_up(own, mul_up(_cancelling(node, computed), relative))
     if node.op == "softplus":
         own = add_up(own, _jump(node, computed, f))
+    if node.op == "pow_scalar":
+        own = add_up(own, _of_exponent(node, computed, image, f))
     own = torch.where(computed.magnitude() <= f.largest * 2.0**-20, own, math.inf)  # no intermediate overflows
     same = (exact.mid == image.mid) & exact.mid.isinf() & (exact.rad == 0) & (image.rad == 0)
     return torch.where(same, 0.0, add_up(_passed(node, x, exact, image), own))
@@ -419,3 +422,17 @@ def _jump(node: Node, x: MidRad, f: Format) -> Tensor:
     height = float(div_up(elementary.exp(midrad.neg(edge)).upper(), beta))
     reached = mul_up(x.upper(), beta) >= threshold - 2 * slack
     return torch.where(reached, height, 0.0).to(torch.float64)
+
+
+def _of_exponent(node: Node, x: MidRad, image: MidRad, f: Format) -> Tensor:
+    """torch rounds the exponent: `|x^r - x^p| <= |r - p| |log x| max(x^p, x^r)`, and `x^p |log x| < 1/p` for x <= 1."""
+    p: float = float(node.attributes["exponent"])  # type: ignore[arg-type]
+    gap = abs(float(torch.tensor(p, dtype=f.dtype)) - p)
+    if gap == 0:
+        return torch.zeros_like(x.mid)
+    positive = x.lower() > 0
+    logarithm = elementary.log(MidRad.exact(torch.where(positive, x.lower(), 1.0))).magnitude()
+    logarithm = torch.maximum(logarithm, elementary.log(MidRad.exact(x.upper().clamp(min=1.0))).magnitude())
+    drift = mul_up(logarithm, gap)
+    moved = torch.where(drift <= 1.0, mul_up(mul_up(drift, 2.0), image.magnitude()), math.inf)
+    return torch.where(positive, moved, add_up(moved, div_up(gap, p) if p > 0 else math.inf))

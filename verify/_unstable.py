@@ -11,11 +11,11 @@ a null set. F is analytic and det DF(y*) != 0, so det DF vanishes on a null set 
 null sets. Hence almost no start converges to y*; a region has inner points, so the claim is false. (Without "analytic
 and nonsingular" an unstable equilibrium refutes nothing: iterates may leave it and land on it again exactly.)
 
-*Convergence from every start, F differentiable at y*.* If all iterates converged to y*, then for all large n the map
-F^n would send some ball into its interior and have y* for its only fixed point there: degree 1. The degree is the sign
-of `det(I - J^n)` for n free of the finitely many n that make it 0; for odd n this is `sign det(I - J)`, for even n
-`sign det(I - J) det(I + J)`. So `det(I - J) < 0`, or `det(I - J) != 0` and `det(I + J) < 0`, refutes the claim, J being
-DF(y*).
+*Convergence from every start, F continuous everywhere, differentiable at y*.* If all iterates converged to y*, then for
+all large n the map F^n, continuous as F is, would send some ball into its interior and have y* for its only fixed point
+there: degree 1. The degree is the sign of `det(I - J^n)` for n free of the finitely many n that make it 0; for odd n
+this is `sign det(I - J)`, for even n `sign det(I - J) det(I + J)`. So `det(I - J) < 0`, or `det(I - J) != 0` and
+`det(I + J) < 0`, refutes the claim, J being DF(y*). (2 z for |z| < 1, and 0 elsewhere, ends at 0 all the same.)
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from . import _midrad as midrad
 from ._around import computed_equilibrium
+from ._decided import jumps
 from ._evidence import Evidence
 from ._located import Iteration
 from ._midrad import MidRad
@@ -69,6 +70,8 @@ def unstable_witness(found: Located, damping: float) -> Evidence | None:
 
 def index_witness(found: Located, damping: float) -> Evidence | None:
     """The equilibrium with the wrong index: it cannot attract every start. For claims about every start only."""
+    if jumps(found.problem.graph):
+        return None
     orbit, iteration = found.orbit, Iteration(found.problem, damping)
     point = iteration.flat(list(orbit.points[0]))
     if not (is_analytic(found.problem.graph) or is_differentiable(iteration.expression(point, orbit.radius))):

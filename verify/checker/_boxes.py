@@ -7,9 +7,11 @@ import numpy as np
 from deqops.graph import ConcreteGraph
 
 from . import _arithmetic as ball
+from ._decided import decided
 from ._interval import Interval, between
 from ._ranges import node_range
 from ._refusal import Rejected
+from ._subject import Subject
 from ._values import Values
 
 
@@ -36,7 +38,7 @@ def cut(box: Interval, other: Interval) -> Interval:
     return between(low, ball.each(lambda x, y, z: x.min(y).max(z).upper(), b, d, low))
 
 
-def swept(graph: ConcreteGraph, constants: Values, sweeps: int) -> list[Interval]:
+def swept(subject: Subject, constants: Values, sweeps: int) -> list[Interval]:
     """A box around `G^sweeps(X)` that G maps into itself.
 
     Each step cuts the box around the image down to the box before, which contains it as well.
@@ -44,10 +46,12 @@ def swept(graph: ConcreteGraph, constants: Values, sweeps: int) -> list[Interval
     Raises:
         Rejected: the values of G are not bounded.
     """
+    graph = subject.graph
     everything: list[Interval | None] = [None] * len(graph.state)
     box = _finite(image(graph, constants, everything))
     for _ in range(sweeps - 1):
-        both = zip(_finite(image(graph, constants, list(box))), box, strict=True)
+        there = decided(graph, constants, box, subject.free)
+        both = zip(_finite(image(*there, list(box))), box, strict=True)
         box = [cut(new, old) for new, old in both]
     shapes = [graph.shape(value) for value in graph.state]
     return [_expanded(part, shape) for part, shape in zip(box, shapes, strict=True)]

@@ -34,13 +34,18 @@ def decided(
         box: the intervals of the state's leaves.
         free: the positions of the inputs whose values are unknown.
     """
-    while any(_chooses(graph, node) for node in graph.nodes):
+    while jumps(graph):
         agreed = _agreed(graph, constants, box)
         if not agreed:
             break
         graph = _with(graph, agreed)
         constants = Values(graph, None, free)
     return graph, constants
+
+
+def jumps(graph: ConcreteGraph) -> bool:
+    """Whether a choice or a step depends on the state."""
+    return any(_chooses(graph, node) for node in graph.nodes)
 
 
 def _chooses(graph: ConcreteGraph, node: Node) -> bool:

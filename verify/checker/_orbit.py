@@ -13,6 +13,7 @@ import numpy as np
 from flint import arb
 
 from . import _arithmetic as ball
+from ._decided import decided
 from ._derivative import slope_products
 from ._interval import Interval
 from ._local import moved
@@ -51,7 +52,7 @@ class Iteration:
     def walk(self, point: Point, radius: float) -> Walk:
         """G's network with slopes that hold on the box around a point."""
         intervals = [Interval(middle, ball.full(arb(radius), middle.shape)) for middle in point]
-        return Walk(self.subject.graph, self._constants, intervals)
+        return Walk(*decided(self.subject.graph, self._constants, intervals, self.subject.free), intervals)
 
     def slopes(self, point: Point, radius: float) -> ball.Balls:
         """Every slope matrix of F on the box, (n, n)."""

@@ -7,6 +7,7 @@ from flint import arb
 from .. import _arithmetic as ball
 from .._boxes import inside, swept
 from .._constant import constant_below
+from .._decided import decided
 from .._document import Document, Evidence, Norm
 from .._interval import between
 from .._network import Walk
@@ -31,7 +32,7 @@ def _absorbing(document: Document, evidence: Evidence, subject: Subject, norm: N
     for several in (lower, upper):
         require([end.shape for end in several] == subject.shapes, "evidence: the box has not the state's shape")
     weights, constants = full_weights(norm, subject), Values(subject.graph, None, subject.free)
-    own = swept(subject.graph, constants, sweeps)
+    own = swept(subject, constants, sweeps)
     box = []
     for part, low, high in zip(own, lower, upper, strict=True):
         ends = [ball.balls(end.reshape(-1).tolist(), end.shape) for end in (low, high)]
@@ -39,7 +40,7 @@ def _absorbing(document: Document, evidence: Evidence, subject: Subject, norm: N
         box.append(between(*ends))
 
     def walks(whose: Subject, gather: bool) -> Walk:
-        return Walk(whose.graph, constants, box, gather=gather)
+        return Walk(*decided(whose.graph, constants, box, whose.free), box, gather=gather)
 
     constant = constant_below(walks, subject, norm, weights, bound)
     require(bool(constant <= arb(bound)), exceeds("Lipschitz constant on the box", constant, bound))

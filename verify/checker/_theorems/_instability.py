@@ -5,6 +5,7 @@ from __future__ import annotations
 from flint import arb_mat
 
 from .. import _arithmetic as ball
+from .._decided import jumps
 from .._document import Document, Evidence, Norm
 from .._eigenvalue import require_growth
 from .._orbit import Iteration, defect_of, float_inverse, require_orbit
@@ -49,13 +50,14 @@ def _unstable(document: Document, evidence: Evidence, subject: Subject, norm: No
 def _index(document: Document, evidence: Evidence, subject: Subject, norm: Norm) -> tuple[str, ...]:
     """`det(I - J) < 0`, or `det(I - J) > 0 > det(I + J)`, J the Jacobian of F at an equilibrium: it cannot attract all.
 
-    If F^n(y) -> y* for every y, then F^n maps some ball into its interior for all large n and has no other fixed point,
-    so that `det(I - J^n) >= 0`.
+    If F^n(y) -> y* for every y, F being continuous, then F^n maps some ball into its interior for all large n and has
+    no other fixed point, so that `det(I - J^n) >= 0`.
     """
     require(document.kind == "converges", "claim: an index refutes only convergence")
     require(document.damping != 0, "claim.iteration.damping: must not be 0")
     require(document.region is None, "region: an index refutes only convergence from every start")
     require_plain(document)
+    require(not jumps(subject.graph), "evidence: an index refutes convergence only where the operator jumps nowhere")
     problem, radius = require_problem(evidence, subject), evidence["radius"]
     point = point_of(subject, evidence.arrays["point"])
     located = require_orbit(Iteration(subject, 1.0, problem), [point], radius)
