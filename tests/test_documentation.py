@@ -24,7 +24,7 @@ DOCS = Path(__file__).parent.parent / "docs"
         ("splitting", 1),
         ("not-contractive", 8),
         ("testing", 2),
-        ("regions", 3),
+        ("regions", 4),
         ("certified-training", 4),
     ],
 )
