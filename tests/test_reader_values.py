@@ -7,7 +7,7 @@ with another rate than the operator has.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +322,42 @@ BRANCHES: dict[str, Callable[[Tensor], Tensor]] = {
     "near": lambda z: (0.5 if torch.compiler.is_exporting() else 2.0) * (z - STATE),
     "mode": under_a_mode,
 }
+
+
+@pytest.fixture
+def _double_by_default() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("_double_by_default")
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: torch.full((3,), 0.1),
+        lambda: torch.linspace(0.1, 0.7, 3),
+        lambda: torch.arange(0.1, 0.35, 0.1),
+        lambda: torch.eye(3)[0] / 3,
+    ],
+    ids=["full", "linspace", "arange", "eye"],
+)
+def test_what_a_program_makes_has_the_dtype_that_it_had_at_the_export(
+    made: Callable[[], Tensor], tmp_path: Path
+) -> None:
+    """0.1 in single precision is another number, and a certificate of the one is none of the other."""
+    z, path = torch.zeros(1, 3), tmp_path / "g.pt2"
+
+    def operator(v: Tensor) -> Tensor:
+        return 0.5 * v + made()
+
+    export(path, operator, z)
+    expected, before = operator(z), load(path).fingerprint
+    torch.set_default_dtype(torch.float32)
+    graph = load(path)
+    assert torch.equal(graph(z), expected)
+    assert graph.fingerprint != before
 
 
 @pytest.mark.parametrize("name", BRANCHES)

@@ -16,6 +16,7 @@ from deqops.graph._archive import Archive
 from deqops.graph._expected import Expectations
 from deqops.graph._functional import Assignment
 from deqops.graph._json import get, parse_json, union
+from deqops.graph._made import in_its_dtype
 from deqops.graph._nodes import impurities, raw_nodes
 from deqops.graph._program import Program, canonical, fingerprint
 from deqops.graph._tensors import read_tensors
@@ -60,7 +61,9 @@ class Source:
         protected = {name: f"buffer or parameter {target}" for name, target in model.items()}
         protected |= {name: f"input {name}" for name in user}
         assignment = Assignment(numbers, protected)
-        nodes = [node for entry in get(self._graph, "nodes", list) for node in raw_nodes(entry)]
+        values = self._graph.get("tensor_values")
+        entries = get(self._graph, "nodes", list)
+        nodes = [in_its_dtype(node, values) for entry in entries for node in raw_nodes(entry)]
         if len(nodes) > _MAX_NODES:
             raise ModelFileError(f"model file: more than {_MAX_NODES} operations")
         outputs = self._outputs()
