@@ -120,6 +120,7 @@ def cases(**functions: Function) -> Any:
         torch.maximum(z.sin(), z * 0.3) + torch.minimum(z, 2 * z) + torch.maximum(z, torch.ones(3).double())
     ),
     rrelu=nn.RReLU(0.1, 0.4).eval(),
+    rrelu_in_place=nn.Sequential(nn.Tanh(), nn.RReLU(inplace=True), nn.AlphaDropout(inplace=True)).eval(),
     alpha_dropout=nn.Sequential(nn.AlphaDropout(0.5), nn.FeatureAlphaDropout(0.5)).eval(),
     dropout_in_place=nn.Sequential(nn.Tanh(), nn.Dropout(0.5, inplace=True), nn.Dropout1d(0.5, inplace=True)).eval(),
     erfc=torch.erfc,

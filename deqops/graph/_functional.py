@@ -12,7 +12,16 @@ from dataclasses import dataclass, field, replace
 
 from deqops._errors import ModelFileError, UnsupportedOperationError
 from deqops.graph._aliases import Memory, Step, step_of, written_back
-from deqops.graph._operations import FRESH, KNOWN, METADATA_ONLY, functional_name, is_random, may_promote, own_name
+from deqops.graph._operations import (
+    FRESH,
+    KNOWN,
+    METADATA_ONLY,
+    functional_name,
+    is_random,
+    is_random_in_training,
+    may_promote,
+    own_name,
+)
 from deqops.graph._program import Argument, Instruction, Ref
 
 
@@ -59,7 +68,7 @@ class Assignment:
             functional = functional_name(node.op)
             if functional is None:
                 self._plain(node)
-            elif is_random(node.op):
+            elif is_random(node.op) and not is_random_in_training(functional):  # of the others the arguments tell
                 self.impure.append(f"random: {node.op}")
                 self._in_place(node, functional, place)
             elif functional in METADATA_ONLY or functional not in KNOWN:

@@ -182,7 +182,10 @@ def _results(outputs: list[object], op: str) -> tuple[tuple[str, ...], bool]:
 def impurities(node: RawNode) -> list[str]:
     """Why a node keeps the graph from being one fixed map."""
     arguments = dict(node.arguments)
-    resting = is_random_in_training(node.op) and True not in (arguments.get("train"), arguments.get("training"))
+    resting = is_random_in_training(functional_name(node.op) or node.op) and True not in (
+        arguments.get("train"),
+        arguments.get("training"),
+    )
     if is_random(node.op) and not resting:
         return [f"random: {node.op}"]
     if node.op not in KNOWN and functional_name(node.op) is None and not node.op.startswith("sym."):
