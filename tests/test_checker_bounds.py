@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from deqops.verify.checker import _arithmetic as ball
 from deqops.verify.checker import _definite
 from deqops.verify.checker import _matrix as matrices
+from deqops.verify.checker._blocks import _block_norms
 from deqops.verify.checker._elementary import elementary
 from deqops.verify.checker._gains import lipschitz_bound, row_norms
+from deqops.verify.checker._matrix import Matrix
 from deqops.verify.checker._matrix_norm import collatz_wielandt_bound, factored_bound, spectral_bound
 from deqops.verify.checker._network import Walk
 from deqops.verify.checker._refusal import Rejected
@@ -479,3 +481,20 @@ def test_operations_without_a_constant_are_refused_by_name(name: str) -> None:
     graph = type(graph)(graph.leaves, (strange,), graph.outputs, 0, "", ())
     with pytest.raises(Rejected, match=name):
         constant_of(graph, "l2")
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 4, 7, 64])
+def test_powers_of_balls_around_zero_are_balls(exponent: int) -> None:
+    """python-flint's own power of a ball whose middle is 0 is NaN."""
+    found = ball.whole_power(arb(0, 0.5), exponent)
+    assert all(found.contains(arb(end) ** exponent) for end in (-0.5, -0.25, 0.5))
+    assert not found.abs_upper() > 0.5**exponent * (1 + 1e-6)
+    assert ball.square(arb(0, 0.5)).contains(arb(0.25))
+
+
+def test_blocks_of_slopes_around_zero_have_norms() -> None:
+    values = ball.balls([arb(0, 0.25), arb(0, 0.25), arb(0.5)], (3,))
+    matrix = Matrix(np.array([0, 1, 1]), np.array([0, 0, 1]), values, (2, 2))
+    (norm,) = _block_norms(matrix, 2)[2]
+    assert norm.is_finite()
+    assert 0.75 < norm < 1

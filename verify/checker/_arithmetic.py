@@ -106,6 +106,21 @@ def total(x: Balls) -> Ball:
     return reduce(lambda a, b: a + b, x.reshape(-1), arb(0))
 
 
+def square(x: Ball) -> Ball:
+    """x^2; `x ** 2` is NaN in python-flint for a ball whose middle is 0."""
+    return x * x
+
+
+def whole_power(x: Ball, exponent: int) -> Ball:
+    """x^n, for a ball whose middle is 0 as a product."""
+    if x.mid() != 0 or x.is_exact():
+        return x**exponent
+    result, factor, left = arb(1), x, abs(exponent)
+    while left:
+        result, factor, left = result * factor if left & 1 else result, factor * factor, left >> 1
+    return result if exponent >= 0 else 1 / result
+
+
 def root_up(x: Ball) -> Ball:
     """An upper bound of the square root of a number that is at least 0, though its ball may reach below."""
     return x.upper().sqrt().upper()

@@ -156,7 +156,7 @@ def _block_norms(matrix: Matrix, width: int) -> tuple[Index, Index, ball.Balls]:
     blocks[number, matrix.rows % width, matrix.cols % width] = near
     apart = ball.full(0, (len(place),))
     for where, entry, middle in zip(number, matrix.values, near, strict=True):
-        apart[where] += (entry - arb(middle)) ** 2
+        apart[where] += ball.square(entry - arb(middle))
     tops = np.linalg.norm(blocks, 2, axis=(1, 2)) if len(place) else np.zeros(0)
     norms = ball.full(0, (len(place),))
     for k, (block, top) in enumerate(zip(blocks, tops, strict=True)):

@@ -265,7 +265,7 @@ def power(base: Any, exponent: Any) -> Any:
     if float(exponent).is_integer():
         if base.is_zero() and exponent < 0:
             return arb.pos_inf() if int(exponent) % 2 == 0 else arb.nan()
-        return base ** int(exponent)
+        return ball.whole_power(base, int(exponent))
     if base.is_zero():
         return arb.pos_inf() if exponent < 0 else arb(0)
     return base ** arb(exponent) if base > 0 else arb.nan()
