@@ -152,7 +152,8 @@ def _check_leaf(leaf: object, batch_dims: int) -> None:
         raise InputError(f"y0: every leaf must be a tensor, got {type(leaf).__name__}; make it one or drop it")
     if leaf.dtype not in FLOATING:
         raise InputError(f"y0: every leaf must hold real floating numbers, got {leaf.dtype}; convert it")
-    if leaf.layout != torch.strided or leaf.is_nested or leaf.is_meta:
+    holds_none = leaf.is_meta and type(leaf) in (Tensor, torch.nn.Parameter)  # other classes may keep theirs elsewhere
+    if leaf.layout != torch.strided or leaf.is_nested or holds_none:
         kind = "a nested one" if leaf.is_nested else f"layout {leaf.layout} on device {leaf.device}"
         raise InputError(f"y0: every leaf must be a dense tensor that holds numbers, got {kind}; make it one")
     if batch_dims and leaf.ndim == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,8 +49,8 @@ class DenoiserSettings:
         for name in ("epochs", "updates", "batch", "hidden"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: got {getattr(self, name)}; choose at least 1")
-        for name in ("rate", "sigma", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
+        for name, most in (("rate", math.inf), ("sigma", sys.float_info.max), ("learning_rate", sys.float_info.max)):
+            if not 0 < getattr(self, name) <= most:
                 raise InputError(f"{name}: got {getattr(self, name)}; choose a positive number")
         if not 0 <= self.measured < math.inf:
             raise InputError(f"measured: got {self.measured}; choose 0 or a positive number")

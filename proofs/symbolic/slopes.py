@@ -28,6 +28,7 @@ FUNCTIONS: dict[str, sympy.Expr] = {
     "sigmoid": SIGMOID,
     "softplus": sympy.log(1 + E),
     "erf": sympy.erf(x),
+    "atan": sympy.atan(x),
     "gelu": x * (1 + sympy.erf(x / sympy.sqrt(2))) / 2,
     "silu": x * SIGMOID,
     "mish": x * ((1 + E) ** 2 - 1) / ((1 + E) ** 2 + 1),  # x tanh(softplus(x))
@@ -105,6 +106,7 @@ EXACT_SLOPES: dict[str, Range] = {
     "softplus": Range(sympy.Integer(0), sympy.Integer(1)),  # softplus' = sigmoid
     "softsign": Range(sympy.Integer(0), sympy.Integer(1)),  # 1 / (1 + |x|)^2
     "erf": Range(sympy.Integer(0), 2 / sympy.sqrt(sympy.pi)),  # 2 exp(-x^2) / sqrt(pi), largest at 0
+    "atan": Range(sympy.Integer(0), sympy.Integer(1)),  # 1 / (1 + x^2)
     "gelu": gelu_slopes(),
     "hardswish": hardswish_slopes(),
     "selu": elu_slopes(SELU[1], SELU[0]),

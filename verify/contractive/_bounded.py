@@ -95,8 +95,10 @@ def _on_graph(layer: nn.Module, rate: float, norm: str, size: Any, name: str, gr
 
 
 def _check_rows(layer: nn.Module, name: str) -> None:
-    """Raises InputError where rows need not be what the layer makes: those of a transposed kernel are its inputs."""
-    if getattr(layer, name).ndim > 2 and not isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+    """Raises InputError where rows are not what the layer makes: those of a transposed kernel are its inputs."""
+    if name == "weight" and isinstance(
+        layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d | nn.Bilinear
+    ):
         kind = parametrize.type_before_parametrizations(layer).__name__
         raise InputError(f"layer: the {name} of a {kind} is no matrix, nor a convolution's kernel; bound it by hand")
 
