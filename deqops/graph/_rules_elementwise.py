@@ -14,6 +14,7 @@ from deqops.graph._arguments import (
     filling,
     in_dtype,
     indicator,
+    knowns,
     literal,
     number,
     operand_item,
@@ -108,7 +109,8 @@ def _linspace(low: Lowering, a: Arguments) -> Any:
     start, end = (literal(number(a[key])) for key in ("start", "end"))
     if not dtype.is_floating_point:
         return NotImplemented
-    places = Known(torch.arange(steps, dtype=torch.float64))
+    used = frozenset[int]().union(*(item.inputs for item in knowns(*(a[key] for key in ("start", "end", "steps")))))
+    places = Known(torch.arange(steps, dtype=torch.float64), used)
     share = low.emit("div", [places, literal(max(steps - 1, 1))], torch.div)
     path = low.emit("mul", [share, low.emit("sub", [end, start], torch.sub)], torch.mul)
     return in_dtype(low, low.emit("add", [path, start], torch.add), dtype)
