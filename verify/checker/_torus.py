@@ -191,7 +191,7 @@ def _roots(order: int) -> tuple[list[tuple[fmpz, fmpz]], ball.Ball]:
         sine, cosine = arb.sin_cos_pi_fmpq(fmpq(2 * j, order))
         pair = _nearest(cosine * scale), _nearest(sine * scale)
         gaps = cosine * scale - arb(pair[0]), sine * scale - arb(pair[1])
-        error = error.max((ball.square(gaps[0]) + ball.square(gaps[1])).sqrt())
+        error = error.max(ball.root_up(ball.square(gaps[0]) + ball.square(gaps[1])))
         table.append(pair)
     return table, (error / scale).upper()
 
