@@ -468,6 +468,12 @@ def test_rearranged_products(function: Function) -> None:
     assert_reads(function, normal(3, 3, 4), batch_dims=0)
 
 
+def test_a_long_vector_beside_the_diagonal_is_left_alone() -> None:
+    """The matrix that puts it there would take gigabytes."""
+    graph = read(lambda z: torch.diag_embed(z, 1), torch.zeros(1, 2000, dtype=torch.float64))
+    assert any(node.op == "aten.diag_embed.default" for node in graph.nodes)
+
+
 def test_another_dtype_is_a_cast_first() -> None:
     graph = read(lambda z: z.softmax(-1, dtype=torch.float64), normal(2, 3).float())
     assert [node.op for node in graph.nodes] == ["cast", "softmax"]

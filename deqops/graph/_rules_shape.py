@@ -256,12 +256,17 @@ def _trace(low: Lowering, a: Arguments) -> Any:
     return reduced(low, "sum", _diagonal(low, {"self": a["self"]}), (0,), keepdim=False)
 
 
+_LARGEST_PLACEMENT = 2**24  # entries of the matrix that puts a vector beside the diagonal
+
+
 @lowers("diag_embed")
 def _diag_embed(low: Lowering, a: Arguments) -> Any:
     """Each entry of the last dimension in its row, times a matrix that is 1 on the diagonal meant."""
     x = low.as_dynamic(a["self"])
     rank, size, offset = rank_of(x), x.shape[-1], int(number(a.get("offset", 0)))
     first, second = dim_of(a.get("dim1", -2), rank + 1), dim_of(a.get("dim2", -1), rank + 1)
+    if offset and x.shape[-1] * (size + abs(offset)) ** 2 > _LARGEST_PLACEMENT:
+        return NotImplemented
     if offset:
         size += abs(offset)
         places = torch.arange(size * size).reshape(size, size).diagonal(offset)
